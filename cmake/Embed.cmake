@@ -1,0 +1,16 @@
+# Script mode: writes ${OUT}, a C table of the bytes of ${FILES} (see clm_embed in Generate.cmake).
+set(bodies "")
+set(rows "")
+set(n 0)
+foreach(file ${FILES})
+    file(READ ${file} hex HEX)
+    string(REGEX REPLACE "([0-9a-f][0-9a-f])" "0x\\1," bytes "${hex}")
+    get_filename_component(name ${file} NAME)
+    string(LENGTH "${hex}" digits)
+    math(EXPR size "${digits} / 2")
+    string(APPEND bodies "static const unsigned char file_${n}[] = {${bytes}0};\n")
+    string(APPEND rows "    {\"${name}\", file_${n}, ${size}},\n")
+    math(EXPR n "${n} + 1")
+endforeach()
+file(WRITE ${OUT} "#include \"base/embed.h\"\n\n${bodies}\nextern const struct embed ${SYMBOL}[];\n"
+    "const struct embed ${SYMBOL}[] = {\n${rows}    {0, 0, 0},\n};\n")

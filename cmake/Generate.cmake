@@ -1,0 +1,62 @@
+# Code made at build time; none of it is ever committed.
+
+find_program(PROTOC_C protoc-c REQUIRED)
+
+# clm_proto(<target> <import root> a.proto b.proto …): a static library of the generated messages.
+# Other targets include them as "proto/<name>.pb-c.h" below the import root's name.
+function(clm_proto target)
+    cmake_parse_arguments(ARG "" "ROOT" "FILES;IMPORTS" ${ARGN})
+    set(out ${CMAKE_BINARY_DIR}/generated)
+    set(sources)
+    foreach(proto ${ARG_FILES})
+        string(REGEX REPLACE "\\.proto$" "" stem ${proto})
+        add_custom_command(
+            OUTPUT ${out}/${stem}.pb-c.c ${out}/${stem}.pb-c.h
+            COMMAND ${CMAKE_COMMAND} -E make_directory ${out}
+            COMMAND ${PROTOC_C} --proto_path=${CMAKE_SOURCE_DIR} --c_out=${out} ${proto}
+            WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+            DEPENDS ${CMAKE_SOURCE_DIR}/${proto} ${ARG_IMPORTS}
+            COMMENT "protoc-c ${proto}"
+            VERBATIM)
+        list(APPEND sources ${out}/${stem}.pb-c.c ${out}/${stem}.pb-c.h)
+    endforeach()
+    add_library(${target} STATIC ${sources})
+    target_include_directories(${target} SYSTEM PUBLIC ${out})
+    target_compile_options(${target} PRIVATE -w)
+    target_link_libraries(${target} PUBLIC PkgConfig::PROTOBUF_C)
+endfunction()
+
+# clm_embed(<target> <symbol> file…): each file as bytes in a table `const struct embed <symbol>[]`, in the
+# order given and ended by a row whose name is NULL (lib/base/embed.h).
+function(clm_embed target symbol)
+    set(c ${CMAKE_CURRENT_BINARY_DIR}/${symbol}.embed.c)
+    set(files)
+    foreach(f ${ARGN})
+        list(APPEND files ${CMAKE_CURRENT_SOURCE_DIR}/${f})
+    endforeach()
+    add_custom_command(
+        OUTPUT ${c}
+        COMMAND ${CMAKE_COMMAND} -DOUT=${c} -DSYMBOL=${symbol} "-DFILES=${files}" -P ${CMAKE_SOURCE_DIR}/cmake/Embed.cmake
+        DEPENDS ${files} ${CMAKE_SOURCE_DIR}/cmake/Embed.cmake
+        COMMENT "embed ${symbol}"
+        VERBATIM)
+    target_sources(${target} PRIVATE ${c})
+endfunction()
+
+# clm_unit_test(lib/base/status [LIBS …] [SOURCES …]): builds tests/unit/lib/base/test_status.c as one cmocka
+# binary, named lib.base.status in ctest. SOURCES adds files (link-time fakes, or the module itself).
+function(clm_unit_test path)
+    cmake_parse_arguments(ARG "" "" "LIBS;SOURCES;OPTIONS" ${ARGN})
+    get_filename_component(dir ${path} DIRECTORY)
+    get_filename_component(stem ${path} NAME)
+    string(REPLACE "/" "." name ${path})
+    set(exe test_${name})
+    add_executable(${exe} ${CMAKE_SOURCE_DIR}/tests/unit/${dir}/test_${stem}.c ${ARG_SOURCES})
+    target_include_directories(${exe} PRIVATE ${CMAKE_SOURCE_DIR}/tests/unit)
+    target_link_libraries(${exe} PRIVATE ${ARG_LIBS} PkgConfig::CMOCKA)
+    target_link_options(${exe} PRIVATE ${ARG_OPTIONS})
+    set_target_properties(${exe} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/unit)
+    add_test(NAME ${name} COMMAND ${exe} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 120
+        ENVIRONMENT "ASAN_OPTIONS=abort_on_error=1:detect_leaks=1;UBSAN_OPTIONS=print_stacktrace=1")
+endfunction()
