@@ -18,6 +18,7 @@ const char *pki_purpose_oid(enum pki_purpose purpose); /* dotted; our own OID wh
 
 struct cert_info {
     char subject[512], issuer[512]; /* RFC 4514 */
+    char subject_serial[65];        /* serialNumber attribute of the subject: an agent's generation; "" if none */
     char serial[65];                /* lower-case hex */
     struct pki_names names;
     int64_t not_before_ms, not_after_ms;

@@ -14,6 +14,7 @@ DEFINE_CLEANUP(issuer, struct issuer *, issuer_free)
 struct cert_request {
     struct bytes spki;             /* DER SubjectPublicKeyInfo, already proven */
     const char *common_name;       /* may be NULL */
+    const char *subject_serial;    /* serialNumber attribute of the subject (of agents: the generation); may be NULL */
     const struct pki_names *names; /* SANs */
     enum pki_purpose purpose;      /* sets EKU and key usage (agent task: digitalSignature + keyAgreement) */
     bool tls_client_and_server;    /* service certificates: both EKUs beside our own */
