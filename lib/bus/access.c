@@ -1,0 +1,58 @@
+/* Constant data; any thread. */
+#include "bus/access.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "bus/bus.h"
+
+static const struct method_access table[] = {
+    {"registry", "Authenticate", 0, SENDER_ANY},
+    {"registry", "RegisterAgent", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "GetAgent", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "ListAgents", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "DisableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "EnableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "GetDashboard", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "ReportHeartbeats", 0, SENDER_ANY},
+    {"registry", "ListAgentStates", 0, SENDER_ANY},
+    {"registry", "ListAgentSnapshot", 0, SENDER_ANY},
+
+    {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
+    {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},
+    {"bootstrap", "ConfirmIdentity", 0, SENDER_ANY},
+    {"bootstrap", "SignCertificate", 0, SENDER_ANY},
+    {"bootstrap", "IssueServiceCertificate", 0, SENDER_GATEWAY | SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS},
+    {"bootstrap", "GetTrustBundle", 0, SENDER_ANY},
+    {"bootstrap", "ListIdentities", 0, SENDER_ANY},
+
+    {"tasks", "CreateTask", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"tasks", "GetTask", ROLES_VIEWER, SENDER_ANY},
+    {"tasks", "ListTasks", ROLES_VIEWER, SENDER_ANY},
+    {"tasks", "CancelTask", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"tasks", "LeaseTasks", 0, SENDER_ANY},
+    {"tasks", "SubmitResult", 0, SENDER_ANY},
+    {"tasks", "AuthorizeCertificate", 0, SENDER_BOOTSTRAP},
+};
+
+const struct method_access *method_access_find(const char *service, const char *method)
+{
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        if (strcmp(table[i].service, service) == 0 && strcmp(table[i].method, method) == 0)
+            return &table[i];
+    }
+    return NULL;
+}
+
+const char *roles_least_name(unsigned roles)
+{
+    static const struct {
+        enum { VIEWER = 1, OPERATOR, ADMIN } role;
+        const char *name;
+    } order[] = {{VIEWER, "viewer"}, {OPERATOR, "operator"}, {ADMIN, "admin"}};
+    for (size_t i = 0; i < ARRAY_LEN(order); i++) {
+        if (roles & ROLE_BIT(order[i].role))
+            return order[i].name;
+    }
+    return "";
+}
