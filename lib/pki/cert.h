@@ -5,7 +5,8 @@
 #include "base/buf.h"
 #include "pki/csr.h"
 
-/* Own extended key usages, one a purpose, below 1.3.6.1.4.1.55555.1 (documentation arc until one is assigned). */
+/* Own extended key usages, one a purpose, below 1.3.6.1.4.1.55555.1 (documentation arc until one is
+ * assigned). */
 enum pki_purpose {
     PURPOSE_ANY,
     PURPOSE_TLS_SERVER,     /* id-kp-serverAuth */
@@ -18,18 +19,18 @@ const char *pki_purpose_oid(enum pki_purpose purpose); /* dotted; our own OID wh
 
 struct cert_info {
     char subject[512], issuer[512]; /* RFC 4514 */
-    char subject_serial[65];        /* serialNumber attribute of the subject: an agent's generation; "" if none */
-    char serial[65];                /* lower-case hex */
+    char subject_serial[65]; /* serialNumber attribute of the subject: an agent's generation; "" if none */
+    char serial[65];         /* lower-case hex */
     struct pki_names names;
     int64_t not_before_ms, not_after_ms;
-    char fingerprint[65];           /* SHA-256 of the DER, lower-case hex */
+    char fingerprint[65]; /* SHA-256 of the DER, lower-case hex */
     char spki_sha256[65];
-    char key_name[32];              /* "EC P-256" */
+    char key_name[32]; /* "EC P-256" */
     enum key_type key_type;
     unsigned key_bits;
     char signature_algorithm[64];
     bool is_ca, self_signed;
-    bool server_auth;               /* EKU absent or holds serverAuth */
+    bool server_auth; /* EKU absent or holds serverAuth */
 };
 void cert_info_done(struct cert_info *info);
 #define AUTO_CERT_INFO CLEANUP(cert_info_done)
@@ -41,20 +42,23 @@ enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st) 
 bool cert_matches_host(struct bytes der, const char *host);
 
 /* Verifies leaf up to one of the roots through the intermediates, at `at_ms`. purpose adds the EKU check and,
- * for our own purposes, that there is exactly one SPIFFE URI SAN. The reason is OpenSSL's, with depth and subject. */
+ * for our own purposes, that there is exactly one SPIFFE URI SAN. The reason is OpenSSL's, with depth and
+ * subject. */
 enum code chain_verify(struct bytes leaf, const struct der_list *intermediates, const struct der_list *roots,
                        enum pki_purpose purpose, int64_t at_ms, struct status *st) MUST_CHECK;
-/* Puts certificates in any order into leaf-first order without the root; INVALID_ARGUMENT if they form no chain. */
+/* Puts certificates in any order into leaf-first order without the root; INVALID_ARGUMENT if they form no
+ * chain. */
 enum code chain_order(const struct der_list *certs, struct der_list *ret, struct status *st) MUST_CHECK;
 
 /* PEM text ⇄ DER. Reads every CERTIFICATE block, ignoring others; RESOURCE_EXHAUSTED beyond DER_LIST_MAX. */
 enum code pem_to_certs(struct bytes pem, struct der_list *ret, struct status *st) MUST_CHECK;
 enum code certs_to_pem(const struct der_list *certs, struct buf *ret, struct status *st) MUST_CHECK;
 /* DER, PEM or PKCS#7, decided by content: appends what it finds. For discovery; bounded by max. */
-enum code certs_sniff(struct bytes content, size_t max, void (*on_cert)(struct bytes der, void *arg), void *arg,
-                      struct status *st) MUST_CHECK;
+enum code certs_sniff(struct bytes content, size_t max, void (*on_cert)(struct bytes der, void *arg),
+                      void *arg, struct status *st) MUST_CHECK;
 
-/* spiffe://<trust domain>/<kind>/<name>: kind "agent" (name = id) or "service". False if uri is not of that form. */
+/* spiffe://<trust domain>/<kind>/<name>: kind "agent" (name = id) or "service". False if uri is not of that
+ * form. */
 struct spiffe_id {
     char trust_domain[256], kind[16], name[64];
 };

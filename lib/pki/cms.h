@@ -1,7 +1,7 @@
 /*
- * CMS (RFC 5652) as DESIGN.md section 6 uses it: SignedData under our own eContentTypes, and the task envelope =
- * SignedData outside, over AuthEnvelopedData (RFC 5083, AES-256-GCM, RFC 5084) for one P-256 recipient
- * (ECDH, SHA-256 KDF). `openssl cms -verify -purpose any | openssl cms -decrypt` opens an envelope.
+ * CMS (RFC 5652) as DESIGN.md section 6 uses it: SignedData under our own eContentTypes, and the task
+ * envelope = SignedData outside, over AuthEnvelopedData (RFC 5083, AES-256-GCM, RFC 5084) for one P-256
+ * recipient (ECDH, SHA-256 KDF). `openssl cms -verify -purpose any | openssl cms -decrypt` opens an envelope.
  *
  * Everything that is read has a size limit and an exact shape; anything else is INVALID_ARGUMENT.
  */
@@ -11,11 +11,11 @@
 #include "pki/cert.h"
 
 enum cms_content { /* own eContentType OIDs; the envelope's is id-ct-authEnvelopedData */
-    CMS_CONTENT_RECEIPT,
-    CMS_CONTENT_REQUEST,
-    CMS_CONTENT_DOCUMENT,
-    CMS_CONTENT_HEAD,
-    CMS_CONTENT_ENVELOPE,
+                   CMS_CONTENT_RECEIPT,
+                   CMS_CONTENT_REQUEST,
+                   CMS_CONTENT_DOCUMENT,
+                   CMS_CONTENT_HEAD,
+                   CMS_CONTENT_ENVELOPE,
 };
 
 #define CMS_SIGNED_MAX   (600 * 1024)
@@ -25,13 +25,14 @@ enum cms_content { /* own eContentType OIDs; the envelope's is id-ct-authEnvelop
 enum code cms_sign(enum cms_content type, struct bytes content, const struct key *key, struct bytes cert,
                    const struct der_list *intermediates, struct der *ret, struct status *st) MUST_CHECK;
 
-/* Verifies the one signature, the chain to roots, the purpose and the eContentType, in that order of cheapness.
- * `expected` (may be NULL) must be byte for byte the signer's certificate: for a service that knows what it issued
- * (then roots may be NULL and no chain is built; `at_ms` is still checked against the validity).
- * *ret_signer gives the signer's certificate. The content is handed out only after everything held. */
+/* Verifies the one signature, the chain to roots, the purpose and the eContentType, in that order of
+ * cheapness. `expected` (may be NULL) must be byte for byte the signer's certificate: for a service that
+ * knows what it issued (then roots may be NULL and no chain is built; `at_ms` is still checked against the
+ * validity). *ret_signer gives the signer's certificate. The content is handed out only after everything
+ * held. */
 enum code cms_verify(enum cms_content type, struct bytes cms, const struct bytes *expected,
-                     const struct der_list *roots, enum pki_purpose purpose, int64_t at_ms, struct der *ret_content,
-                     struct der *ret_signer, struct status *st) MUST_CHECK;
+                     const struct der_list *roots, enum pki_purpose purpose, int64_t at_ms,
+                     struct der *ret_content, struct der *ret_signer, struct status *st) MUST_CHECK;
 
 /* Signer's certificate as claimed, before any verification, to look up which one to expect. */
 enum code cms_claimed_signer(struct bytes cms, struct der *ret, struct status *st) MUST_CHECK;
@@ -41,8 +42,8 @@ enum code envelope_seal(struct bytes plaintext, struct bytes recipient_cert, con
                         struct bytes signer_cert, const struct der_list *intermediates, struct der *ret,
                         struct status *st) MUST_CHECK;
 /* Two steps, so that decryption happens only after verification. The signer must have PURPOSE_ENVELOPE. */
-enum code envelope_verify(struct bytes envelope, const struct der_list *roots, int64_t at_ms, struct der *ret_inner,
-                          struct der *ret_signer, struct status *st) MUST_CHECK;
+enum code envelope_verify(struct bytes envelope, const struct der_list *roots, int64_t at_ms,
+                          struct der *ret_inner, struct der *ret_signer, struct status *st) MUST_CHECK;
 /* FAILED_PRECONDITION "cannot open" if it was made for another key. */
 enum code envelope_open(struct bytes inner, const struct key *recipient_key, struct bytes recipient_cert,
                         struct der *ret_plaintext, struct status *st) MUST_CHECK;

@@ -19,8 +19,8 @@ void pki_names_done(struct pki_names *names);
 #define AUTO_PKI_NAMES CLEANUP(pki_names_done)
 
 /* common_name may be NULL. */
-enum code csr_make(const struct key *key, const char *common_name, const struct pki_names *names, struct der *ret,
-                   struct status *st) MUST_CHECK;
+enum code csr_make(const struct key *key, const char *common_name, const struct pki_names *names,
+                   struct der *ret, struct status *st) MUST_CHECK;
 
 struct csr_info {
     struct pki_names names;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "base/status.h"
 
 struct bytes { /* borrowed */
     const uint8_t *data;
@@ -29,6 +30,7 @@ static inline struct bytes der_bytes(const struct der *der)
     return (struct bytes){der->data, der->len};
 }
 #define AUTO_DER CLEANUP(der_done)
+struct der der_dup(struct bytes bytes); /* of any size: bound it before */
 
 /* Owned list of DER objects, for chains and bundles. */
 #define DER_LIST_MAX 16
@@ -37,6 +39,8 @@ struct der_list {
     size_t n;
 };
 void der_list_done(struct der_list *list);
+/* Copies der onto the end; RESOURCE_EXHAUSTED when the list is full. */
+enum code der_list_add(struct der_list *list, struct bytes der, struct status *st) MUST_CHECK;
 #define AUTO_DER_LIST CLEANUP(der_list_done)
 
 #endif

@@ -19,10 +19,12 @@ DEFINE_CLEANUP(key, struct key *, key_free)
 
 enum key_type key_type(const struct key *key);
 /* PKCS#8 PEM. passphrase NULL: unencrypted; else PBES2 with scrypt and AES-256-CBC (RFC 8018, RFC 7914). */
-enum code key_to_pem(const struct key *key, const struct secret *passphrase, struct secret **ret, struct status *st) MUST_CHECK;
-/* PEM or DER, PKCS#8 or traditional; at most 64 KiB. INVALID_ARGUMENT for what is no key, PERMISSION_DENIED for
- * a wrong or missing passphrase. */
-enum code key_parse(const struct secret *encoded, const struct secret *passphrase, struct key **ret, struct status *st) MUST_CHECK;
+enum code key_to_pem(const struct key *key, const struct secret *passphrase, struct secret **ret,
+                     struct status *st) MUST_CHECK;
+/* PEM or DER, PKCS#8 or traditional; at most 64 KiB. INVALID_ARGUMENT for what is no key, PERMISSION_DENIED
+ * for a wrong or missing passphrase. */
+enum code key_parse(const struct secret *encoded, const struct secret *passphrase, struct key **ret,
+                    struct status *st) MUST_CHECK;
 enum code key_spki(const struct key *key, struct der *ret, struct status *st) MUST_CHECK;
 bool key_matches_cert(const struct key *key, struct bytes cert_der);
 /* Signature with SHA-256 (Ed25519: pure) over data. */

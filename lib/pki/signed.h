@@ -4,12 +4,14 @@
 
 #include "pki/cert.h"
 
-enum code signed_make(const char *purpose, struct bytes payload, const struct key *key, struct der *ret_signature,
-                      struct status *st) MUST_CHECK;
+enum code signed_make(const char *purpose, struct bytes payload, const struct key *key,
+                      struct der *ret_signature, struct status *st) MUST_CHECK;
 
-/* Remembers the verdict on chains it has seen (by the certificate's SHA-256, until it expires): bounded, thread-safe. */
+/* Remembers the verdict on chains it has seen (by the certificate's SHA-256, until it expires): bounded,
+ * thread-safe. */
 struct signed_verifier;
-struct signed_verifier *signed_verifier_new(const struct der_list *roots, const struct der_list *intermediates);
+struct signed_verifier *signed_verifier_new(const struct der_list *roots,
+                                            const struct der_list *intermediates);
 void signed_verifier_free(struct signed_verifier *verifier);
 /* Checks the chain (PURPOSE_SERVICE), the signature, and gives the service's name out of its SPIFFE id. */
 enum code signed_verify(struct signed_verifier *verifier, const char *purpose, struct bytes payload,

@@ -1,7 +1,7 @@
 /*
  * The printed bootstrap token: `clmt1.<base64url of: pin 32 | secret 32 | gateway "host:port">`.
- * Only SHA-256(secret) is ever stored. The pin is the SHA-256 of the root CA's SubjectPublicKeyInfo, so that a
- * host never trusts on first use.
+ * Only SHA-256(secret) is ever stored. The pin is the SHA-256 of the root CA's SubjectPublicKeyInfo, so that
+ * a host never trusts on first use.
  */
 #ifndef CLM_PKI_TOKEN_H
 #define CLM_PKI_TOKEN_H
@@ -21,7 +21,8 @@ struct token {
 };
 
 /* Fills in a new random secret. gateway must be host:port. */
-enum code token_make(const uint8_t pin[SHA256_SIZE], const char *gateway, struct token *ret, struct status *st) MUST_CHECK;
+enum code token_make(const uint8_t pin[SHA256_SIZE], const char *gateway, struct token *ret,
+                     struct status *st) MUST_CHECK;
 struct secret *token_print(const struct token *token);
 enum code token_parse(const struct secret *text, struct token *ret, struct status *st) MUST_CHECK;
 void token_wipe(struct token *token);

@@ -1,0 +1,110 @@
+/* Reading certificates into plain structs. Pure functions, any thread. */
+#include "pki/cert.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "pki/digest.h"
+#include "pki/ossl.h"
+
+void cert_info_done(struct cert_info *info)
+{
+    pki_names_done(&info->names);
+    memset(info, 0, sizeof(*info));
+}
+
+static enum code read_serial(const X509 *cert, char out[65], struct status *st)
+{
+    AUTO_BN BIGNUM *bn = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
+    AUTO_OSSL_MEM uint8_t *hex = bn ? (uint8_t *)BN_bn2hex(bn) : NULL;
+    if (!hex || strlen((char *)hex) > 64)
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "serial number is malformed or longer than 32 octets");
+    size_t i = 0;
+    for (; hex[i]; i++)
+        out[i] = (char)tolower(hex[i]);
+    out[i] = '\0';
+    return CODE_OK;
+}
+
+static void read_key(const X509 *cert, struct cert_info *ret)
+{
+    const EVP_PKEY *pkey = X509_get0_pubkey(cert);
+    ossl_forget();
+    ret->key_type = KEY_OTHER;
+    if (!pkey) {
+        (void)snprintf(ret->key_name, sizeof(ret->key_name), "unknown");
+        return;
+    }
+    ossl_key_name(pkey, ret->key_name);
+    ret->key_type = ossl_key_type(pkey);
+    ret->key_bits = (unsigned)EVP_PKEY_get_bits(pkey);
+}
+
+static void read_signature_algorithm(const X509 *cert, char *out, size_t out_size)
+{
+    const X509_ALGOR *alg = X509_get0_tbs_sigalg(cert);
+    const ASN1_OBJECT *oid = NULL;
+    X509_ALGOR_get0(&oid, NULL, NULL, alg);
+    if (OBJ_obj2txt(out, (int)out_size, oid, 0) <= 0)
+        (void)snprintf(out, out_size, "unknown");
+    ossl_forget();
+}
+
+static enum code read_x509(X509 *cert, struct cert_info *ret, struct status *st)
+{
+    if (!ossl_time_ms(X509_get0_notBefore(cert), &ret->not_before_ms) ||
+        !ossl_time_ms(X509_get0_notAfter(cert), &ret->not_after_ms))
+        return status_set(st, CODE_INVALID_ARGUMENT, "validity of the certificate is malformed");
+    TRY(read_serial(cert, ret->serial, st));
+    ossl_name_text(X509_get_subject_name(cert), ret->subject, sizeof(ret->subject));
+    ossl_name_text(X509_get_issuer_name(cert), ret->issuer, sizeof(ret->issuer));
+    read_key(cert, ret);
+    read_signature_algorithm(cert, ret->signature_algorithm, sizeof(ret->signature_algorithm));
+
+    AUTO_DER struct der spki = {0};
+    if (!OSSL_TO_DER(i2d_X509_PUBKEY, X509_get_X509_PUBKEY(cert), &spki))
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "public key of the certificate is malformed");
+    sha256_hex(der_bytes(&spki), ret->spki_sha256);
+
+    AUTO_GENERAL_NAMES GENERAL_NAMES *san = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+    if (san)
+        names_from_san_lenient(san, &ret->names);
+    ret->is_ca = X509_check_ca(cert) == 1;
+    ret->self_signed = X509_self_signed(cert, 1) == 1;
+    uint32_t eku = X509_get_extended_key_usage(cert);
+    ret->server_auth = eku == UINT32_MAX || (eku & (XKU_SSL_SERVER | XKU_ANYEKU)) != 0;
+    ossl_forget();
+    return CODE_OK;
+}
+
+enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st)
+{
+    memset(ret, 0, sizeof(*ret));
+    AUTO_X509 X509 *cert = NULL;
+    TRY(ossl_parse_cert(der, &cert, st));
+    sha256_hex(der, ret->fingerprint);
+    enum code code = read_x509(cert, ret, st);
+    if (code != CODE_OK)
+        cert_info_done(ret);
+    return code;
+}
+
+bool cert_matches_host(struct bytes der, const char *host)
+{
+    struct status ignored;
+    struct in6_addr addr;
+    AUTO_X509 X509 *cert = NULL;
+    if (host[0] == '\0' || ossl_parse_cert(der, &cert, &ignored) != CODE_OK)
+        return false;
+    bool match;
+    if (inet_pton(AF_INET, host, &addr) == 1 || inet_pton(AF_INET6, host, &addr) == 1)
+        match = X509_check_ip_asc(cert, host, 0) == 1;
+    else
+        match = X509_check_host(cert, host, strlen(host),
+                                X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT,
+                                NULL) == 1;
+    ossl_forget();
+    return match;
+}

@@ -1,0 +1,268 @@
+/*
+ * Building certificates. An issuer keeps its certificate parsed and its key ready; one thread at a time.
+ * What goes into a certificate is decided by one table, by purpose.
+ */
+#include "pki/issue.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "pki/digest.h"
+#include "pki/ossl.h"
+
+#define SERIAL_SIZE 20
+#define KEY_ID_SIZE 20
+
+struct issuer {
+    struct key *key;
+    X509 *cert;
+    AUTHORITY_KEYID *akid;
+    int64_t not_before_ms, not_after_ms;
+    long path_len; /* -1: no limit */
+};
+
+/* What an end entity of a purpose may do. CAs get the EKUs of their kind too, which binds what they issue. */
+static const struct profile {
+    uint32_t key_usage;
+    bool client_auth, server_auth;
+    enum pki_purpose also; /* of a CA: the other purpose that it issues for */
+} profiles[] = {
+    [PURPOSE_ANY] = {KU_DIGITAL_SIGNATURE, false, false, PURPOSE_ANY},
+    [PURPOSE_TLS_SERVER] = {KU_DIGITAL_SIGNATURE, false, true, PURPOSE_ANY},
+    [PURPOSE_AGENT_IDENTITY] = {KU_DIGITAL_SIGNATURE, true, false, PURPOSE_AGENT_TASK},
+    [PURPOSE_AGENT_TASK] = {KU_DIGITAL_SIGNATURE | KU_KEY_AGREEMENT, false, false, PURPOSE_AGENT_IDENTITY},
+    [PURPOSE_SERVICE] = {KU_DIGITAL_SIGNATURE, false, false, PURPOSE_ANY},
+    [PURPOSE_ENVELOPE] = {KU_DIGITAL_SIGNATURE, false, false, PURPOSE_ANY},
+};
+_Static_assert(ARRAY_LEN(profiles) == PURPOSE_ENVELOPE + 1, "a row for each purpose");
+
+DEFINE_CLEANUP(basic_constraints, BASIC_CONSTRAINTS *, BASIC_CONSTRAINTS_free)
+DEFINE_CLEANUP(bit_string, ASN1_BIT_STRING *, ASN1_BIT_STRING_free)
+DEFINE_CLEANUP(octet_string, ASN1_OCTET_STRING *, ASN1_OCTET_STRING_free)
+DEFINE_CLEANUP(eku, EXTENDED_KEY_USAGE *, EXTENDED_KEY_USAGE_free)
+DEFINE_CLEANUP(akid, AUTHORITY_KEYID *, AUTHORITY_KEYID_free)
+DEFINE_CLEANUP(asn1_integer, ASN1_INTEGER *, ASN1_INTEGER_free)
+DEFINE_CLEANUP(asn1_time, ASN1_TIME *, ASN1_TIME_free)
+
+static enum code add_extension(X509 *cert, int nid, void *value, bool critical, struct status *st)
+{
+    if (X509_add1_ext_i2d(cert, nid, value, critical, X509V3_ADD_DEFAULT) != 1)
+        return ossl_fail(st, CODE_INTERNAL, "cannot add extension %s", OBJ_nid2sn(nid));
+    return CODE_OK;
+}
+
+static enum code add_basic_constraints(X509 *cert, const struct cert_request *req, struct status *st)
+{
+    CLEANUP(cleanup_basic_constraints) BASIC_CONSTRAINTS *bc = MUST(BASIC_CONSTRAINTS_new());
+    bc->ca = req->is_ca ? 0xff : 0;
+    if (req->is_ca && req->path_len >= 0) {
+        bc->pathlen = MUST(ASN1_INTEGER_new());
+        if (ASN1_INTEGER_set(bc->pathlen, req->path_len) != 1)
+            abort();
+    }
+    return add_extension(cert, NID_basic_constraints, bc, true, st);
+}
+
+static enum code add_key_usage(X509 *cert, const struct cert_request *req, struct status *st)
+{
+    uint32_t usage = req->is_ca ? KU_KEY_CERT_SIGN | KU_CRL_SIGN : profiles[req->purpose].key_usage;
+    CLEANUP(cleanup_bit_string) ASN1_BIT_STRING *bits = MUST(ASN1_BIT_STRING_new());
+    /* OpenSSL's KU_ flags have the first bit of KeyUsage as 0x80, as it lies in the first octet. */
+    for (int i = 0; i < 8; i++)
+        if ((usage & (0x80u >> i)) && ASN1_BIT_STRING_set_bit(bits, i, 1) != 1)
+            abort();
+    return add_extension(cert, NID_key_usage, bits, true, st);
+}
+
+static void push_oid(EXTENDED_KEY_USAGE *eku, ASN1_OBJECT *oid)
+{
+    if (sk_ASN1_OBJECT_push(eku, oid) <= 0)
+        abort();
+}
+
+static enum code add_eku(X509 *cert, const struct cert_request *req, struct status *st)
+{
+    const struct profile *profile = &profiles[req->purpose];
+    CLEANUP(cleanup_eku) EXTENDED_KEY_USAGE *eku = MUST(sk_ASN1_OBJECT_new_null());
+    bool pair = req->is_ca && purpose_is_own(profile->also);
+    bool both = req->tls_client_and_server || (req->is_ca && req->purpose == PURPOSE_SERVICE);
+    if (profile->client_auth || both || (pair && profiles[profile->also].client_auth))
+        push_oid(eku, OBJ_nid2obj(NID_client_auth));
+    if (profile->server_auth || both)
+        push_oid(eku, OBJ_nid2obj(NID_server_auth));
+    if (purpose_is_own(req->purpose))
+        push_oid(eku, oid_of_purpose(req->purpose));
+    if (pair)
+        push_oid(eku, oid_of_purpose(profile->also));
+    return sk_ASN1_OBJECT_num(eku) == 0 ? CODE_OK : add_extension(cert, NID_ext_key_usage, eku, false, st);
+}
+
+static void key_id_of(const X509 *cert, uint8_t out[KEY_ID_SIZE])
+{
+    /* Leftmost 160 bits of SHA-256 over the key (RFC 7093 section 2, method 1). */
+    uint8_t digest[SHA256_SIZE];
+    const ASN1_BIT_STRING *bits = X509_get0_pubkey_bitstr(cert);
+    sha256((struct bytes){ASN1_STRING_get0_data(bits), (size_t)ASN1_STRING_length(bits)}, digest);
+    memcpy(out, digest, KEY_ID_SIZE);
+}
+
+static ASN1_OCTET_STRING *octets(const uint8_t *data, int len)
+{
+    ASN1_OCTET_STRING *string = MUST(ASN1_OCTET_STRING_new());
+    if (ASN1_OCTET_STRING_set(string, data, len) != 1)
+        abort();
+    return string;
+}
+
+static AUTHORITY_KEYID *akid_of(const uint8_t *key_id, int len)
+{
+    AUTHORITY_KEYID *akid = MUST(AUTHORITY_KEYID_new());
+    akid->keyid = octets(key_id, len);
+    return akid;
+}
+
+static enum code add_key_ids(X509 *cert, AUTHORITY_KEYID *akid, struct status *st)
+{
+    uint8_t id[KEY_ID_SIZE];
+    key_id_of(cert, id);
+    CLEANUP(cleanup_octet_string) ASN1_OCTET_STRING *skid = octets(id, sizeof(id));
+    CLEANUP(cleanup_akid) AUTHORITY_KEYID *own = akid ? NULL : akid_of(id, sizeof(id));
+    TRY(add_extension(cert, NID_subject_key_identifier, skid, false, st));
+    return add_extension(cert, NID_authority_key_identifier, akid ? akid : own, false, st);
+}
+
+static enum code add_names(X509 *cert, const struct cert_request *req, struct status *st)
+{
+    bool empty = X509_NAME_entry_count(X509_get_subject_name(cert)) == 0;
+    if (!req->names || req->names->n_uri + req->names->n_dns + req->names->n_ip == 0) {
+        if (empty)
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "a certificate needs a common name or a subjectAltName");
+        return CODE_OK;
+    }
+    AUTO_GENERAL_NAMES GENERAL_NAMES *san = NULL;
+    TRY(names_to_san(req->names, &san, st));
+    return add_extension(cert, NID_subject_alt_name, san, empty, st);
+}
+
+static enum code set_serial(X509 *cert, struct status *st)
+{
+    uint8_t serial[SERIAL_SIZE];
+    random_bytes(serial, sizeof(serial));
+    /* Positive, and always 20 octets long. */
+    serial[0] = (uint8_t)((serial[0] & 0x7f) | 0x40);
+    AUTO_BN BIGNUM *bn = MUST(BN_bin2bn(serial, sizeof(serial), NULL));
+    CLEANUP(cleanup_asn1_integer) ASN1_INTEGER *integer = MUST(BN_to_ASN1_INTEGER(bn, NULL));
+    return X509_set_serialNumber(cert, integer) == 1 ? CODE_OK
+                                                     : ossl_fail(st, CODE_INTERNAL, "cannot set a serial");
+}
+
+static enum code set_validity(X509 *cert, int64_t from_ms, int64_t until_ms, struct status *st)
+{
+    if (from_ms < 0 || until_ms - from_ms < 1000)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "certificate would end before it begins: is the issuer's certificate expired?");
+    CLEANUP(cleanup_asn1_time) ASN1_TIME *from = ASN1_TIME_set(NULL, (time_t)(from_ms / 1000));
+    CLEANUP(cleanup_asn1_time) ASN1_TIME *until = ASN1_TIME_set(NULL, (time_t)(until_ms / 1000));
+    if (!from || !until || X509_set1_notBefore(cert, from) != 1 || X509_set1_notAfter(cert, until) != 1)
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "validity outside the range of X.509 times");
+    return CODE_OK;
+}
+
+static enum code set_subject(X509 *cert, const char *common_name, struct status *st)
+{
+    if (!common_name || common_name[0] == '\0')
+        return CODE_OK;
+    if (X509_NAME_add_entry_by_NID(X509_get_subject_name(cert), NID_commonName, MBSTRING_UTF8,
+                                   (const uint8_t *)common_name, -1, -1, 0) != 1)
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "common name \"%.80s\"", common_name);
+    return CODE_OK;
+}
+
+static enum code fill(X509 *cert, const struct cert_request *req, EVP_PKEY *pkey, AUTHORITY_KEYID *akid,
+                      int64_t until_ms, struct status *st)
+{
+    if (X509_set_version(cert, X509_VERSION_3) != 1 || X509_set_pubkey(cert, pkey) != 1)
+        return ossl_fail(st, CODE_INTERNAL, "cannot build a certificate");
+    TRY(set_serial(cert, st));
+    TRY(set_validity(cert, req->not_before_ms, until_ms, st));
+    TRY(add_basic_constraints(cert, req, st));
+    TRY(add_key_usage(cert, req, st));
+    TRY(add_eku(cert, req, st));
+    TRY(add_key_ids(cert, akid, st));
+    return add_names(cert, req, st);
+}
+
+static const EVP_MD *signing_digest(const EVP_PKEY *pkey)
+{
+    return ossl_key_type(pkey) == KEY_EC_P384 ? EVP_sha384() : ossl_key_digest(pkey);
+}
+
+static enum code sign_and_encode(X509 *cert, EVP_PKEY *pkey, struct der *ret, struct status *st)
+{
+    if (X509_sign(cert, pkey, signing_digest(pkey)) <= 0)
+        return ossl_fail(st, CODE_INTERNAL, "cannot sign a certificate");
+    return ossl_cert_der(cert, ret, st);
+}
+
+enum code issuer_new(struct key *key, struct bytes cert, struct issuer **ret, struct status *st)
+{
+    AUTO_ISSUER struct issuer *issuer = MUST(calloc(1, sizeof(*issuer)));
+    issuer->key = key;
+    TRY(ossl_parse_cert(cert, &issuer->cert, st));
+    if (X509_check_ca(issuer->cert) != 1)
+        return status_set(st, CODE_INVALID_ARGUMENT, "the issuer's certificate is not that of a CA");
+    if (X509_check_private_key(issuer->cert, key_evp(key)) != 1)
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "the issuer's key does not belong to its certificate");
+    if (!ossl_time_ms(X509_get0_notBefore(issuer->cert), &issuer->not_before_ms) ||
+        !ossl_time_ms(X509_get0_notAfter(issuer->cert), &issuer->not_after_ms))
+        return status_set(st, CODE_INVALID_ARGUMENT, "validity of the issuer's certificate is malformed");
+    const ASN1_OCTET_STRING *skid = X509_get0_subject_key_id(issuer->cert);
+    if (!skid)
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "the issuer's certificate has no subjectKeyIdentifier");
+    issuer->akid = akid_of(ASN1_STRING_get0_data(skid), ASN1_STRING_length(skid));
+    issuer->path_len = X509_get_pathlen(issuer->cert);
+    ossl_forget();
+    *ret = TAKE(issuer);
+    return CODE_OK;
+}
+
+void issuer_free(struct issuer *issuer)
+{
+    if (!issuer)
+        return;
+    key_free(issuer->key);
+    X509_free(issuer->cert);
+    AUTHORITY_KEYID_free(issuer->akid);
+    free(issuer);
+}
+
+enum code issuer_sign(struct issuer *issuer, const struct cert_request *req, struct der *ret,
+                      struct status *st)
+{
+    if (req->is_ca && issuer->path_len == 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "the issuer's path length does not let it issue a CA");
+    AUTO_EVP_PKEY EVP_PKEY *pkey = NULL;
+    TRY(ossl_parse_spki(req->spki, &pkey, st));
+    TRY(ossl_key_acceptable(pkey, st));
+    AUTO_X509 X509 *cert = MUST(X509_new());
+    int64_t until = req->not_after_ms < issuer->not_after_ms ? req->not_after_ms : issuer->not_after_ms;
+    if (X509_set_issuer_name(cert, X509_get_subject_name(issuer->cert)) != 1)
+        return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
+    TRY(set_subject(cert, req->common_name, st));
+    TRY(fill(cert, req, pkey, issuer->akid, until, st));
+    return sign_and_encode(cert, key_evp(issuer->key), ret, st);
+}
+
+enum code issuer_self_sign(struct key *key, const struct cert_request *req, struct der *ret,
+                           struct status *st)
+{
+    EVP_PKEY *pkey = key_evp(key);
+    AUTO_X509 X509 *cert = MUST(X509_new());
+    TRY(set_subject(cert, req->common_name, st));
+    if (X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1)
+        return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
+    TRY(fill(cert, req, pkey, NULL, req->not_after_ms, st));
+    return sign_and_encode(cert, pkey, ret, st);
+}
