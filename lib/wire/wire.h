@@ -27,7 +27,9 @@ void wire_pack(const ProtobufCMessage *msg, struct arena *arena, const uint8_t *
  * numbers are numbers up to 2^53 and strings beyond; absent fields are absent, repeated fields always there. */
 enum code json_write(const ProtobufCMessage *msg, struct buf *out, struct status *st) MUST_CHECK;
 /* Parses an object of at most len bytes; unknown fields, wrong types, duplicates and bad text are refused with
- * their path: `spec.renew.target: expected a string`. An empty body counts as {}. Then wire_check. */
+ * their path: `spec.renew.target: expected a string`; null counts as absent, an empty body as {}. Then the limits, but
+ * for required fields of the outermost message: those may come from the path or the query. Call wire_check when all
+ * parameters are set. */
 enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, size_t len, struct arena *arena,
                     ProtobufCMessage **ret, struct status *st) MUST_CHECK;
 /* Sets one field from text (a path or query parameter): scalars, enums, and one more element of a repeated field. */

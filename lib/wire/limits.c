@@ -1,0 +1,524 @@
+/*
+ * The one table of limits: what each field of proto/ may hold and which ones a message cannot do without. A
+ * field without a row has the defaults of wire.h. Grouped as the .proto files are.
+ */
+#include <pthread.h>
+#include <string.h>
+
+#include "base/id.h"
+#include "wire/check.h"
+
+#define PAGE_TOKEN_MAX  512
+#define CERT_MAX        (16 * 1024)
+#define CSR_MAX         (16 * 1024)
+#define CMS_SMALL_MAX   (64 * 1024)
+#define ENVELOPE_MAX    (400 * 1024)
+#define RESULT_PAGE_MAX (256 * 1024)
+#define CHAIN_COUNT_MAX 16
+#define BATCH_MAX       1000
+
+static bool label_valid(const char *s, size_t len, bool underscore)
+{
+    if (len == 0 || len > 63 || s[0] == '-' || s[len - 1] == '-')
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') || (s[i] >= '0' && s[i] <= '9') ||
+              s[i] == '-' || (underscore && s[i] == '_')))
+            return false;
+    return true;
+}
+
+static bool labels_valid(const char *s, bool underscore)
+{
+    if (strlen(s) > 253)
+        return false;
+    for (;;) {
+        size_t len = strcspn(s, ".");
+        if (!label_valid(s, len, underscore))
+            return false;
+        if (!s[len])
+            return true;
+        s += len + 1;
+    }
+}
+
+/* RFC 1123 section 2.1 */
+static bool hostname_valid(const char *s)
+{
+    return labels_valid(s, false);
+}
+
+/* A DNS name, `*.` before one, or an IP address. */
+static bool dns_pattern_valid(const char *s)
+{
+    if (s[strspn(s, "0123456789abcdefABCDEF:.")] == '\0' && strchr(s, ':'))
+        return strlen(s) < 46;
+    return labels_valid(s[0] == '*' && s[1] == '.' ? s + 2 : s, true);
+}
+
+static bool path_valid(const char *s)
+{
+    if (s[0] != '/')
+        return false;
+    for (const char *p = s; *p;) {
+        p += strspn(p, "/");
+        size_t len = strcspn(p, "/");
+        if ((len == 1 && p[0] == '.') || (len == 2 && p[0] == '.' && p[1] == '.'))
+            return false;
+        p += len;
+    }
+    for (const unsigned char *p = (const unsigned char *)s; *p; p++)
+        if (*p < 0x20 || *p == 0x7f)
+            return false;
+    return true;
+}
+
+static bool word_valid(const char *s)
+{
+    return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] == '\0';
+}
+
+static bool visible_ascii_valid(const char *s)
+{
+    for (; *s; s++)
+        if (*s < 0x21 || *s > 0x7e)
+            return false;
+    return true;
+}
+
+static bool hex_valid(const char *s)
+{
+    return s[strspn(s, "0123456789abcdef")] == '\0';
+}
+
+static bool endpoint_valid(const char *s)
+{
+    const char *colon = strrchr(s, ':');
+    if (!colon || colon == s || !colon[1] || strlen(colon + 1) > 5)
+        return false;
+    unsigned port = 0;
+    for (const char *p = colon + 1; *p; p++) {
+        if (*p < '0' || *p > '9')
+            return false;
+        port = port * 10 + (unsigned)(*p - '0');
+    }
+    if (port == 0 || port > 65535)
+        return false;
+    for (const char *p = s; p < colon; p++)
+        if (!(label_valid(p, 1, true) || *p == '.' || *p == '-' || *p == ':' || *p == '[' || *p == ']'))
+            return false;
+    return true;
+}
+
+#define UUID(f)                                                                                              \
+    {                                                                                                        \
+        .field = f, .min_len = 36, .max_len = 36, .valid = uuid_valid, .expected = "a UUID"                  \
+    }
+#define NEED_UUID(f)                                                                                         \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 36, .max_len = 36, .valid = uuid_valid,                     \
+        .expected = "a UUID"                                                                                 \
+    }
+#define TEXT(f, max)                                                                                         \
+    {                                                                                                        \
+        .field = f, .max_len = max                                                                           \
+    }
+#define NEED_TEXT(f, max)                                                                                    \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 1, .max_len = max                                           \
+    }
+#define BYTES(f, max)                                                                                        \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = max                                                             \
+    }
+#define NEED_BYTES(f, max)                                                                                   \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 1, .max_len = max                                           \
+    }
+#define CHAIN(f)                                                                                             \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = CERT_MAX, .max_count = CHAIN_COUNT_MAX                          \
+    }
+#define NEED_CHAIN(f)                                                                                        \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 1, .max_len = CERT_MAX, .max_count = CHAIN_COUNT_MAX        \
+    }
+#define NEED(f)                                                                                              \
+    {                                                                                                        \
+        .field = f, .required = true                                                                         \
+    }
+#define COUNT(f, max)                                                                                        \
+    {                                                                                                        \
+        .field = f, .max_count = max                                                                         \
+    }
+#define HOSTNAME(f)                                                                                          \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 253, .valid = hostname_valid, .expected = "a host name"         \
+    }
+#define NEED_HOSTNAME(f)                                                                                     \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 1, .max_len = 253, .valid = hostname_valid,                 \
+        .expected = "a host name"                                                                            \
+    }
+#define DNS_NAMES(f, max)                                                                                    \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 253, .max_count = max, .valid = dns_pattern_valid,              \
+        .expected = "a DNS name"                                                                             \
+    }
+#define PATH(f)                                                                                              \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 4095, .valid = path_valid,                                      \
+        .expected = "an absolute path without . and .."                                                      \
+    }
+#define PATHS(f, max)                                                                                        \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 4095, .max_count = max, .valid = path_valid,                    \
+        .expected = "an absolute path without . and .."                                                      \
+    }
+#define WORD(f)                                                                                              \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 64, .valid = word_valid,                                        \
+        .expected = "letters, digits, '.', '_' and '-'"                                                      \
+    }
+#define NEED_WORD(f)                                                                                         \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = word_valid,                      \
+        .expected = "letters, digits, '.', '_' and '-'"                                                      \
+    }
+#define SHA256_HEX(f)                                                                                        \
+    {                                                                                                        \
+        .field = f, .min_len = 64, .max_len = 64, .valid = hex_valid, .expected = "64 lower-case hex digits" \
+    }
+#define ENDPOINT(f)                                                                                          \
+    {                                                                                                        \
+        .field = f, .min_len = 3, .max_len = 320, .valid = endpoint_valid, .expected = "host:port"           \
+    }
+#define ASCII_KEY(f)                                                                                         \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 128, .valid = visible_ascii_valid,                              \
+        .expected = "visible ASCII characters"                                                               \
+    }
+
+const struct wire_limit wire_limits[] = {
+    /* common.proto */
+    NEED_WORD("Label.name"),
+    TEXT("Label.value", 256),
+    COUNT("Scope.operations", 16),
+    PATHS("Scope.paths", 100),
+    DNS_NAMES("Scope.dns_names", 200),
+    TEXT("CertificateInfo.subject", 1024),
+    TEXT("CertificateInfo.issuer", 1024),
+    {.field = "CertificateInfo.serial",
+     .max_len = 64,
+     .valid = hex_valid,
+     .expected = "lower-case hex digits"},
+    {.field = "CertificateInfo.dns_names", .max_len = 253, .max_count = 200},
+    SHA256_HEX("CertificateInfo.fingerprint_sha256"),
+    TEXT("CertificateInfo.key_type", 64),
+    TEXT("CertificateInfo.signature_algorithm", 64),
+    TEXT("HostFacts.hostname", 253),
+    TEXT("HostFacts.os", 256),
+    TEXT("HostFacts.kernel", 256),
+    TEXT("HostFacts.arch", 64),
+    TEXT("HostFacts.agent_version", 64),
+    TEXT("HostFacts.build_date", 64),
+    TEXT("HostFacts.git_commit", 64),
+    COUNT("HostFacts.operations", 16),
+
+    /* bus.proto */
+    NEED_BYTES("SignedBytes.payload", 8192),
+    NEED_BYTES("SignedBytes.signature", 1024),
+    NEED_BYTES("SignedBytes.certificate", CERT_MAX),
+    NEED_TEXT("Assertion.actor", 128),
+    TEXT("Assertion.actor_name", 256),
+    COUNT("Assertion.roles", 16),
+    TEXT("Assertion.label_selector", 1024),
+    NEED("Assertion.not_after_at_ms"),
+    TEXT("Assertion.id", 64),
+    NEED_TEXT("Authority.subject", 256),
+    TEXT("Authority.message_id", 128),
+    {.field = "Authority.body_sha256", .required = true, .min_len = 32, .max_len = 32},
+
+    /* registry.proto */
+    NEED_TEXT("AuthenticateRequest.api_key", 256),
+    TEXT("AuthenticateRequest.source", 128),
+    NEED_BYTES("AuthenticateResponse.assertion", 32 * 1024),
+    NEED_TEXT("AuthenticateResponse.actor", 128),
+    COUNT("AuthenticateResponse.roles", 16),
+    NEED_HOSTNAME("RegisterAgentRequest.hostname"),
+    COUNT("RegisterAgentRequest.labels", 64),
+    ASCII_KEY("RegisterAgentRequest.idempotency_key"),
+    NEED("RegisterAgentResponse.agent"),
+    TEXT("RegisterAgentResponse.token", 512),
+    UUID("RegisterAgentResponse.token_id"),
+    NEED_UUID("GetAgentRequest.agent_id"),
+    NEED_UUID("DisableAgentRequest.agent_id"),
+    TEXT("DisableAgentRequest.reason", 256),
+    NEED_UUID("EnableAgentRequest.agent_id"),
+    TEXT("ListAgentsRequest.page_token", PAGE_TOKEN_MAX),
+    TEXT("ListAgentsRequest.search", 253),
+    COUNT("ListAgentsRequest.status", 16),
+    {.field = "ListAgentsRequest.label", .min_len = 1, .max_len = 321, .max_count = 16},
+    COUNT("ListAgentsResponse.agents", BATCH_MAX),
+    TEXT("ListAgentsResponse.next_page_token", PAGE_TOKEN_MAX),
+    NEED_UUID("AgentView.id"),
+    TEXT("AgentView.hostname", 253),
+    TEXT("AgentView.reason", 256),
+    COUNT("AgentView.labels", 64),
+    SHA256_HEX("AgentView.identity_fingerprint_sha256"),
+    COUNT("Dashboard.recent_activity", 200),
+    TEXT("Activity.event", 128),
+    UUID("Activity.agent_id"),
+    TEXT("Activity.actor", 128),
+    TEXT("Activity.message", 1024),
+    NEED_UUID("Heartbeat.agent_id"),
+    TEXT("Heartbeat.instance_id", 64),
+    TEXT("Heartbeat.boot_id", 64),
+    TEXT("Heartbeat.safe_mode_reason", 256),
+    NEED_TEXT("ReportHeartbeatsRequest.gateway_id", 64),
+    TEXT("ReportHeartbeatsRequest.epoch", 64),
+    COUNT("ReportHeartbeatsRequest.heartbeats", BATCH_MAX),
+    NEED_UUID("AgentState.agent_id"),
+    TEXT("AgentState.reason", 256),
+    UUID("ListAgentStatesRequest.after_agent_id"),
+    COUNT("ListAgentStatesResponse.states", 5000),
+    NEED_UUID("AgentSnapshot.agent_id"),
+    NEED("AgentSnapshot.version"),
+    TEXT("AgentSnapshot.hostname", 253),
+    TEXT("AgentSnapshot.agent_version", 64),
+    UUID("ListAgentSnapshotRequest.after_agent_id"),
+    COUNT("ListAgentSnapshotResponse.agents", 5000),
+
+    /* bootstrap.proto */
+    NEED_UUID("CreateTokenRequest.agent_id"),
+    TEXT("CreateTokenRequest.hostname", 253),
+    NEED_TEXT("CreateTokenResponse.token", 512),
+    NEED_UUID("CreateTokenResponse.token_id"),
+    NEED("BootstrapAgentRequest.request"),
+    TEXT("BootstrapAgentRequest.source", 128),
+    NEED_UUID("ConfirmIdentityRequest.agent_id"),
+    NEED_BYTES("ConfirmIdentityRequest.confirmation", CMS_SMALL_MAX),
+    NEED_UUID("SignCertificateRequest.agent_id"),
+    NEED_BYTES("SignCertificateRequest.request", CMS_SMALL_MAX),
+    NEED("SignCertificateResponse.state"),
+    CHAIN("SignCertificateResponse.chain"),
+    TEXT("SignCertificateResponse.order_id", 128),
+    BYTES("SignCertificateResponse.root", CERT_MAX),
+    NEED("IssueServiceCertificateRequest.profile"),
+    NEED_BYTES("IssueServiceCertificateRequest.csr", CSR_MAX),
+    NEED_CHAIN("IssueServiceCertificateResponse.chain"),
+    NEED_CHAIN("GetTrustBundleResponse.roots"),
+    CHAIN("GetTrustBundleResponse.intermediates"),
+    NEED_UUID("Identity.agent_id"),
+    BYTES("Identity.task_certificate", CERT_MAX),
+    UUID("ListIdentitiesRequest.after_agent_id"),
+    COUNT("ListIdentitiesResponse.identities", 5000),
+
+    /* tasks.proto */
+    NEED("TaskSpec.kind"),
+    NEED_WORD("DeploySpec.target"),
+    NEED_TEXT("DeploySpec.chain_pem", 64 * 1024),
+    PATH("DeploySpec.key_path"),
+    NEED_WORD("RenewSpec.target"),
+    DNS_NAMES("RenewSpec.dns_names", 100),
+    WORD("ValidateSpec.target"),
+    PATH("ValidateSpec.certificate_path"),
+    ENDPOINT("ValidateSpec.endpoint"),
+    HOSTNAME("ValidateSpec.server_name"),
+    SHA256_HEX("ValidateSpec.expected_fingerprint_sha256"),
+    PATHS("DiscoverSpec.roots", 64),
+    TEXT("Step.name", 64),
+    TEXT("Step.message", 1024),
+    TEXT("Check.id", 64),
+    TEXT("Check.reason", 1024),
+    TEXT("Check.remedy", 1024),
+    TEXT("FoundCertificate.path", 4095),
+    TEXT("FoundCertificate.endpoint", 320),
+    TEXT("FoundCertificate.server_name", 253),
+    TEXT("FoundCertificate.used_by", 64),
+    TEXT("FoundCertificate.key_path", 4095),
+    COUNT("TaskResult.steps", 200),
+    COUNT("TaskResult.checks", 500),
+    COUNT("TaskResult.certificates", 20000),
+    SHA256_HEX("TaskResult.fingerprint_before_sha256"),
+    SHA256_HEX("TaskResult.fingerprint_after_sha256"),
+    SHA256_HEX("TaskResult.served_fingerprint_sha256"),
+    NEED_UUID("CreateTaskRequest.agent_id"),
+    NEED("CreateTaskRequest.spec"),
+    ASCII_KEY("CreateTaskRequest.idempotency_key"),
+    {.field = "CreateTaskRequest.after",
+     .min_len = 36,
+     .max_len = 36,
+     .max_count = 64,
+     .valid = uuid_valid,
+     .expected = "a UUID"},
+    NEED_UUID("GetTaskRequest.task_id"),
+    NEED_UUID("CancelTaskRequest.task_id"),
+    TEXT("ListTasksRequest.page_token", PAGE_TOKEN_MAX),
+    UUID("ListTasksRequest.agent_id"),
+    COUNT("ListTasksRequest.state", 16),
+    COUNT("ListTasksRequest.kind", 16),
+    COUNT("ListTasksResponse.tasks", BATCH_MAX),
+    TEXT("ListTasksResponse.next_page_token", PAGE_TOKEN_MAX),
+    NEED_UUID("TaskView.id"),
+    UUID("TaskView.agent_id"),
+    TEXT("TaskView.created_by", 128),
+    TEXT("TaskView.phase", 64),
+    TEXT("TaskView.message", 1024),
+    NEED_UUID("HeldTask.task_id"),
+    NEED("HeldTask.attempt"),
+    TEXT("HeldTask.phase", 64),
+    TEXT("HeldTask.message", 1024),
+    NEED_UUID("LeaseRequest.agent_id"),
+    NEED("LeaseRequest.generation"),
+    COUNT("LeaseRequest.held", 64),
+    NEED_TEXT("LeaseTasksRequest.gateway_id", 64),
+    COUNT("LeaseTasksRequest.agents", BATCH_MAX),
+    NEED_UUID("Delivery.task_id"),
+    NEED("Delivery.attempt"),
+    NEED_BYTES("Delivery.envelope", ENVELOPE_MAX),
+    NEED_UUID("AgentDeliveries.agent_id"),
+    COUNT("AgentDeliveries.deliveries", 64),
+    {.field = "AgentDeliveries.cancel_task_ids",
+     .min_len = 36,
+     .max_len = 36,
+     .max_count = 64,
+     .valid = uuid_valid,
+     .expected = "a UUID"},
+    COUNT("LeaseTasksResponse.agents", BATCH_MAX),
+    NEED_UUID("SubmitResultRequest.agent_id"),
+    NEED_UUID("SubmitResultRequest.task_id"),
+    NEED("SubmitResultRequest.attempt"),
+    {.field = "SubmitResultRequest.data", .max_len = RESULT_PAGE_MAX},
+    BYTES("SubmitResultRequest.receipt", CMS_SMALL_MAX),
+    NEED_UUID("AuthorizeCertificateRequest.agent_id"),
+    NEED_UUID("AuthorizeCertificateRequest.task_id"),
+    NEED("AuthorizeCertificateRequest.attempt"),
+    {.field = "AuthorizeCertificateRequest.dns_names",
+     .required = true,
+     .min_len = 1,
+     .max_len = 253,
+     .max_count = 100,
+     .valid = dns_pattern_valid,
+     .expected = "a DNS name"},
+
+    /* agent.proto */
+    NEED_TEXT("BootstrapRequest.token_secret", 64),
+    NEED_BYTES("BootstrapRequest.identity_csr", CSR_MAX),
+    NEED_BYTES("BootstrapRequest.task_csr", CSR_MAX),
+    NEED_UUID("BootstrapResponse.agent_id"),
+    NEED_CHAIN("BootstrapResponse.identity_chain"),
+    NEED_CHAIN("BootstrapResponse.task_chain"),
+    NEED_CHAIN("BootstrapResponse.roots"),
+    NEED_TEXT("BootstrapResponse.trust_domain", 255),
+    TEXT("CheckinRequest.instance_id", 64),
+    TEXT("CheckinRequest.boot_id", 64),
+    COUNT("CheckinRequest.held", 64),
+    TEXT("CheckinRequest.safe_mode_reason", 256),
+    BYTES("CheckinRequest.confirmation", CMS_SMALL_MAX),
+    COUNT("CheckinResponse.deliveries", 64),
+    {.field = "CheckinResponse.cancel_task_ids",
+     .min_len = 36,
+     .max_len = 36,
+     .max_count = 64,
+     .valid = uuid_valid,
+     .expected = "a UUID"},
+    NEED("ResultRequest.attempt"),
+    {.field = "ResultRequest.data", .max_len = RESULT_PAGE_MAX},
+    BYTES("ResultRequest.receipt", CMS_SMALL_MAX),
+    NEED_BYTES("SignRequest.request", CMS_SMALL_MAX),
+    CHAIN("SignResponse.chain"),
+    BYTES("SignResponse.root", CERT_MAX),
+    TEXT("SignResponse.order_id", 128),
+    TEXT("AgentError.message", 256),
+
+    /* envelope.proto */
+    NEED_UUID("TaskOrder.task_id"),
+    NEED("TaskOrder.attempt"),
+    NEED_UUID("TaskOrder.agent_id"),
+    NEED("TaskOrder.generation"),
+    NEED("TaskOrder.not_before_at_ms"),
+    NEED("TaskOrder.not_after_at_ms"),
+    NEED_BYTES("TaskOrder.spec", 128 * 1024),
+    NEED("TaskOrder.scope"),
+    NEED("SignedRequest.purpose"),
+    NEED_UUID("SignedRequest.agent_id"),
+    UUID("SignedRequest.task_id"),
+    BYTES("SignedRequest.csr", CSR_MAX),
+    NEED_UUID("Receipt.agent_id"),
+    NEED_UUID("Receipt.task_id"),
+    NEED("Receipt.attempt"),
+    NEED("Receipt.outcome"),
+    TEXT("Receipt.message", 1024),
+    {.field = "Receipt.result_sha256", .min_len = 32, .max_len = 32},
+
+    /* event.proto */
+    NEED_UUID("Event.id"),
+    NEED_TEXT("Event.subject", 128),
+    NEED_TEXT("Event.entity_id", 128),
+    NEED("Event.entity_version"),
+    TEXT("Event.actor", 128),
+    TEXT("Event.traceparent", 64),
+    TEXT("AgentChanged.hostname", 253),
+    TEXT("AgentChanged.reason", 256),
+    COUNT("AgentChanged.labels", 64),
+    TEXT("AgentChanged.agent_version", 64),
+    NEED("IdentityIssued.generation"),
+    BYTES("IdentityIssued.identity_certificate", CERT_MAX),
+    NEED_BYTES("IdentityIssued.task_certificate", CERT_MAX),
+    SHA256_HEX("IdentityIssued.fingerprint_sha256"),
+    TEXT("IdentityIssued.serial", 64),
+    NEED("IdentityConfirmed.generation"),
+    UUID("TokenEvent.agent_id"),
+    TEXT("TokenEvent.reason", 256),
+    TEXT("TokenEvent.source", 128),
+    UUID("CertificateIssued.agent_id"),
+    UUID("CertificateIssued.task_id"),
+    UUID("TaskChanged.agent_id"),
+    TEXT("TaskChanged.message", 1024),
+    {.field = "TaskChanged.receipt_sha256", .min_len = 32, .max_len = 32},
+    {0},
+};
+
+/* ---- look-up ----------------------------------------------------------------------------------------------
+ */
+
+#define SLOTS 1024u /* a power of two, well above twice the rows */
+_Static_assert(sizeof(wire_limits) / sizeof(wire_limits[0]) < SLOTS / 2, "raise SLOTS");
+
+static const struct wire_limit *slots[SLOTS];
+static pthread_once_t slots_once = PTHREAD_ONCE_INIT;
+
+static uint32_t hash_add(uint32_t hash, const char *s) /* FNV-1a */
+{
+    for (; *s; s++)
+        hash = (hash ^ (unsigned char)*s) * 16777619u;
+    return hash;
+}
+
+static void slots_fill(void)
+{
+    for (const struct wire_limit *row = wire_limits; row->field; row++) {
+        uint32_t i = hash_add(2166136261u, row->field) % SLOTS;
+        while (slots[i])
+            i = (i + 1) % SLOTS;
+        slots[i] = row;
+    }
+}
+
+static bool names(const char *field, const char *message, const char *name)
+{
+    size_t len = strlen(message);
+    return !strncmp(field, message, len) && field[len] == '.' && !strcmp(field + len + 1, name);
+}
+
+const struct wire_limit *wire_limit_find(const ProtobufCMessageDescriptor *desc,
+                                         const ProtobufCFieldDescriptor *field)
+{
+    (void)pthread_once(&slots_once, slots_fill);
+    uint32_t hash = hash_add(hash_add(hash_add(2166136261u, desc->short_name), "."), field->name);
+    for (uint32_t i = hash % SLOTS; slots[i]; i = (i + 1) % SLOTS)
+        if (names(slots[i]->field, desc->short_name, field->name))
+            return slots[i];
+    return NULL;
+}
