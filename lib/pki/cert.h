@@ -42,8 +42,9 @@ enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st) 
 bool cert_matches_host(struct bytes der, const char *host);
 
 /* Verifies leaf up to one of the roots through the intermediates, at `at_ms`. purpose adds the EKU check and,
- * for our own purposes, that there is exactly one SPIFFE URI SAN. The reason is OpenSSL's, with depth and
- * subject. */
+ * for our own purposes, key usage, nested EKUs of the CAs above, and that there is exactly one URI SAN, a
+ * SPIFFE id. INVALID_ARGUMENT: what is no certificate. UNAUTHENTICATED: the chain does not hold, with the
+ * reason, depth and subject ("certificate expired on 2026-…, subject CN=…"). */
 enum code chain_verify(struct bytes leaf, const struct der_list *intermediates, const struct der_list *roots,
                        enum pki_purpose purpose, int64_t at_ms, struct status *st) MUST_CHECK;
 /* Puts certificates in any order into leaf-first order without the root; INVALID_ARGUMENT if they form no
@@ -53,7 +54,9 @@ enum code chain_order(const struct der_list *certs, struct der_list *ret, struct
 /* PEM text ⇄ DER. Reads every CERTIFICATE block, ignoring others; RESOURCE_EXHAUSTED beyond DER_LIST_MAX. */
 enum code pem_to_certs(struct bytes pem, struct der_list *ret, struct status *st) MUST_CHECK;
 enum code certs_to_pem(const struct der_list *certs, struct buf *ret, struct status *st) MUST_CHECK;
-/* DER, PEM or PKCS#7, decided by content: appends what it finds. For discovery; bounded by max. */
+/* DER, PEM or PKCS#7, decided by content: on_cert for each certificate that parses, which may be none;
+ * damaged blocks are passed over. RESOURCE_EXHAUSTED beyond max certificates (the first max were given) or 4
+ * MiB. */
 enum code certs_sniff(struct bytes content, size_t max, void (*on_cert)(struct bytes der, void *arg),
                       void *arg, struct status *st) MUST_CHECK;
 

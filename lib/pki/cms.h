@@ -3,7 +3,9 @@
  * envelope = SignedData outside, over AuthEnvelopedData (RFC 5083, AES-256-GCM, RFC 5084) for one P-256
  * recipient (ECDH, SHA-256 KDF). `openssl cms -verify -purpose any | openssl cms -decrypt` opens an envelope.
  *
- * Everything that is read has a size limit and an exact shape; anything else is INVALID_ARGUMENT.
+ * Everything that is read has a size limit and an exact shape (strict DER, one signer, SHA-256, signed
+ * attributes); anything else is INVALID_ARGUMENT. A signature, chain or purpose that does not hold is
+ * UNAUTHENTICATED.
  */
 #ifndef CLM_PKI_CMS_H
 #define CLM_PKI_CMS_H
@@ -25,11 +27,11 @@ enum cms_content { /* own eContentType OIDs; the envelope's is id-ct-authEnvelop
 enum code cms_sign(enum cms_content type, struct bytes content, const struct key *key, struct bytes cert,
                    const struct der_list *intermediates, struct der *ret, struct status *st) MUST_CHECK;
 
-/* Verifies the one signature, the chain to roots, the purpose and the eContentType, in that order of
- * cheapness. `expected` (may be NULL) must be byte for byte the signer's certificate: for a service that
- * knows what it issued (then roots may be NULL and no chain is built; `at_ms` is still checked against the
- * validity). *ret_signer gives the signer's certificate. The content is handed out only after everything
- * held. */
+/* Verifies, from cheap to dear: shape and eContentType, the one signature, the purpose, the chain to roots.
+ * `expected` (may be NULL) must be byte for byte the signer's certificate: for a service that knows what it
+ * issued. Then roots may be NULL and no chain is built; purpose and `at_ms` are still checked. Not both may
+ * be NULL. *ret_signer (may be NULL) gives the signer's certificate. The content is handed out only after
+ * everything held. */
 enum code cms_verify(enum cms_content type, struct bytes cms, const struct bytes *expected,
                      const struct der_list *roots, enum pki_purpose purpose, int64_t at_ms,
                      struct der *ret_content, struct der *ret_signer, struct status *st) MUST_CHECK;

@@ -7,6 +7,7 @@
 /* A key with its certificate and the parsed parts that signing needs again and again. One thread at a time.
  */
 struct issuer;
+/* The key is taken even when this fails. INVALID_ARGUMENT: no CA certificate, or of another key. */
 enum code issuer_new(struct key *key /* taken */, struct bytes cert, struct issuer **ret,
                      struct status *st) MUST_CHECK;
 void issuer_free(struct issuer *issuer);

@@ -146,8 +146,8 @@ bool purpose_is_own(enum pki_purpose purpose);
 /* Definite, minimal lengths, primitive strings, exactly one element and nothing after it, at most 24 deep and
  * 4,096 elements. */
 enum code strict_check(struct bytes der, const char *what, struct status *st) MUST_CHECK;
-/* Takes the next element off *at, which must have this class and tag; body and whole (may be NULL) are
- * borrowed. */
-bool strict_next(struct bytes *at, int cls, int tag, struct bytes *ret_body, struct bytes *ret_whole);
+/* Takes the next element off *at, whose identifier octet (class, form, tag) must be this one; ret_body and
+ * ret_whole may be NULL and are borrowed. */
+bool strict_next(struct bytes *at, uint8_t identifier, struct bytes *ret_body, struct bytes *ret_whole);
 
 #endif

@@ -71,11 +71,11 @@ enum code strict_check(struct bytes der, const char *what, struct status *st)
     return CODE_OK;
 }
 
-bool strict_next(struct bytes *at, int cls, int tag, struct bytes *ret_body, struct bytes *ret_whole)
+bool strict_next(struct bytes *at, uint8_t identifier, struct bytes *ret_body, struct bytes *ret_whole)
 {
     struct element element;
     struct bytes rest = *at;
-    if (!next(&rest, &element) || element.cls != cls || element.tag != tag)
+    if (rest.len == 0 || rest.data[0] != identifier || !next(&rest, &element))
         return false;
     *at = rest;
     if (ret_body)
