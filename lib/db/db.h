@@ -77,7 +77,7 @@ enum code db_try_lock(struct db *db, int64_t key, bool *ret_held, struct status 
  * Migrations: embedded NNNN_name.sql in ascending order without gaps, each in its own transaction, under an advisory
  * lock, recorded with its SHA-256 in <schema>.schema_migrations. An edited, missing or unknown (newer) one is refused:
  * FAILED_PRECONDITION naming the file and what to do. The schema must exist (made with the role by the deployer) or the
- * role may create it.
+ * role may create it. outbox_migrations (outbox.h, 0000_outbox.sql) always come first: pass a service's own, from 0001.
  */
 enum code db_migrate(struct db *db, const char *schema, const struct embed *migrations, struct status *st) MUST_CHECK;
 

@@ -10,7 +10,7 @@
 
 #include "db/db.h"
 
-/* SQL that every service's migration 0001 begins with: it is migration "0000_outbox.sql" put before them. */
+/* Migration "0000_outbox.sql": db_migrate puts it before a service's own. */
 extern const struct embed outbox_migrations[];
 
 /* Inside the caller's transaction; NOTIFYs channel clm_outbox_<schema> at commit. id is the event's UUIDv7. */
