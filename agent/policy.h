@@ -4,7 +4,8 @@
  *
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts
- *   [target nginx]  certificate key chain (optional) reload endpoint server_name owner group mode
+ *   [target nginx]  certificate key chain reload endpoint server_name dns_names; without `key` the certificate's
+ *                   file holds the key too. Owner, mode and label of the files in place are kept.
  *   [reload nginx]  command test timeout
  */
 #ifndef CLM_AGENT_POLICY_H
@@ -24,8 +25,8 @@ struct policy_reload {
 
 struct policy_target {
     char *name;
-    char *certificate;   /* leaf and intermediates, PEM; with `bundle` the key too */
-    char *key;
+    char *certificate;   /* leaf and intermediates, PEM; the key too when there is no key file */
+    char *key;           /* NULL or equal to certificate: one file holds both */
     char *chain;         /* intermediates apart from the leaf, when the server wants them so; else NULL */
     char *reload;        /* a [reload …]; NULL: nothing to reload */
     char *endpoint;      /* host:port to look at; NULL: nothing to verify */
@@ -34,6 +35,7 @@ struct policy_target {
 };
 
 struct policy {
+    char *path;          /* of the file, for messages */
     /* [agent] */
     char *gateway;       /* host:port; NULL: from the token */
     char *state_dir, *net_user, *log_level;
@@ -56,5 +58,10 @@ enum code policy_allows_names(const struct policy *policy, const struct policy_t
                               struct status *st) MUST_CHECK;
 enum code policy_allows_probe(const struct policy *policy, const char *host, struct status *st) MUST_CHECK;
 enum code policy_allows_discovery(const struct policy *policy, const char *root, struct status *st) MUST_CHECK;
+/* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed. */
+const char *const *policy_discovery_roots(const struct policy *policy);
+
+/* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
+enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;
 
 #endif

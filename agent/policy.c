@@ -1,0 +1,555 @@
+/*
+ * Reads the local policy and answers what it allows. Runs in exec (and in `clm-agent setup`), once at start or when
+ * told to read again; read-only afterwards, so a task's child sees the policy it was forked with. What is not written
+ * down is forbidden, except looking at this host.
+ */
+#include "agent/policy.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/config.h"
+#include "proto/common.pb-c.h"
+#include "scope/scope.h"
+
+#define ARGV_MAX       64
+#define SECTIONS_MAX   256
+#define ROOT_PATTERN_N 8
+
+/* A reload as the file has it: the command lines are split once everything is read. */
+struct reload_conf {
+    struct policy_reload reload; /* first: policy->reloads[i] points here */
+    char *command_text, *test_text;
+};
+
+static const char *const operation_names[] = {
+    [CLM__TASK__KIND__DEPLOY] = "deploy",
+    [CLM__TASK__KIND__RENEW] = "renew",
+    [CLM__TASK__KIND__VALIDATE] = "validate",
+    [CLM__TASK__KIND__DISCOVER] = "discover",
+};
+
+/* Looked at when discovery_roots is not set: where a Debian host keeps certificates. */
+static const char *const default_roots[] = {"/etc", "/opt", "/srv", "/usr/local", NULL};
+
+static void *must(void *p)
+{
+    if (!p)
+        abort();
+    return p;
+}
+
+/* --- reading ------------------------------------------------------------------------------------------ */
+
+static void *on_target(void *conf, const char *label, struct status *st);
+static void *on_reload(void *conf, const char *label, struct status *st);
+
+#define KEY(sec, key, kind, field) .section = sec, .name = key, .type = kind, .offset = offsetof(struct policy, field)
+static const struct config_key policy_keys[] = {
+    {KEY("agent", "gateway", CONFIG_STRING, gateway), .optional = true,
+     .help = "host:port of the platform; by default the one that the bootstrap token names"},
+    {KEY("agent", "state_dir", CONFIG_PATH, state_dir), .fallback = "/var/lib/clm-agent",
+     .help = "identity, journal and backups"},
+    {KEY("agent", "net_user", CONFIG_STRING, net_user), .fallback = "clm-agent",
+     .help = "the unprivileged user that holds the connection"},
+    {KEY("agent", "log_level", CONFIG_STRING, log_level), .fallback = "info", .help = "debug, info, warn or error"},
+    {KEY("policy", "operations", CONFIG_LIST, operations), .optional = true,
+     .help = "deploy renew validate discover; unset: validate and discover"},
+    {KEY("policy", "dns_names", CONFIG_LIST, dns_names), .optional = true,
+     .help = "names that certificates on this host may have: www.example.com *.example.com"},
+    {KEY("policy", "discovery_roots", CONFIG_LIST, discovery_roots), .optional = true,
+     .help = "directories that may be searched; unset: /etc /opt /srv /usr/local"},
+    {KEY("policy", "probe_hosts", CONFIG_LIST, probe_hosts), .optional = true,
+     .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
+    {.name = NULL},
+};
+#undef KEY
+
+#define KEY(key, kind, field) .name = key, .type = kind, .offset = offsetof(struct policy_target, field)
+static const struct config_key target_keys[] = {
+    {KEY("certificate", CONFIG_PATH, certificate),
+     .help = "file with the certificate and its intermediates; without \"key\" it holds the key too"},
+    {KEY("key", CONFIG_PATH, key), .optional = true, .help = "file with the private key"},
+    {KEY("chain", CONFIG_PATH, chain), .optional = true, .help = "file with the intermediates, if apart"},
+    {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME]"},
+    {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true, .help = "host:port that serves the certificate"},
+    {KEY("server_name", CONFIG_STRING, server_name), .optional = true, .help = "name to ask for (SNI)"},
+    {KEY("dns_names", CONFIG_LIST, dns_names), .optional = true,
+     .help = "names that may be installed here; unset: those of [policy]"},
+    {.name = NULL},
+};
+#undef KEY
+
+static const struct config_key reload_keys[] = {
+    {.name = "command", .type = CONFIG_STRING, .offset = offsetof(struct reload_conf, command_text),
+     .help = "absolute program and arguments; no shell"},
+    {.name = "test", .type = CONFIG_STRING, .offset = offsetof(struct reload_conf, test_text), .optional = true,
+     .help = "run before the reload; the reload is not done when it fails"},
+    {.name = "timeout", .type = CONFIG_DURATION, .offset = offsetof(struct reload_conf, reload.timeout_ms),
+     .fallback = "30s", .min = 1000, .max = 600000, .help = "for each command, and for looking at the endpoint"},
+    {.name = NULL},
+};
+
+static const struct config_group groups[] = {
+    {"target", target_keys, on_target},
+    {"reload", reload_keys, on_reload},
+    {.section = NULL},
+};
+static const struct config_schema schema = {policy_keys, groups};
+
+static bool label_valid(const char *label, struct status *st)
+{
+    size_t len = strspn(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    if (len > 0 && !label[len])
+        return true;
+    status_set(st, CODE_INVALID_ARGUMENT, "a name has letters, digits, '.', '_' and '-' only");
+    return false;
+}
+
+/* Adds item to a NULL-ended array; false when it is full. */
+static bool array_add(void ***array, void *item, struct status *st)
+{
+    size_t n = 0;
+    while (*array && (*array)[n])
+        n++;
+    if (n >= SECTIONS_MAX) {
+        status_set(st, CODE_RESOURCE_EXHAUSTED, "more than %d sections of this kind", SECTIONS_MAX);
+        return false;
+    }
+    *array = must(reallocarray(*array, n + 2, sizeof(void *)));
+    (*array)[n] = item;
+    (*array)[n + 1] = NULL;
+    return true;
+}
+
+static void *on_target(void *conf, const char *label, struct status *st)
+{
+    struct policy *policy = conf;
+    if (!label_valid(label, st))
+        return NULL;
+    struct policy_target *target = must(calloc(1, sizeof(*target)));
+    target->name = must(strdup(label));
+    void **array = (void **)(void *)policy->targets;
+    if (!array_add(&array, target, st)) {
+        free(target->name);
+        free(target);
+        return NULL;
+    }
+    policy->targets = (struct policy_target **)(void *)array;
+    return target;
+}
+
+static void *on_reload(void *conf, const char *label, struct status *st)
+{
+    struct policy *policy = conf;
+    if (!label_valid(label, st))
+        return NULL;
+    struct reload_conf *reload = must(calloc(1, sizeof(*reload)));
+    reload->reload.name = must(strdup(label));
+    void **array = (void **)(void *)policy->reloads;
+    if (!array_add(&array, reload, st)) {
+        free(reload->reload.name);
+        free(reload);
+        return NULL;
+    }
+    policy->reloads = (struct policy_reload **)(void *)array;
+    return reload;
+}
+
+static void argv_free(char **argv)
+{
+    for (char **arg = argv; arg && *arg; arg++)
+        free(*arg);
+    free(argv);
+}
+
+/* One word off *at into a new string: blanks separate, '…' and "…" keep them. NULL on an open quote. */
+static char *next_word(const char **at)
+{
+    char *word = must(malloc(strlen(*at) + 1)), *out = word;
+    const char *p = *at;
+    while (*p && *p != ' ' && *p != '\t') {
+        if (*p != '\'' && *p != '"') {
+            *out++ = *p++;
+            continue;
+        }
+        const char *end = strchr(p + 1, *p);
+        if (!end) {
+            free(word);
+            return NULL;
+        }
+        memcpy(out, p + 1, (size_t)(end - p - 1));
+        out += end - p - 1;
+        p = end + 1;
+    }
+    *out = 0;
+    *at = p + strspn(p, " \t");
+    return word;
+}
+
+static enum code split_command(const char *reload, const char *key, const char *text, char ***ret, struct status *st)
+{
+    char **argv = must(calloc(ARGV_MAX + 1, sizeof(char *)));
+    const char *at = text + strspn(text, " \t");
+    for (size_t n = 0; *at; n++) {
+        char *word = n < ARGV_MAX ? next_word(&at) : NULL;
+        if (!word) {
+            argv_free(argv);
+            return status_set(st, CODE_INVALID_ARGUMENT, "[reload %s] %s: %s", reload, key,
+                              n < ARGV_MAX ? "a quote is not closed" : "too many arguments");
+        }
+        argv[n] = word;
+    }
+    if (!argv[0] || argv[0][0] != '/') {
+        argv_free(argv);
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[reload %s] %s: starts with \"%.60s\"; write the program's absolute path", reload, key, text);
+    }
+    *ret = argv;
+    return CODE_OK;
+}
+
+static enum code check_operations(const struct policy *policy, struct status *st)
+{
+    for (char **op = policy->operations; op && *op; op++) {
+        bool known = false;
+        for (size_t i = 1; i < ARRAY_LEN(operation_names); i++)
+            known |= strcmp(*op, operation_names[i]) == 0;
+        if (!known)
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "[policy] operations: \"%.40s\" is none of deploy, renew, validate, discover", *op);
+    }
+    return CODE_OK;
+}
+
+static enum code check_names(const char *section, char *const *names, struct status *st)
+{
+    for (char *const *name = names; name && *name; name++) {
+        if (!dns_pattern_valid(*name))
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "[%s] dns_names: \"%.80s\" is neither a name nor *.name nor an address", section, *name);
+    }
+    return CODE_OK;
+}
+
+enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st)
+{
+    const char *colon = strrchr(endpoint, ':');
+    const char *start = endpoint, *end = colon;
+    if (colon && endpoint[0] == '[' && colon > endpoint && colon[-1] == ']') {
+        start++;
+        end--;
+    } else if (colon && memchr(endpoint, ':', (size_t)(colon - endpoint))) {
+        colon = NULL; /* an IPv6 address without its brackets */
+    }
+    size_t len = colon ? (size_t)(end - start) : 0;
+    size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
+    long number = digits > 0 && digits <= 5 && !colon[1 + digits] ? strtol(colon + 1, NULL, 10) : 0;
+    if (len == 0 || len > 255 || number < 1 || number > 65535)
+        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.80s\" is not host:port (IPv6 as [address]:port)", endpoint);
+    memcpy(host, start, len);
+    host[len] = 0;
+    (void)snprintf(port, 6, "%ld", number);
+    return CODE_OK;
+}
+
+static enum code check_target(const struct policy *policy, const struct policy_target *target, struct status *st)
+{
+    char section[96], host[256], port[6];
+    (void)snprintf(section, sizeof(section), "target %s", target->name);
+    TRY(check_names(section, target->dns_names, st));
+    if (target->reload && !policy_find_reload(policy, target->reload))
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %s]", section, target->reload);
+    if (target->chain && (strcmp(target->chain, target->certificate) == 0 ||
+                          (target->key && strcmp(target->chain, target->key) == 0)))
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] chain: is the same file as another one of this target",
+                          section);
+    if (target->endpoint && endpoint_split(target->endpoint, host, port, st) != CODE_OK)
+        return status_wrap(st, "[%s] endpoint", section);
+    return CODE_OK;
+}
+
+static enum code finish(struct policy *policy, struct status *st)
+{
+    for (struct policy_reload **r = policy->reloads; r && *r; r++) {
+        struct reload_conf *conf = (struct reload_conf *)(void *)*r;
+        TRY(split_command((*r)->name, "command", conf->command_text, &(*r)->command, st));
+        if (conf->test_text)
+            TRY(split_command((*r)->name, "test", conf->test_text, &(*r)->test, st));
+    }
+    TRY(check_operations(policy, st));
+    TRY(check_names("policy", policy->dns_names, st));
+    for (char **root = policy->discovery_roots; root && *root; root++) {
+        if ((*root)[0] != '/')
+            return status_set(st, CODE_INVALID_ARGUMENT, "[policy] discovery_roots: \"%.80s\" is not absolute", *root);
+    }
+    for (struct policy_target **t = policy->targets; t && *t; t++)
+        TRY(check_target(policy, *t, st));
+    return CODE_OK;
+}
+
+/* Whoever may write the file, or replace it in its directory, may run commands as this process. */
+static enum code check_owner(const char *path, const char *shown, bool is_dir, struct status *st)
+{
+    struct stat info;
+    if (lstat(path, &info) != 0)
+        return status_errno(st, errno == ENOENT ? CODE_NOT_FOUND : CODE_PERMISSION_DENIED, errno,
+                            "cannot read the local policy %s", shown);
+    if (is_dir ? !S_ISDIR(info.st_mode) : !S_ISREG(info.st_mode))
+        return status_set(st, CODE_PERMISSION_DENIED, "%s is not a %s: give the local policy's real path", path,
+                          is_dir ? "directory" : "regular file");
+    if (info.st_uid != 0 && info.st_uid != geteuid())
+        return status_set(st, CODE_PERMISSION_DENIED, "%s belongs to user %u and not to root: chown root %s", path,
+                          (unsigned)info.st_uid, path);
+    bool sticky = is_dir && (info.st_mode & S_ISVTX);
+    if ((info.st_mode & (S_IWGRP | S_IWOTH)) && !sticky)
+        return status_set(st, CODE_PERMISSION_DENIED, "%s may be written by others: chmod go-w %s", path, path);
+    return CODE_OK;
+}
+
+enum code policy_load(const char *path, struct policy **ret, struct status *st)
+{
+    const char *slash = strrchr(path, '/');
+    AUTO_FREE char *given = !slash ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    AUTO_FREE char *dir = realpath(must(given), NULL);
+    if (!dir)
+        return status_errno(st, errno == ENOENT ? CODE_NOT_FOUND : CODE_PERMISSION_DENIED, errno,
+                            "cannot read the local policy %s", path);
+    AUTO_FREE char *real = NULL;
+    if (asprintf(&real, "%s/%s", strcmp(dir, "/") == 0 ? "" : dir, slash ? slash + 1 : path) < 0)
+        abort();
+    TRY(check_owner(dir, path, true, st));
+    TRY(check_owner(real, path, false, st));
+
+    struct policy *policy = must(calloc(1, sizeof(*policy)));
+    policy->path = TAKE(real);
+    enum code code = config_load(&schema, policy->path, policy, st);
+    if (code == CODE_OK) {
+        code = finish(policy, st);
+        if (code != CODE_OK)
+            status_wrap(st, "%s", slash ? slash + 1 : path);
+    }
+    if (code != CODE_OK) {
+        policy_free(policy);
+        return code;
+    }
+    *ret = policy;
+    return CODE_OK;
+}
+
+void policy_free(struct policy *policy)
+{
+    if (!policy)
+        return;
+    for (struct policy_target **t = policy->targets; t && *t; t++) {
+        config_done(target_keys, *t);
+        free((*t)->name);
+        free(*t);
+    }
+    for (struct policy_reload **r = policy->reloads; r && *r; r++) {
+        config_done(reload_keys, *r);
+        argv_free((*r)->command);
+        argv_free((*r)->test);
+        free((*r)->name);
+        free(*r);
+    }
+    free(policy->targets);
+    free(policy->reloads);
+    config_done(policy_keys, policy);
+    free(policy->path);
+    free(policy);
+}
+
+/* --- answering ---------------------------------------------------------------------------------------- */
+
+enum code policy_allows_operation(const struct policy *policy, int task_kind, struct status *st)
+{
+    if (task_kind < 1 || (size_t)task_kind >= ARRAY_LEN(operation_names))
+        return status_set(st, CODE_UNIMPLEMENTED, "this agent does not know task kind %d", task_kind);
+    const char *name = operation_names[task_kind];
+    for (char **op = policy->operations; op && *op; op++) {
+        if (strcmp(*op, name) == 0)
+            return CODE_OK;
+    }
+    if (!policy->operations && (task_kind == CLM__TASK__KIND__VALIDATE || task_kind == CLM__TASK__KIND__DISCOVER))
+        return CODE_OK;
+    return status_set(st, CODE_PERMISSION_DENIED,
+                      "local policy forbids %s: add \"%s\" to operations in [policy] of %s", name, name, policy->path);
+}
+
+enum code policy_find_target(const struct policy *policy, const char *name, const struct policy_target **ret,
+                             struct status *st)
+{
+    for (struct policy_target **t = policy->targets; name && t && *t; t++) {
+        if (strcmp((*t)->name, name) == 0) {
+            *ret = *t;
+            return CODE_OK;
+        }
+    }
+    return status_set(st, CODE_PERMISSION_DENIED,
+                      "local policy has no target \"%.60s\": add [target %.60s] to %s, or run clm-agent setup",
+                      name ? name : "", name && *name ? name : "NAME", policy->path);
+}
+
+const struct policy_reload *policy_find_reload(const struct policy *policy, const char *name)
+{
+    for (struct policy_reload **r = policy->reloads; r && *r; r++) {
+        if (strcmp((*r)->name, name) == 0)
+            return *r;
+    }
+    return NULL;
+}
+
+enum code policy_allows_names(const struct policy *policy, const struct policy_target *target, char *const *names,
+                              size_t n, struct status *st)
+{
+    bool own = target && target->dns_names;
+    char *const *patterns = own ? target->dns_names : policy->dns_names;
+    for (size_t i = 0; i < n; i++) {
+        bool allowed = false;
+        for (char *const *p = patterns; p && *p && !allowed; p++)
+            allowed = dns_name_matches(*p, names[i]);
+        if (!allowed)
+            return status_set(st, CODE_PERMISSION_DENIED,
+                              "local policy forbids the name %.80s: add it to dns_names in [%s%s] of %s", names[i],
+                              own ? "target " : "policy", own ? target->name : "", policy->path);
+    }
+    return CODE_OK;
+}
+
+struct address {
+    int family;
+    uint8_t bytes[16];
+    size_t len;
+};
+
+static bool address_parse(const char *text, struct address *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    ret->family = strchr(text, ':') ? AF_INET6 : AF_INET;
+    ret->len = ret->family == AF_INET6 ? 16 : 4;
+    return inet_pton(ret->family, text, ret->bytes) == 1;
+}
+
+static bool bits_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
+{
+    if (memcmp(a, b, bits / 8) != 0)
+        return false;
+    return bits % 8 == 0 || ((a[bits / 8] ^ b[bits / 8]) >> (8 - bits % 8)) == 0;
+}
+
+/* "10.1.0.0/16" against an address. */
+static bool range_holds(const char *range, const struct address *address)
+{
+    const char *slash = strchr(range, '/');
+    char text[INET6_ADDRSTRLEN];
+    struct address net;
+    if (!slash || (size_t)(slash - range) >= sizeof(text) || !slash[1] || strlen(slash + 1) > 3 ||
+        slash[1 + strspn(slash + 1, "0123456789")])
+        return false;
+    memcpy(text, range, (size_t)(slash - range));
+    text[slash - range] = 0;
+    unsigned bits = (unsigned)strtoul(slash + 1, NULL, 10);
+    return address_parse(text, &net) && net.family == address->family && bits <= net.len * 8 &&
+           bits_equal(net.bytes, address->bytes, bits);
+}
+
+static bool address_is_local(const struct address *address)
+{
+    static const uint8_t loopback6[16] = {[15] = 1};
+    if (address->family == AF_INET && address->bytes[0] == 127)
+        return true;
+    if (address->family == AF_INET6 && memcmp(address->bytes, loopback6, 16) == 0)
+        return true;
+    struct ifaddrs *list = NULL;
+    if (getifaddrs(&list) != 0)
+        return false;
+    bool found = false;
+    for (struct ifaddrs *i = list; i && !found; i = i->ifa_next) {
+        if (!i->ifa_addr || i->ifa_addr->sa_family != address->family)
+            continue;
+        const void *bytes = address->family == AF_INET
+                                ? (const void *)&((struct sockaddr_in *)(void *)i->ifa_addr)->sin_addr
+                                : (const void *)&((struct sockaddr_in6 *)(void *)i->ifa_addr)->sin6_addr;
+        found = memcmp(bytes, address->bytes, address->len) == 0;
+    }
+    freeifaddrs(list);
+    return found;
+}
+
+static bool host_is_this(const char *host)
+{
+    struct address address;
+    if (address_parse(host, &address))
+        return address_is_local(&address);
+    char own[256] = "";
+    (void)gethostname(own, sizeof(own) - 1);
+    return strcasecmp(host, "localhost") == 0 || (own[0] && strcasecmp(host, own) == 0);
+}
+
+static bool probe_listed(const struct policy *policy, const char *host)
+{
+    struct address address;
+    bool is_address = address_parse(host, &address);
+    for (char **p = policy->probe_hosts; p && *p; p++) {
+        if (strcasecmp(*p, host) == 0 || dns_name_matches(*p, host) || (is_address && range_holds(*p, &address)))
+            return true;
+    }
+    /* Writing an endpoint into a target is allowing to look at it. */
+    for (struct policy_target **t = policy->targets; t && *t; t++) {
+        char of_target[256], port[6];
+        if ((*t)->endpoint && endpoint_split((*t)->endpoint, of_target, port, NULL) == CODE_OK &&
+            strcasecmp(of_target, host) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum code policy_allows_probe(const struct policy *policy, const char *host, struct status *st)
+{
+    if (host_is_this(host) || probe_listed(policy, host))
+        return CODE_OK;
+    return status_set(st, CODE_PERMISSION_DENIED,
+                      "local policy forbids connecting to %.100s: add it to probe_hosts in [policy] of %s", host,
+                      policy->path);
+}
+
+const char *const *policy_discovery_roots(const struct policy *policy)
+{
+    return policy->discovery_roots ? (const char *const *)policy->discovery_roots : default_roots;
+}
+
+static bool path_is_plain(const char *path)
+{
+    if (path[0] != '/')
+        return false;
+    for (const char *at = path; *at; at++) {
+        if (at[0] != '/')
+            continue;
+        size_t n = strcspn(at + 1, "/");
+        if ((n == 1 && at[1] == '.') || (n == 2 && at[1] == '.' && at[2] == '.'))
+            return false;
+    }
+    return true;
+}
+
+enum code policy_allows_discovery(const struct policy *policy, const char *root, struct status *st)
+{
+    if (!path_is_plain(root))
+        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.100s\" is not an absolute path without . and ..", root);
+    for (const char *const *allowed = policy_discovery_roots(policy); *allowed; allowed++) {
+        size_t n = strlen(*allowed);
+        while (n > 1 && (*allowed)[n - 1] == '/')
+            n--;
+        if (strcmp(*allowed, "/") == 0 || (strncmp(root, *allowed, n) == 0 && (!root[n] || root[n] == '/')))
+            return CODE_OK;
+    }
+    return status_set(st, CODE_PERMISSION_DENIED,
+                      "local policy forbids searching %.80s: add it to discovery_roots in [policy] of %s", root,
+                      policy->path);
+}
