@@ -22,7 +22,8 @@ static const struct method_access table[] = {
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},
     {"bootstrap", "ConfirmIdentity", 0, SENDER_ANY},
     {"bootstrap", "SignCertificate", 0, SENDER_ANY},
-    {"bootstrap", "IssueServiceCertificate", 0, SENDER_GATEWAY | SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS},
+    {"bootstrap", "IssueServiceCertificate", 0,
+     SENDER_GATEWAY | SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS},
     {"bootstrap", "GetTrustBundle", 0, SENDER_ANY},
     {"bootstrap", "ListIdentities", 0, SENDER_ANY},
 

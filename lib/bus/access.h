@@ -1,13 +1,14 @@
 /*
- * Who may call which method: the one table that the services' dispatchers enforce and the gateway's REST table and
- * OpenAPI document show. A method without a row cannot be served.
+ * Who may call which method: the one table that the services' dispatchers enforce and the gateway's REST
+ * table and OpenAPI document show. A method without a row cannot be served.
  */
 #ifndef CLM_BUS_ACCESS_H
 #define CLM_BUS_ACCESS_H
 
 struct method_access {
     const char *service, *method;
-    unsigned roles;   /* ROLES_…: an operator's assertion with one of them is demanded; 0: no operator is involved */
+    unsigned
+        roles; /* ROLES_…: an operator's assertion with one of them is demanded; 0: no operator is involved */
     unsigned senders; /* SENDER_…: the authority signature of one of these services is demanded; 0: none */
 };
 
