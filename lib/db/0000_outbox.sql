@@ -22,3 +22,10 @@ CREATE TABLE parked (
     parked_at   timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX parked_at ON parked (parked_at);
+
+-- Which stream the relay's sequence numbers belong to; one row. A stream made anew gets everything again.
+CREATE TABLE relay (
+    singleton          boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    stream_created_ms  bigint NOT NULL
+);
+CREATE INDEX outbox_sent ON outbox (stream_seq) WHERE stream_seq IS NOT NULL;
