@@ -432,6 +432,14 @@ const struct wire_limit wire_limits[] = {
     TEXT("SignResponse.order_id", 128),
     TEXT("AgentError.message", 256),
 
+    /* agent/ipc.proto: between the agent's own processes, hostile all the same */
+    CHAIN("Identity.chain"),
+    CHAIN("Identity.roots"),
+    COUNT("Snapshot.held", 64),
+    {.field = "EnrolAnswer.body", .max_len = 512 * 1024},
+    {.field = "Done.result", .max_len = 4 * 1024 * 1024},
+    CHAIN("Issued.chain"),
+
     /* envelope.proto */
     NEED_UUID("TaskOrder.task_id"),
     NEED("TaskOrder.attempt"),
