@@ -451,8 +451,8 @@ static enum code read_message(const struct check_frame *parent, const ProtobufCM
     return CODE_OK;
 }
 
-enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, size_t len, struct arena *arena,
-                    ProtobufCMessage **ret, struct status *st)
+enum code json_parse(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
+                     struct arena *arena, ProtobufCMessage **ret, struct status *st)
 {
     if (len == 0) {
         text = "{}";
@@ -465,9 +465,20 @@ enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, si
                           error.column, error.text);
     if (!json_is_object(json))
         return status_set(st, CODE_INVALID_ARGUMENT, "expected a JSON object");
+    return read_message(NULL, desc, json, 0, arena, ret, st);
+}
+
+enum code json_check_message(const ProtobufCMessage *msg, struct status *st)
+{
+    return check_message(&json_check, NULL, msg, st);
+}
+
+enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, size_t len, struct arena *arena,
+                    ProtobufCMessage **ret, struct status *st)
+{
     ProtobufCMessage *msg;
-    TRY(read_message(NULL, desc, json, 0, arena, &msg, st));
-    TRY(check_message(&json_check, NULL, msg, st));
+    TRY(json_parse(desc, text, len, arena, &msg, st));
+    TRY(json_check_message(msg, st));
     *ret = msg;
     return CODE_OK;
 }

@@ -32,6 +32,10 @@ enum code json_write(const ProtobufCMessage *msg, struct buf *out, struct status
  * parameters are set. */
 enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, size_t len, struct arena *arena,
                     ProtobufCMessage **ret, struct status *st) MUST_CHECK;
+/* The two halves of json_read, for who fills in more fields (of a path, a header) between them. */
+enum code json_parse(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
+                     struct arena *arena, ProtobufCMessage **ret, struct status *st) MUST_CHECK;
+enum code json_check_message(const ProtobufCMessage *msg, struct status *st) MUST_CHECK;
 /* Sets one field from text (a path or query parameter): scalars, enums, and one more element of a repeated field. */
 enum code json_set_field(ProtobufCMessage *msg, const char *json_name, const char *text, struct arena *arena,
                          struct status *st) MUST_CHECK;
