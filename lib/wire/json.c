@@ -349,19 +349,24 @@ static enum code value_from_text(const struct check_frame *frame, const char *te
     }
 }
 
+struct reading {
+    struct arena *arena;
+    bool lenient; /* unknown fields are passed over */
+};
+
 static enum code read_message(const struct check_frame *frame, const ProtobufCMessageDescriptor *desc,
-                              json_t *object, unsigned depth, struct arena *arena, ProtobufCMessage **ret,
-                              struct status *st);
+                              json_t *object, unsigned depth, const struct reading *in,
+                              ProtobufCMessage **ret, struct status *st);
 
 static enum code value_from_json(const struct check_frame *frame, json_t *json, unsigned depth,
-                                 struct arena *arena, void *dst, struct status *st)
+                                 const struct reading *in, void *dst, struct status *st)
 {
     const ProtobufCFieldDescriptor *field = frame->field;
     if (field->type == PROTOBUF_C_TYPE_MESSAGE) {
         ProtobufCMessage *msg;
         if (!json_is_object(json))
             return refuse_expected(frame, "an object", st);
-        TRY(read_message(frame, field->descriptor, json, depth + 1, arena, &msg, st));
+        TRY(read_message(frame, field->descriptor, json, depth + 1, in, &msg, st));
         memcpy(dst, &msg, sizeof(msg));
         return CODE_OK;
     }
@@ -373,7 +378,7 @@ static enum code value_from_json(const struct check_frame *frame, json_t *json, 
         return CODE_OK;
     }
     if (json_is_string(json))
-        return value_from_text(frame, json_string_value(json), false, arena, dst, st);
+        return value_from_text(frame, json_string_value(json), false, in->arena, dst, st);
     if (field->type == PROTOBUF_C_TYPE_STRING || field->type == PROTOBUF_C_TYPE_BYTES)
         return refuse_expected(frame, "a string", st);
     if (field->type == PROTOBUF_C_TYPE_ENUM)
@@ -397,8 +402,8 @@ static void mark_present(ProtobufCMessage *msg, const ProtobufCFieldDescriptor *
     }
 }
 
-static enum code read_repeated(struct check_frame *frame, json_t *array, unsigned depth, struct arena *arena,
-                               ProtobufCMessage *msg, struct status *st)
+static enum code read_repeated(struct check_frame *frame, json_t *array, unsigned depth,
+                               const struct reading *in, ProtobufCMessage *msg, struct status *st)
 {
     const ProtobufCFieldDescriptor *field = frame->field;
     const struct wire_limit *limit = wire_limit_find(msg->descriptor, field);
@@ -409,9 +414,9 @@ static enum code read_repeated(struct check_frame *frame, json_t *array, unsigne
                             most);
     if (n == 0)
         return CODE_OK;
-    char *values = arena_array(arena, n, size);
+    char *values = arena_array(in->arena, n, size);
     for (frame->index = 0; frame->index < n; frame->index++)
-        TRY(value_from_json(frame, json_array_get(array, frame->index), depth, arena,
+        TRY(value_from_json(frame, json_array_get(array, frame->index), depth, in,
                             values + frame->index * size, st));
     memcpy((char *)msg + field->offset, &values, sizeof(values));
     mark_present(msg, field, n);
@@ -419,17 +424,19 @@ static enum code read_repeated(struct check_frame *frame, json_t *array, unsigne
 }
 
 static enum code read_message(const struct check_frame *parent, const ProtobufCMessageDescriptor *desc,
-                              json_t *object, unsigned depth, struct arena *arena, ProtobufCMessage **ret,
-                              struct status *st)
+                              json_t *object, unsigned depth, const struct reading *in,
+                              ProtobufCMessage **ret, struct status *st)
 {
     assert(depth <= WALK_DEPTH_MAX); /* the contracts have no recursion */
-    ProtobufCMessage *msg = arena_alloc(arena, desc->sizeof_message);
+    ProtobufCMessage *msg = arena_alloc(in->arena, desc->sizeof_message);
     protobuf_c_message_init(desc, msg);
     const char *key;
     json_t *value;
     json_object_foreach(object, key, value)
     {
         const ProtobufCFieldDescriptor *field = find_field(desc, key);
+        if (!field && in->lenient)
+            continue;
         if (!field) {
             char cut[64];
             (void)snprintf(cut, sizeof(cut), "%.60s", key);
@@ -441,9 +448,9 @@ static enum code read_message(const struct check_frame *parent, const ProtobufCM
         if (field->label == PROTOBUF_C_LABEL_REPEATED) {
             if (!json_is_array(value))
                 return check_refuse(&json_check, parent, st, "%s: expected an array", key);
-            TRY(read_repeated(&frame, value, depth, arena, msg, st));
+            TRY(read_repeated(&frame, value, depth, in, msg, st));
         } else {
-            TRY(value_from_json(&frame, value, depth, arena, (char *)msg + field->offset, st));
+            TRY(value_from_json(&frame, value, depth, in, (char *)msg + field->offset, st));
             mark_present(msg, field, 1);
         }
     }
@@ -451,8 +458,8 @@ static enum code read_message(const struct check_frame *parent, const ProtobufCM
     return CODE_OK;
 }
 
-enum code json_parse(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
-                     struct arena *arena, ProtobufCMessage **ret, struct status *st)
+static enum code parse(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
+                       const struct reading *in, ProtobufCMessage **ret, struct status *st)
 {
     if (len == 0) {
         text = "{}";
@@ -465,7 +472,14 @@ enum code json_parse(const ProtobufCMessageDescriptor *desc, const char *text, s
                           error.column, error.text);
     if (!json_is_object(json))
         return status_set(st, CODE_INVALID_ARGUMENT, "expected a JSON object");
-    return read_message(NULL, desc, json, 0, arena, ret, st);
+    return read_message(NULL, desc, json, 0, in, ret, st);
+}
+
+enum code json_parse(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
+                     struct arena *arena, ProtobufCMessage **ret, struct status *st)
+{
+    const struct reading in = {.arena = arena};
+    return parse(desc, text, len, &in, ret, st);
 }
 
 enum code json_check_message(const ProtobufCMessage *msg, struct status *st)
@@ -473,14 +487,28 @@ enum code json_check_message(const ProtobufCMessage *msg, struct status *st)
     return check_message(&json_check, NULL, msg, st);
 }
 
-enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, size_t len, struct arena *arena,
-                    ProtobufCMessage **ret, struct status *st)
+static enum code parse_and_check(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
+                                 const struct reading *in, ProtobufCMessage **ret, struct status *st)
 {
     ProtobufCMessage *msg;
-    TRY(json_parse(desc, text, len, arena, &msg, st));
+    TRY(parse(desc, text, len, in, &msg, st));
     TRY(json_check_message(msg, st));
     *ret = msg;
     return CODE_OK;
+}
+
+enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, size_t len, struct arena *arena,
+                    ProtobufCMessage **ret, struct status *st)
+{
+    const struct reading in = {.arena = arena};
+    return parse_and_check(desc, text, len, &in, ret, st);
+}
+
+enum code json_read_lenient(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
+                            struct arena *arena, ProtobufCMessage **ret, struct status *st)
+{
+    const struct reading in = {.arena = arena, .lenient = true};
+    return parse_and_check(desc, text, len, &in, ret, st);
 }
 
 enum code json_set_field(ProtobufCMessage *msg, const char *json_name, const char *text, struct arena *arena,

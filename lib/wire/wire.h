@@ -36,6 +36,9 @@ enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, si
 enum code json_parse(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
                      struct arena *arena, ProtobufCMessage **ret, struct status *st) MUST_CHECK;
 enum code json_check_message(const ProtobufCMessage *msg, struct status *st) MUST_CHECK;
+/* The same, but passes over unknown fields: for answers of a platform that may be newer than we are. */
+enum code json_read_lenient(const ProtobufCMessageDescriptor *desc, const char *text, size_t len, struct arena *arena,
+                            ProtobufCMessage **ret, struct status *st) MUST_CHECK;
 /* Sets one field from text (a path or query parameter): scalars, enums, and one more element of a repeated field. */
 enum code json_set_field(ProtobufCMessage *msg, const char *json_name, const char *text, struct arena *arena,
                          struct status *st) MUST_CHECK;
