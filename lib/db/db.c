@@ -79,12 +79,13 @@ static const struct {
     {"25006", CODE_UNAVAILABLE}, /* read-only: a standby answered */
 };
 
-static enum code code_of(const struct db *db, const PGresult *result)
+/* An error that the server did not send came from libpq itself: the session is lost, whatever PQstatus still says. */
+static enum code code_of(const PGresult *result)
 {
-    if (!db->conn || PQstatus(db->conn) != CONNECTION_OK)
-        return CODE_UNAVAILABLE;
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;
-    for (size_t i = 0; state && i < ARRAY_LEN(sqlstates); i++)
+    if (!state)
+        return CODE_UNAVAILABLE;
+    for (size_t i = 0; i < ARRAY_LEN(sqlstates); i++)
         if (!strncmp(state, sqlstates[i].prefix, strlen(sqlstates[i].prefix)))
             return sqlstates[i].code;
     return CODE_INTERNAL;
@@ -97,15 +98,17 @@ static int text_len(const char *message)
 }
 
 /* Takes the result. Its DETAIL is left out: it may quote data. */
-static enum code fail(const struct db *db, PGresult *result, const char *what, struct status *st)
+static enum code fail(struct db *db, PGresult *result, const char *what, struct status *st)
 {
     const char *message = result ? PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     const char *constraint = result ? PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME) : NULL;
     if (!message)
         message = db->conn ? PQerrorMessage(db->conn) : "not connected";
-    enum code code = status_set(st, code_of(db, result), "database: %s: %.*s%s%s", what, text_len(message),
+    enum code code = status_set(st, code_of(result), "database: %s: %.*s%s%s", what, text_len(message),
                                 message, constraint ? ", constraint " : "", constraint ? constraint : "");
     PQclear(result);
+    if (code == CODE_UNAVAILABLE)
+        db_drop(db);
     return code;
 }
 
