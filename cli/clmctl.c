@@ -1,0 +1,176 @@
+/* clmctl: the platform from a terminal. Finds the row of the command, parses by its options, runs it,
+ * explains errors. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/command.h"
+#include "cli/context.h"
+
+static const struct command *const command_tables[] = {agents_commands, tasks_commands, overview_commands};
+
+static const struct cli_option common_options[] = {
+    {"context", "NAME", "the [context NAME] of the configuration file to use", OPTION_TEXT},
+    {"help", NULL, "explain the command", OPTION_FLAG},
+    {.name = NULL},
+};
+
+static void print_invocation(const struct command *command, FILE *out)
+{
+    (void)fprintf(out, "%s%s%s%s%s", command->group ? command->group : "", command->group ? " " : "",
+                  command->name, command->positional ? " " : "",
+                  command->positional ? command->positional : "");
+}
+
+static void print_options(const struct cli_option *options, FILE *out)
+{
+    for (const struct cli_option *option = options; option && option->name; option++) {
+        char left[64];
+        (void)snprintf(left, sizeof(left), "%s%s%s%s", option->name[1] ? "--" : "-", option->name,
+                       option->metavar ? " " : "", option->metavar ? option->metavar : "");
+        (void)fprintf(out, "  %-24s %s\n", left, option->help);
+    }
+}
+
+static void print_command_help(const struct command *command, FILE *out)
+{
+    (void)fputs("usage: clmctl ", out);
+    print_invocation(command, out);
+    (void)fprintf(out, " [options]\n\n%s\n\n", command->summary);
+    print_options(command->options, out);
+    print_options(common_options, out);
+}
+
+static void print_help(FILE *out)
+{
+    (void)fputs("usage: clmctl COMMAND [options]\n\n", out);
+    for (size_t t = 0; t < ARRAY_LEN(command_tables); t++) {
+        for (const struct command *command = command_tables[t]; command->name; command++) {
+            char left[64];
+            (void)snprintf(left, sizeof(left), "%s%s%s%s%s", command->group ? command->group : "",
+                           command->group ? " " : "", command->name, command->positional ? " " : "",
+                           command->positional ? command->positional : "");
+            (void)fprintf(out, "  %-28s %s\n", left, command->summary);
+        }
+    }
+    (void)fputs("  version                      Print the version\n"
+                "  help [COMMAND]               Explain a command\n\n"
+                "Which platform, and as whom: ~/.config/clmctl/config\n"
+                "  [clmctl]\n"
+                "  context = prod\n"
+                "  [context prod]\n"
+                "  url = https://clm.example.com:8443\n"
+                "  ca = roots.pem\n"
+                "  api_key_file = prod.key           (0600)\n"
+                "or $CLMCTL_CONTEXT, $CLMCTL_URL, $CLMCTL_CA, $CLMCTL_API_KEY_FILE, $CLMCTL_API_KEY, "
+                "$CLMCTL_CONFIG.\n\n"
+                "Exit: 0 done · 1 refused by the platform · 2 wrong usage or configuration · 3 no answer "
+                "from the platform\n"
+                "      4 --wait: the task did not succeed\n",
+                out);
+}
+
+/* The row that argv begins with; *ret_used counts its words. */
+static const struct command *find_command(int argc, char *const *argv, int *ret_used)
+{
+    for (size_t t = 0; t < ARRAY_LEN(command_tables); t++) {
+        for (const struct command *command = command_tables[t]; command->name; command++) {
+            if (!command->group && argc >= 1 && strcmp(argv[0], command->name) == 0) {
+                *ret_used = 1;
+                return command;
+            }
+            if (command->group && argc >= 2 && strcmp(argv[0], command->group) == 0 &&
+                strcmp(argv[1], command->name) == 0) {
+                *ret_used = 2;
+                return command;
+            }
+        }
+    }
+    return NULL;
+}
+
+static int exit_of(enum code code, bool asked)
+{
+    if (!asked)
+        return EXIT_USAGE;
+    switch (code) {
+    case CODE_UNAVAILABLE:
+    case CODE_DEADLINE_EXCEEDED:
+        return EXIT_UNREACHABLE;
+    default:
+        return EXIT_REFUSED;
+    }
+}
+
+static int usage_error(const struct command *command, const struct status *st)
+{
+    (void)fprintf(stderr, "clmctl: %s\n", st->msg);
+    (void)fputs("usage: clmctl ", stderr);
+    print_invocation(command, stderr);
+    (void)fputs(" [options]; --help lists them\n", stderr);
+    return EXIT_USAGE;
+}
+
+static int run_command(const struct command *command, const struct cli_args *args)
+{
+    struct status st = {0};
+    CLEANUP(context_done) struct context context = {0};
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct client *client = NULL;
+    int exit_code = EXIT_REFUSED;
+    if (context_load(cli_args_text(args, "context"), &context, &st) != CODE_OK) {
+        (void)fprintf(stderr, "clmctl: %s\n", st.msg);
+        return EXIT_USAGE;
+    }
+    enum code code = client_new(&context, &client, &st);
+    if (code == CODE_OK)
+        code = command->run(client, args, arena, &exit_code, &st);
+    bool asked = client && client_asked(client);
+    client_free(client);
+    if (code != CODE_OK) {
+        (void)fprintf(stderr, "clmctl: %s\n", st.msg);
+        return exit_of(code, asked);
+    }
+    if (fflush(stdout) != 0) {
+        perror("clmctl: cannot write to standard output");
+        return EXIT_REFUSED;
+    }
+    return exit_code;
+}
+
+int main(int argc, char **argv)
+{
+    argc--;
+    argv++;
+    if (argc >= 1 && strcmp(argv[0], "version") == 0) {
+        (void)puts("clmctl " CLM_VERSION);
+        return EXIT_OK;
+    }
+    bool help = argc >= 1 && (strcmp(argv[0], "help") == 0 || strcmp(argv[0], "--help") == 0);
+    if (help) {
+        argc--;
+        argv++;
+    }
+    int used = 0;
+    const struct command *command = find_command(argc, argv, &used);
+    if (!command) {
+        if (argc > 0)
+            (void)fprintf(stderr, "clmctl: unknown command \"%.64s%s%.64s\"\n\n", argv[0],
+                          argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
+        print_help(help && argc == 0 ? stdout : stderr);
+        return help && argc == 0 ? EXIT_OK : EXIT_USAGE;
+    }
+    struct cli_args args;
+    struct status st = {0};
+    if (cli_args_parse(command->options, common_options, command->positional ? 1 : 0, argc - used,
+                       (const char *const *)argv + used, &args, &st) != CODE_OK)
+        return usage_error(command, &st);
+    if (help || cli_args_flag(&args, "help")) {
+        print_command_help(command, stdout);
+        return EXIT_OK;
+    }
+    if (command->positional && args.n_positional == 0) {
+        (void)status_set(&st, CODE_INVALID_ARGUMENT, "%s is missing", command->positional);
+        return usage_error(command, &st);
+    }
+    return run_command(command, &args);
+}

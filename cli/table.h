@@ -1,0 +1,24 @@
+/* Columns for people: each as wide as its widest cell. Control characters of a cell become '?', so that no
+ * text from a host can move the cursor. */
+#ifndef CLM_CLI_TABLE_H
+#define CLM_CLI_TABLE_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/arena.h"
+
+#define TABLE_COLUMNS_MAX 10
+
+struct table;
+/* headings: n of them, borrowed. The table lives in the arena. */
+struct table *table_new(struct arena *arena, const char *const *headings, size_t n);
+/* n cells, copied; NULL prints "-". */
+void table_row(struct table *table, const char *const *cells);
+void table_print(const struct table *table, FILE *out);
+/* "2026-11-23 23:01:02Z", "-" when it is not known. */
+const char *table_time(struct arena *arena, int has, int64_t wall_ms);
+/* One value on a line of its own, `name` padded. NULL or "" prints nothing. */
+void table_field(FILE *out, const char *name, const char *value);
+
+#endif
