@@ -363,6 +363,7 @@ void bus_on_ready(struct bus *bus, void (*on_ready)(bool ready, void *arg), void
 struct bus_sub {
     natsSubscription *sub;
     void (*on_message)(const char *subject, const void *data, size_t len, void *arg);
+    void (*on_event)(const struct event_message *event, void *arg); /* one of the two is set */
     void *arg;
     pthread_mutex_t mutex;
     pthread_cond_t done;
@@ -383,7 +384,14 @@ static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
     (void)nc;
     (void)sub;
     struct bus_sub *s = arg;
-    s->on_message(natsMsg_GetSubject(msg), natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), s->arg);
+    if (s->on_message) {
+        s->on_message(natsMsg_GetSubject(msg), natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), s->arg);
+    } else {
+        AUTO_ARENA struct arena *arena = arena_new();
+        struct event_message event = {0};
+        event_message_read(msg, arena, &event);
+        s->on_event(&event, s->arg);
+    }
     natsMsg_Destroy(msg);
 }
 
@@ -396,15 +404,13 @@ static void on_complete(void *arg)
     (void)pthread_mutex_unlock(&s->mutex);
 }
 
-enum code bus_subscribe(struct bus *bus, const char *subject,
-                        void (*on_message)(const char *subject, const void *data, size_t len, void *arg),
-                        void *arg, struct bus_sub **ret, struct status *st)
+static enum code subscribe(struct bus *bus, const char *subject, const struct bus_sub *callbacks,
+                           struct bus_sub **ret, struct status *st)
 {
     struct bus_sub *s = calloc(1, sizeof(*s));
     if (!s)
         abort();
-    s->on_message = on_message;
-    s->arg = arg;
+    *s = *callbacks;
     (void)pthread_mutex_init(&s->mutex, NULL);
     (void)pthread_cond_init(&s->done, NULL);
     natsStatus status = natsConnection_Subscribe(&s->sub, bus->prompt, subject, on_plain, s);
@@ -417,6 +423,20 @@ enum code bus_subscribe(struct bus *bus, const char *subject,
     }
     *ret = s;
     return CODE_OK;
+}
+
+enum code bus_subscribe(struct bus *bus, const char *subject,
+                        void (*on_message)(const char *subject, const void *data, size_t len, void *arg),
+                        void *arg, struct bus_sub **ret, struct status *st)
+{
+    return subscribe(bus, subject, &(struct bus_sub){.on_message = on_message, .arg = arg}, ret, st);
+}
+
+enum code events_watch(struct bus *bus, const char *subject,
+                       void (*on_event)(const struct event_message *event, void *arg), void *arg,
+                       struct bus_sub **ret, struct status *st)
+{
+    return subscribe(bus, subject, &(struct bus_sub){.on_event = on_event, .arg = arg}, ret, st);
 }
 
 void bus_unsubscribe(struct bus_sub *s)

@@ -170,19 +170,18 @@ enum code events_ack_floor(struct bus *bus, uint64_t *ret_seq, struct status *st
 enum code events_stream_state(struct bus *bus, int64_t *ret_created_ms, uint64_t *ret_last_seq,
                               struct status *st) MUST_CHECK;
 
-/* Events as they are published, from now on, without a durable: for what keeps a projection in memory and
- * reads a snapshot when it may have missed some. on_event runs on a library thread. stream_seq is 0. */
-struct event_message;
-enum code events_watch(struct bus *bus, const char *subject,
-                       void (*on_event)(const struct event_message *event, void *arg), void *arg,
-                       struct bus_sub **ret, struct status *st) MUST_CHECK;
-
-struct event_batch; /* pulled messages of a durable, not yet acknowledged */
 struct event_message {
     const char *id, *subject;
     struct bytes body, authority;
     uint64_t stream_seq;
 };
+/* Events as they are published, from now on, without a durable: for what keeps a projection in memory and
+ * reads a snapshot when it may have missed some. on_event runs on a library thread. stream_seq is 0. */
+enum code events_watch(struct bus *bus, const char *subject,
+                       void (*on_event)(const struct event_message *event, void *arg), void *arg,
+                       struct bus_sub **ret, struct status *st) MUST_CHECK;
+
+struct event_batch; /* pulled messages of a durable, not yet acknowledged */
 struct event_consumer;
 enum code event_consumer_new(struct bus *bus, const char *durable, struct event_consumer **ret,
                              struct status *st) MUST_CHECK;

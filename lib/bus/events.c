@@ -228,6 +228,17 @@ enum code event_consumer_new(struct bus *bus, const char *durable, struct event_
     return CODE_OK;
 }
 
+void event_message_read(natsMsg *msg, struct arena *arena, struct event_message *ret)
+{
+    ret->id = header_get(msg, "Nats-Msg-Id");
+    ret->subject = natsMsg_GetSubject(msg);
+    ret->body = (struct bytes){(const uint8_t *)natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg)};
+    ret->stream_seq = natsMsg_GetSequence(msg);
+    /* One that cannot be decoded counts as none: whoever demands it refuses the event. */
+    if (header_decode(msg, HEADER_AUTHORITY, arena, &ret->authority, NULL) != CODE_OK)
+        ret->authority = (struct bytes){0};
+}
+
 enum code event_consumer_pull(struct event_consumer *consumer, size_t max, int64_t timeout_ms,
                               struct event_batch **ret_batch, struct status *st)
 {
@@ -251,13 +262,7 @@ enum code event_consumer_pull(struct event_consumer *consumer, size_t max, int64
     for (size_t i = 0; i < n; i++) {
         natsMsg *msg = batch->list.Msgs[i];
         struct event_message *m = &batch->message[i];
-        m->id = header_get(msg, "Nats-Msg-Id");
-        m->subject = natsMsg_GetSubject(msg);
-        m->body = (struct bytes){(const uint8_t *)natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg)};
-        m->stream_seq = natsMsg_GetSequence(msg);
-        /* One that cannot be decoded counts as none: whoever demands it refuses the event. */
-        if (header_decode(msg, HEADER_AUTHORITY, batch->arena, &m->authority, NULL) != CODE_OK)
-            m->authority = (struct bytes){0};
+        event_message_read(msg, batch->arena, m);
         jsMsgMetaData *meta = NULL;
         if (natsMsg_GetMetaData(&meta, msg) == NATS_OK)
             m->stream_seq = meta->Sequence.Stream;

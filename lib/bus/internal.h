@@ -44,6 +44,9 @@ enum code header_decode(natsMsg *msg, const char *name, struct arena *arena, str
                         struct status *st) MUST_CHECK;
 const char *header_get(natsMsg *msg, const char *name); /* "" if it is not there */
 
+/* An event as it lies in a message: borrows from msg and arena. */
+void event_message_read(natsMsg *msg, struct arena *arena, struct event_message *ret);
+
 #define HEADER_TIMEOUT    "Clm-Timeout-Ms"
 #define HEADER_TRACE      "traceparent"
 #define HEADER_ASSERTION  "Clm-Assertion"

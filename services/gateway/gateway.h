@@ -1,0 +1,42 @@
+/*
+ * clm-gateway: both TLS edges. It owns live connections and nothing else: no database, no CA key, no decision
+ * about an identity that outlives a connection. One edge (event loop, thread, pair of listeners) per worker
+ * thread; what they share is here and is either constant after start or has its own lock.
+ */
+#ifndef CLM_GATEWAY_GATEWAY_H
+#define CLM_GATEWAY_GATEWAY_H
+
+#include "gateway/fleet.h"
+#include "http/tls.h"
+#include "pki/digest.h"
+#include "service/service.h"
+
+#define EDGES_MAX 64
+
+struct gateway_config {
+    struct service_config base;
+    char *agent_listen, *operator_listen;
+    char *tls_key, *tls_certificate;
+    int64_t threads;
+    int64_t checkin_interval_ms;
+    int64_t max_connections;
+    int64_t session_cache;
+};
+
+struct gateway {
+    struct service *service;
+    const struct gateway_config *config;
+    struct fleet *fleet;
+    struct tls_context *agent_tls, *operator_tls;
+    uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */
+    struct bus_sub *wakes;
+    struct edge *edges[EDGES_MAX];
+    size_t n_edges;
+    struct buf openapi;
+    struct {
+        struct metric *connections, *held, *checkins, *deliveries, *heartbeat_batch, *lease_batch, *refusals,
+            *requests;
+    } metric;
+};
+
+#endif

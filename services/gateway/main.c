@@ -1,0 +1,236 @@
+/* The descriptor of clm-gateway, what the edges share, and who may open an agent connection at all. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "gateway/edge.h"
+#include "gateway/gateway.h"
+#include "gateway/openapi.h"
+#include "pki/cert.h"
+
+#define TLS_FILE_MAX    (256 * 1024)
+#define TLS_WATCH_MS    60000
+#define SESSION_LIFE_MS (3600 * 1000)
+
+#define KEY(member) offsetof(struct gateway_config, member)
+static const struct config_key config_keys[] = {
+    {"gateway", "agent_listen", CONFIG_STRING, KEY(agent_listen), "0.0.0.0:8443",
+     .help = "address:port for agents (mTLS)"},
+    {"gateway", "operator_listen", CONFIG_STRING, KEY(operator_listen), "127.0.0.1:8080",
+     .help = "address:port for the REST API (TLS)"},
+    {"gateway", "tls_key", CONFIG_PATH, KEY(tls_key), NULL,
+     .help = "PEM private key of the TLS server certificate"},
+    {"gateway", "tls_certificate", CONFIG_PATH, KEY(tls_certificate), NULL,
+     .help = "PEM chain, leaf first, with the root last (agents pin it)"},
+    {"gateway", "threads", CONFIG_INT, KEY(threads), "2", .min = 1, .max = EDGES_MAX,
+     .help = "event loops, each with its own listeners"},
+    {"gateway", "checkin_interval", CONFIG_DURATION, KEY(checkin_interval_ms), "30s", .min = 5000,
+     .max = 3600000, .help = "how long a check-in is held, and how often an idle agent is heard"},
+    {"gateway", "max_connections", CONFIG_INT, KEY(max_connections), "16000", .min = 1, .max = 1000000,
+     .help = "agents at once"},
+    {"gateway", "session_cache", CONFIG_INT, KEY(session_cache), "20000", .min = 0, .max = 1000000,
+     .help = "TLS sessions kept for resumption"},
+    {NULL, NULL},
+};
+
+/* ---- agent certificates
+ * ------------------------------------------------------------------------------------------ */
+
+/* After the chain held and the dates are right: is it an agent's identity, and may that agent speak? */
+static enum tls_verdict on_verify(const uint8_t *leaf, size_t leaf_len, char reason[128], void *arg)
+{
+    struct gateway *gateway = arg;
+    struct bytes der = {leaf, leaf_len};
+    struct status st = {0};
+    struct spiffe_id id;
+    AUTO_CERT_INFO struct cert_info info = {0};
+
+    if (chain_verify(der, service_intermediates(gateway->service), service_roots(gateway->service),
+                     PURPOSE_AGENT_IDENTITY, clock_wall_ms(), &st) != CODE_OK ||
+        cert_spiffe(der, &id, &st) != CODE_OK || cert_read(der, &info, &st) != CODE_OK) {
+        (void)snprintf(reason, 128, "%.120s", st.msg);
+        return TLS_PEER_UNSUPPORTED;
+    }
+    if (strcmp(id.kind, "agent") != 0 ||
+        strcmp(id.trust_domain, service_trust_domain(gateway->service)) != 0 || !uuid_valid(id.name)) {
+        (void)snprintf(reason, 128, "not the identity of an agent of %.64s",
+                       service_trust_domain(gateway->service));
+        return TLS_PEER_UNSUPPORTED;
+    }
+    uint32_t generation = (uint32_t)strtoul(info.subject_serial, NULL, 10);
+    switch (fleet_admit(gateway->fleet, id.name, generation, &st)) {
+    case CODE_UNAUTHENTICATED:
+        (void)snprintf(reason, 128, "%.120s", st.msg);
+        return TLS_PEER_REVOKED;
+    default: /* disabled and "not ready" are answered with words, in HTTP */
+        return TLS_PEER_OK;
+    }
+}
+
+static void on_refused(const struct tls_refusal *refusal, void *arg)
+{
+    struct gateway *gateway = arg;
+    metric_add(gateway->metric.refusals, "by", refusal->by_peer ? "peer" : "gateway", 1);
+    if (!refusal->by_peer)
+        log_warn("TLS handshake refused", "peer", refusal->peer, "identity", refusal->uri, "subject",
+                 refusal->subject, "reason", refusal->reason, NULL);
+}
+
+/* ---- TLS contexts: made at the start, replaced when the files change
+ * ---------------------------------------------- */
+
+static enum code certs_pem(const struct gateway *gateway, struct buf *out, struct status *st)
+{
+    buf_init(out, TLS_FILE_MAX);
+    TRY(certs_to_pem(service_roots(gateway->service), out, st));
+    return certs_to_pem(service_intermediates(gateway->service), out, st);
+}
+
+static enum code load_tls(struct gateway *gateway, struct status *st)
+{
+    const struct gateway_config *config = gateway->config;
+    AUTO_SECRET struct secret *key = NULL;
+    AUTO_BUF struct buf chain = {0}, trust = {0};
+
+    TRY(secret_read_file(config->tls_key, TLS_FILE_MAX, false, &key, st));
+    TRY(file_read(config->tls_certificate, TLS_FILE_MAX, &chain, st));
+    TRY(certs_pem(gateway, &trust, st));
+    uint8_t digest[SHA256_SIZE];
+    sha256((struct bytes){chain.data, chain.len}, digest);
+    if (gateway->agent_tls && memcmp(digest, gateway->chain_digest, sizeof digest) == 0)
+        return CODE_OK; /* replacing drops the sessions kept: only for something new */
+    memcpy(gateway->chain_digest, digest, sizeof digest);
+    struct tls_server_config agents = {
+        .chain = chain.data,
+        .chain_len = chain.len,
+        .key = key,
+        .min_version = TLS_1_3,
+        .client_auth = TLS_CLIENT_OPTIONAL,
+        .client_ca = trust.data,
+        .client_ca_len = trust.len,
+        .session_cache = (size_t)config->session_cache,
+        .session_life_ms = SESSION_LIFE_MS,
+        .on_verify = on_verify,
+        .on_refused = on_refused,
+        .arg = gateway,
+    };
+    struct tls_server_config operators = agents;
+    operators.min_version = TLS_1_2;
+    operators.client_auth = TLS_CLIENT_NONE;
+    operators.on_verify = NULL;
+
+    if (gateway->agent_tls) {
+        TRY(tls_server_replace(gateway->agent_tls, &agents, st));
+        return tls_server_replace(gateway->operator_tls, &operators, st);
+    }
+    TRY(tls_server_new(&agents, &gateway->agent_tls, st));
+    return tls_server_new(&operators, &gateway->operator_tls, st);
+}
+
+/* The files are replaced from outside (renewal, a mounted Secret): no restart is needed. */
+static enum code reload_tls(struct worker *worker, struct status *st)
+{
+    struct gateway *gateway = service_state(worker->service);
+    TRY(load_tls(gateway, st));
+    return CODE_OK;
+}
+
+/* ---- life
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void on_cut(const char *agent_id, void *arg)
+{
+    struct gateway *gateway = arg;
+    for (size_t i = 0; i < gateway->n_edges; i++) {
+        if (gateway->edges[i])
+            edge_post_cut(gateway->edges[i], agent_id);
+    }
+}
+
+static void on_wake(const char *subject UNUSED, const void *data, size_t len, void *arg)
+{
+    struct gateway *gateway = arg;
+    for (size_t i = 0; i < gateway->n_edges; i++)
+        edge_post_wake(gateway->edges[i], data, len);
+}
+
+static void gateway_stop(struct service *service)
+{
+    struct gateway *gateway = service_state(service);
+    if (!gateway)
+        return;
+    bus_unsubscribe(gateway->wakes);
+    fleet_stop(gateway->fleet);
+    for (size_t i = 0; i < gateway->n_edges; i++)
+        edge_stop(gateway->edges[i]);
+    fleet_free(gateway->fleet);
+    tls_context_free(gateway->agent_tls);
+    tls_context_free(gateway->operator_tls);
+    buf_done(&gateway->openapi);
+    free(gateway);
+    service_set_state(service, NULL);
+}
+
+static void make_metrics(struct gateway *gateway)
+{
+    gateway->metric.connections = metric_gauge("clm_gateway_agents_connected", "Agents connected, by edge");
+    gateway->metric.held = metric_gauge("clm_gateway_checkins_held", "Check-ins held, by edge");
+    gateway->metric.checkins = metric_counter("clm_gateway_checkins_total", "Check-ins taken");
+    gateway->metric.deliveries =
+        metric_counter("clm_gateway_deliveries_total", "Task envelopes handed to agents");
+    gateway->metric.heartbeat_batch =
+        metric_histogram_ms("clm_gateway_heartbeat_batch_size", "Heartbeats in one request");
+    gateway->metric.lease_batch =
+        metric_histogram_ms("clm_gateway_lease_batch_size", "Agents in one lease request");
+    gateway->metric.refusals = metric_counter("clm_gateway_handshakes_refused_total",
+                                              "TLS handshakes that ended early, by who ended them");
+    gateway->metric.requests =
+        metric_counter("clm_gateway_rest_requests_total", "REST answers, by HTTP status");
+}
+
+static enum code gateway_start(struct service *service, struct status *st)
+{
+    struct gateway *gateway = calloc(1, sizeof *gateway);
+    if (!gateway)
+        abort();
+    gateway->service = service;
+    gateway->config = service_get_config(service);
+    gateway->fleet = fleet_new(service, on_cut, gateway);
+    service_set_state(service, gateway);
+    make_metrics(gateway);
+    buf_init(&gateway->openapi, 0);
+    TRY(openapi_write(&gateway->openapi, st));
+    TRY(load_tls(gateway, st));
+
+    /* The edges run before the fleet: a cut that it reports needs somewhere to go. */
+    gateway->n_edges = (size_t)gateway->config->threads;
+    for (size_t i = 0; i < gateway->n_edges; i++)
+        TRY(edge_start(gateway, (unsigned)i, &gateway->edges[i], st));
+    TRY(fleet_start(gateway->fleet, st));
+    TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
+    return service_periodic(service, "gateway-tls", TLS_WATCH_MS, false, reload_tls, st);
+}
+
+static bool gateway_ready(struct service *service, char why[128])
+{
+    struct gateway *gateway = service_state(service);
+    return fleet_ready(gateway->fleet, why);
+}
+
+static const struct service_descriptor descriptor = {
+    .name = "gateway",
+    .description = "mTLS edge for agents, REST API for operators",
+    .config_keys = config_keys,
+    .config_size = sizeof(struct gateway_config),
+    .start = gateway_start,
+    .stop = gateway_stop,
+    .ready = gateway_ready,
+};
+
+int main(int argc, char **argv)
+{
+    return service_main(&descriptor, argc, argv);
+}

@@ -1,0 +1,176 @@
+/* One pass over the routes for the paths, one for the schemas they refer to. */
+#include "gateway/openapi.h"
+
+#include <string.h>
+
+#include "bus/access.h"
+#include "gateway/routes.h"
+#include "version.h"
+#include "wire/wire.h"
+
+#define SCHEMAS_MAX 128
+
+static bool bound_by_path(const struct route *route, const char *json_name)
+{
+    char wanted[72];
+    (void)snprintf(wanted, sizeof wanted, "{%s}", json_name);
+    return strstr(route->path, wanted) != NULL;
+}
+
+static const char *parameter_type(const ProtobufCFieldDescriptor *field)
+{
+    switch (field->type) {
+    case PROTOBUF_C_TYPE_BOOL:
+        return "boolean";
+    case PROTOBUF_C_TYPE_UINT32:
+    case PROTOBUF_C_TYPE_INT32:
+        return "integer";
+    default:
+        return "string";
+    }
+}
+
+static bool write_scalar_schema(struct buf *out, const ProtobufCFieldDescriptor *field)
+{
+    if (field->type != PROTOBUF_C_TYPE_ENUM)
+        return buf_printf(out, "{\"type\":\"%s\"}", parameter_type(field));
+    const ProtobufCEnumDescriptor *values = field->descriptor;
+    if (!buf_puts(out, "{\"type\":\"string\",\"enum\":["))
+        return false;
+    for (unsigned i = 0; i < values->n_values; i++) {
+        if (!buf_printf(out, "%s\"%s\"", i ? "," : "", values->values[i].name))
+            return false;
+    }
+    return buf_puts(out, "]}");
+}
+
+static bool write_parameters(struct buf *out, const struct route *route)
+{
+    const ProtobufCMessageDescriptor *request = route_request(route);
+    bool in_query = strcmp(route->method, "GET") == 0;
+    bool first = true;
+
+    if (!buf_puts(out, "\"parameters\":["))
+        return false;
+    for (unsigned i = 0; i < request->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &request->fields[i];
+        char name[64];
+        json_field_name(field, name);
+        bool in_path = bound_by_path(route, name);
+        if ((!in_path && !in_query) || field->type == PROTOBUF_C_TYPE_MESSAGE)
+            continue;
+        bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
+        if (!buf_printf(out, "%s{\"name\":\"%s\",\"in\":\"%s\",\"required\":%s,\"schema\":", first ? "" : ",",
+                        name, in_path ? "path" : "query", in_path ? "true" : "false") ||
+            (repeated && !buf_puts(out, "{\"type\":\"array\",\"items\":")) ||
+            !write_scalar_schema(out, field) || (repeated && !buf_puts(out, "}")) || !buf_puts(out, "}"))
+            return false;
+        first = false;
+    }
+    if (strcmp(route->method, "POST") == 0 &&
+        protobuf_c_message_descriptor_get_field_by_name(request, "idempotency_key")) {
+        if (!buf_printf(
+                out,
+                "%s{\"name\":\"Idempotency-Key\",\"in\":\"header\",\"required\":false,\"description\":"
+                "\"A repeated request with the same key has its effect "
+                "once\",\"schema\":{\"type\":\"string\","
+                "\"maxLength\":128}}",
+                first ? "" : ","))
+            return false;
+    }
+    return buf_puts(out, "],");
+}
+
+static bool write_operation(struct buf *out, const struct route *route)
+{
+    const struct method_access *access = method_access_find(route->service, route->rpc);
+    if (!buf_printf(out, "\"operationId\":\"%c%s\",\"tags\":[\"%s\"],\"summary\":", route->rpc[0] | 0x20,
+                    route->rpc + 1, route->tag) ||
+        !json_quote(out, route->summary) ||
+        !buf_printf(out, ",\"description\":\"Needs the role %s.\",", roles_least_name(access->roles)) ||
+        !write_parameters(out, route))
+        return false;
+    if (strcmp(route->method, "POST") == 0 &&
+        !buf_printf(out,
+                    "\"requestBody\":{\"content\":{\"application/json\":{\"schema\":{\"$ref\":"
+                    "\"#/components/schemas/%s\"}}}},",
+                    route_request(route)->short_name))
+        return false;
+    return buf_printf(
+        out,
+        "\"responses\":{\"%d\":{\"description\":\"Done\",\"content\":{\"application/json\":{\"schema\":"
+        "{\"$ref\":\"#/components/schemas/%s\"}}}},\"4XX\":{\"$ref\":\"#/components/responses/Problem\"},"
+        "\"5XX\":{\"$ref\":\"#/components/responses/Problem\"}}",
+        route->success, route_response(route)->short_name);
+}
+
+/* Routes with the same path are neighbours in the table or not: each path is written once, with all its
+ * methods. */
+static bool write_paths(struct buf *out)
+{
+    bool first_path = true;
+    for (const struct route *route = routes; route->method; route++) {
+        bool seen = false;
+        for (const struct route *before = routes; before < route; before++)
+            seen |= strcmp(before->path, route->path) == 0;
+        if (seen)
+            continue;
+        if (!buf_printf(out, "%s\"%s\":{", first_path ? "" : ",", route->path))
+            return false;
+        first_path = false;
+        bool first_method = true;
+        for (const struct route *same = route; same->method; same++) {
+            if (strcmp(same->path, route->path) != 0)
+                continue;
+            if (!buf_printf(out, "%s\"%s\":{", first_method ? "" : ",",
+                            strcmp(same->method, "GET") == 0 ? "get" : "post") ||
+                !write_operation(out, same) || !buf_puts(out, "}"))
+                return false;
+            first_method = false;
+        }
+        if (!buf_puts(out, "}"))
+            return false;
+    }
+    return true;
+}
+
+static enum code write_schemas(struct buf *out, struct status *st)
+{
+    const char *seen[SCHEMAS_MAX];
+    size_t n_seen = 0;
+    for (const struct route *route = routes; route->method; route++) {
+        const ProtobufCMessageDescriptor *messages[] = {route_request(route), route_response(route)};
+        for (size_t i = 0; i < ARRAY_LEN(messages); i++)
+            TRY(json_schema(messages[i], out, seen, SCHEMAS_MAX, &n_seen, st));
+    }
+    static const char problem[] =
+        ",\"Problem\":{\"type\":\"object\",\"required\":[\"type\",\"title\",\"status\"],"
+        "\"properties\":{\"type\":{\"type\":\"string\",\"format\":\"uri\"},"
+        "\"title\":{\"type\":\"string\"},\"status\":{\"type\":\"integer\"},"
+        "\"detail\":{\"type\":\"string\"},\"traceId\":{\"type\":\"string\"}}}";
+    if (!buf_puts(out, problem))
+        return status_set(st, CODE_RESOURCE_EXHAUSTED, "the OpenAPI document is too large");
+    return CODE_OK;
+}
+
+enum code openapi_write(struct buf *out, struct status *st)
+{
+    bool ok =
+        buf_puts(out,
+                 "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"SSL CLM Agents\",\"version\":\"" CLM_VERSION
+                 "\","
+                 "\"description\":\"Runs the life of TLS certificates on the machines that use them.\","
+                 "\"license\":{\"name\":\"Proprietary\"}},"
+                 "\"servers\":[{\"url\":\"/\"}],\"security\":[{\"apiKey\":[]}],\"paths\":{") &&
+        write_paths(out) && buf_puts(out, "},\"components\":{\"schemas\":{");
+    if (!ok)
+        return status_set(st, CODE_RESOURCE_EXHAUSTED, "the OpenAPI document is too large");
+    TRY(write_schemas(out, st));
+    if (!buf_puts(
+            out,
+            "},\"responses\":{\"Problem\":{\"description\":\"What went wrong, and what to do\",\"content\":{"
+            "\"application/problem+json\":{\"schema\":{\"$ref\":\"#/components/schemas/Problem\"}}}}},"
+            "\"securitySchemes\":{\"apiKey\":{\"type\":\"http\",\"scheme\":\"bearer\"}}}}"))
+        return status_set(st, CODE_RESOURCE_EXHAUSTED, "the OpenAPI document is too large");
+    return CODE_OK;
+}

@@ -1,0 +1,299 @@
+/*
+ * The operator listener: one REST call is route → credential → role → arguments → bus → JSON. A call whose
+ * client left meanwhile is finished and its answer dropped: its op outlives the request and loses the pointer
+ * in on_gone.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/id.h"
+#include "base/log.h"
+#include "bus/access.h"
+#include "gateway/edge.h"
+#include "gateway/routes.h"
+#include "gateway/sessions.h"
+#include "wire/wire.h"
+
+#define CALL_TIMEOUT_MS 10000
+#define API_KEY_MAX     256
+#define OPENAPI_PATH    "/api/v1/openapi.json"
+
+struct op { /* one REST call */
+    struct edge *edge;
+    struct http_request *request; /* NULL once the client left */
+    struct route_match match;
+    struct arena *arena;
+    char traceparent[TRACEPARENT_SIZE], trace_id[TRACE_ID_SIZE];
+};
+
+static void op_free(struct op *op)
+{
+    if (op->request)
+        http_request_set_user(op->request, NULL);
+    arena_free(op->arena);
+    free(op);
+}
+
+static void count(struct op *op, int status)
+{
+    char text[8];
+    (void)snprintf(text, sizeof text, "%d", status);
+    metric_add(op->edge->gateway->metric.requests, "status", text, 1);
+}
+
+/* Answers with a problem and ends the call. http_status 0: the code's own. */
+static void op_refuse(struct op *op, int http_status, const struct status *st, const char *header,
+                      const char *value)
+{
+    if (op->request) {
+        struct http_header headers[EDGE_HEADERS_MAX] = {{"Cache-Control", "no-store"},
+                                                        {"X-Request-Id", op->trace_id}};
+        size_t n = 2;
+        if (header)
+            headers[n++] = (struct http_header){header, value};
+        edge_retry_header(st->code, &headers[n]);
+        int status = http_status ? http_status : code_info(st->code)->http_status;
+        count(op, status);
+        if (status >= 500)
+            log_warn("REST call failed", "method", http_request_method(op->request), "path",
+                     http_request_path(op->request), "trace", op->trace_id, "reason", st->msg, NULL);
+        http_respond_problem(op->request, http_status, st, headers);
+        op->request = NULL;
+    }
+    op_free(op);
+}
+
+static void op_answer(struct op *op, int status, const char *content_type, const void *body, size_t len)
+{
+    if (op->request) {
+        const struct http_header headers[] = {
+            {"Content-Type", content_type},
+            {"Cache-Control", "no-store"},
+            {"X-Content-Type-Options", "nosniff"},
+            {"X-Request-Id", op->trace_id},
+            {NULL, NULL},
+        };
+        count(op, status);
+        http_respond(op->request, status, headers, body, len);
+        op->request = NULL;
+    }
+    op_free(op);
+}
+
+static void on_reply(struct edge *edge UNUSED, struct arena *arena UNUSED, const ProtobufCMessage *reply,
+                     const struct status *st, void *arg)
+{
+    struct op *op = arg;
+    if (!reply) {
+        op_refuse(op, 0, st, NULL, NULL);
+        return;
+    }
+    AUTO_BUF struct buf json = {0};
+    struct status wst = {0};
+    buf_init(&json, 4 * WIRE_BODY_MAX);
+    if (json_write(reply, &json, &wst) != CODE_OK)
+        op_refuse(op, 0, &wst, NULL, NULL);
+    else
+        op_answer(op, op->match.route->success, "application/json", json.data, json.len);
+}
+
+/* ---- arguments
+ * --------------------------------------------------------------------------------------------------- */
+
+struct binding {
+    struct op *op;
+    ProtobufCMessage *message;
+    struct status st;
+};
+
+static bool on_param(const char *name, const char *value, void *arg)
+{
+    struct binding *binding = arg;
+    for (size_t i = 0; i < binding->op->match.n_params; i++) {
+        if (strcmp(binding->op->match.params[i].name, name) == 0) {
+            (void)status_set(&binding->st, CODE_INVALID_ARGUMENT,
+                             "%.64s: belongs into the path, not the query", name);
+            return false;
+        }
+    }
+    return json_set_field(binding->message, name, value, binding->op->arena, &binding->st) == CODE_OK;
+}
+
+/* The field that a body may have set already, as text; NULL if it is not set or no string. */
+static const char *text_field(const ProtobufCMessage *message, const char *json_name)
+{
+    for (unsigned i = 0; i < message->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
+        char name[64];
+        json_field_name(field, name);
+        if (strcmp(name, json_name) == 0 && field->type == PROTOBUF_C_TYPE_STRING &&
+            field->label != PROTOBUF_C_LABEL_REPEATED)
+            return *(char *const *)((const char *)message + field->offset);
+    }
+    return NULL;
+}
+
+static enum code bind_path(struct op *op, ProtobufCMessage *message, struct status *st)
+{
+    for (size_t i = 0; i < op->match.n_params; i++) {
+        const char *name = op->match.params[i].name, *value = op->match.params[i].value;
+        const char *present = text_field(message, name);
+        if (present && strcmp(present, value) != 0)
+            return status_set(st, CODE_INVALID_ARGUMENT, "%s: the body says otherwise than the path", name);
+        TRY(json_set_field(message, name, value, op->arena, st));
+    }
+    return CODE_OK;
+}
+
+/* Sets *http_status where the code's own is not exact enough. */
+static enum code read_arguments(struct op *op, ProtobufCMessage **ret, int *http_status, struct status *st)
+{
+    const struct route *route = op->match.route;
+    const ProtobufCMessageDescriptor *desc = route_request(route);
+    ProtobufCMessage *message = NULL;
+
+    if (strcmp(route->method, "POST") == 0) {
+        size_t len;
+        const char *body = (const char *)http_request_body(op->request, &len);
+        const char *type = http_request_header(op->request, "Content-Type");
+        if (len > 0 && (!type || strncasecmp(type, "application/json", 16) != 0 ||
+                        (type[16] != '\0' && type[16] != ';' && type[16] != ' '))) {
+            *http_status = 415;
+            return status_set(st, CODE_INVALID_ARGUMENT, "the body must be application/json");
+        }
+        if (*http_request_query(op->request))
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "%s takes its arguments in the body, not in the query", route->path);
+        TRY(json_parse(desc, body, len, op->arena, &message, st));
+        const char *key = http_request_header(op->request, "Idempotency-Key");
+        if (key && protobuf_c_message_descriptor_get_field_by_name(desc, "idempotency_key"))
+            TRY(json_set_field(message, "idempotencyKey", key, op->arena, st));
+    } else {
+        struct binding binding = {.op = op};
+        TRY(json_parse(desc, "", 0, op->arena, &message, st));
+        binding.message = message;
+        if (!http_request_params(op->request, on_param, &binding)) {
+            if (binding.st.code != CODE_OK)
+                return status_set(st, binding.st.code, "%s", binding.st.msg);
+            return status_set(st, CODE_INVALID_ARGUMENT, "the query is malformed");
+        }
+    }
+    TRY(bind_path(op, message, st));
+    TRY(json_check_message(message, st));
+    *ret = message;
+    return CODE_OK;
+}
+
+/* ---- the call
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void on_session(const struct session *session, const struct status *session_st, void *arg)
+{
+    struct op *op = arg;
+    struct status st = {0};
+    int http_status = 0;
+
+    if (!op->request) {
+        op_free(op);
+        return;
+    }
+    if (!session) {
+        bool unauthenticated = session_st->code == CODE_UNAUTHENTICATED;
+        op_refuse(op, 0, session_st, unauthenticated ? "WWW-Authenticate" : NULL,
+                  "Bearer realm=\"clm\", error=\"invalid_token\"");
+        return;
+    }
+    const struct route *route = op->match.route;
+    if (!route) { /* the OpenAPI document */
+        const struct buf *openapi = &op->edge->gateway->openapi;
+        op_answer(op, 200, "application/json", openapi->data, openapi->len);
+        return;
+    }
+    const struct method_access *access = method_access_find(route->service, route->rpc);
+    if (!(session->roles & access->roles)) {
+        (void)status_set(&st, CODE_PERMISSION_DENIED, "%s %s needs the role %s", route->method, route->path,
+                         roles_least_name(access->roles));
+        op_refuse(op, 0, &st, NULL, NULL);
+        return;
+    }
+    ProtobufCMessage *message = NULL;
+    if (read_arguments(op, &message, &http_status, &st) != CODE_OK) {
+        op_refuse(op, http_status, &st, NULL, NULL);
+        return;
+    }
+    const struct rpc_call call = {
+        .service = route->service,
+        .descriptor = route->descriptor,
+        .method = route->rpc,
+        .request = message,
+        .timeout_ms = CALL_TIMEOUT_MS,
+        .traceparent = op->traceparent,
+        .assertion = session->assertion,
+        .authority = access->senders != SENDER_ANY,
+    };
+    edge_call(op->edge, &call, on_reply, op);
+}
+
+/* "Bearer <key>" → key; NULL if it is not of that form. */
+static const char *bearer(const struct http_request *request)
+{
+    const char *value = http_request_header(request, "Authorization");
+    if (!value || http_request_header_count(request, "Authorization") != 1 ||
+        strncasecmp(value, "Bearer ", 7) != 0)
+        return NULL;
+    value += 7;
+    size_t len = strlen(value);
+    return len > 0 && len <= API_KEY_MAX ? value : NULL;
+}
+
+static void on_request(struct http_request *request, void *arg)
+{
+    struct edge *edge = arg;
+    struct status st = {0};
+    struct op *op = calloc(1, sizeof *op);
+    if (!op)
+        abort();
+    op->edge = edge;
+    op->request = request;
+    op->arena = arena_new();
+    http_request_set_user(request, op);
+    traceparent_child(http_request_header(request, "traceparent"), op->traceparent);
+    (void)traceparent_trace_id(op->traceparent, op->trace_id);
+
+    const char *method = http_request_method(request), *path = http_request_path(request);
+    bool openapi = strcmp(path, OPENAPI_PATH) == 0;
+    route_find(method, path, &op->match);
+    if (openapi)
+        op->match.path_known = true;
+    if (!op->match.path_known) {
+        (void)status_set(&st, CODE_NOT_FOUND,
+                         "there is nothing at %.100s; GET " OPENAPI_PATH " lists what is", path);
+        op_refuse(op, 0, &st, NULL, NULL);
+        return;
+    }
+    if (openapi ? strcmp(method, "GET") != 0 : op->match.route == NULL) {
+        (void)status_set(&st, CODE_INVALID_ARGUMENT, "%.100s does not take %.16s", path, method);
+        op_refuse(op, 405, &st, "Allow", openapi || strcmp(method, "POST") == 0 ? "GET" : "GET, POST");
+        return;
+    }
+    const char *key = bearer(request);
+    if (!key) {
+        (void)status_set(&st, CODE_UNAUTHENTICATED, "send an API key: \"Authorization: Bearer clm_…\"");
+        op_refuse(op, 0, &st, "WWW-Authenticate", "Bearer realm=\"clm\"");
+        return;
+    }
+    session_find(edge->sessions, key, http_connection_peer(http_request_connection(request)), on_session, op);
+}
+
+static void on_gone(struct http_request *request, void *arg UNUSED)
+{
+    struct op *op = http_request_user(request);
+    if (op)
+        op->request = NULL;
+}
+
+const struct http_handler operator_handler = {
+    .on_request = on_request,
+    .on_gone = on_gone,
+};

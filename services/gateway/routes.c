@@ -1,0 +1,148 @@
+/* The rows, and matching a path against them. Pure; any thread. */
+#include "gateway/routes.h"
+
+#include <string.h>
+
+#include "proto/registry.pb-c.h"
+#include "proto/tasks.pb-c.h"
+
+#define REGISTRY .service = "registry", .descriptor = &clm__registry__descriptor
+#define TASKS    .service = "tasks", .descriptor = &clm__tasks__descriptor
+
+const struct route routes[] = {
+    {.method = "GET",
+     .path = "/api/v1/dashboard",
+     REGISTRY,
+     .rpc = "GetDashboard",
+     .success = 200,
+     .tag = "Dashboard",
+     .summary = "Counts by status and the latest activity"},
+
+    {.method = "GET",
+     .path = "/api/v1/agents",
+     REGISTRY,
+     .rpc = "ListAgents",
+     .success = 200,
+     .tag = "Agents",
+     .summary = "List agents; search by hostname or id, filter by status and label"},
+    {.method = "POST",
+     .path = "/api/v1/agents",
+     REGISTRY,
+     .rpc = "RegisterAgent",
+     .success = 201,
+     .tag = "Agents",
+     .summary = "Register an agent and get its one-time bootstrap token"},
+    {.method = "GET",
+     .path = "/api/v1/agents/{agentId}",
+     REGISTRY,
+     .rpc = "GetAgent",
+     .success = 200,
+     .tag = "Agents",
+     .summary = "Get one agent"},
+    {.method = "POST",
+     .path = "/api/v1/agents/{agentId}:disable",
+     REGISTRY,
+     .rpc = "DisableAgent",
+     .success = 200,
+     .tag = "Agents",
+     .summary = "Disable an agent: its connections are cut, it gets no further work"},
+    {.method = "POST",
+     .path = "/api/v1/agents/{agentId}:enable",
+     REGISTRY,
+     .rpc = "EnableAgent",
+     .success = 200,
+     .tag = "Agents",
+     .summary = "Enable a disabled agent"},
+
+    {.method = "GET",
+     .path = "/api/v1/tasks",
+     TASKS,
+     .rpc = "ListTasks",
+     .success = 200,
+     .tag = "Tasks",
+     .summary = "List tasks, newest first; filter by agent, state and kind"},
+    {.method = "POST",
+     .path = "/api/v1/tasks",
+     TASKS,
+     .rpc = "CreateTask",
+     .success = 201,
+     .tag = "Tasks",
+     .summary = "Give an agent a task"},
+    {.method = "GET",
+     .path = "/api/v1/tasks/{taskId}",
+     TASKS,
+     .rpc = "GetTask",
+     .success = 200,
+     .tag = "Tasks",
+     .summary = "Get one task with its progress and result"},
+    {.method = "POST",
+     .path = "/api/v1/tasks/{taskId}:cancel",
+     TASKS,
+     .rpc = "CancelTask",
+     .success = 200,
+     .tag = "Tasks",
+     .summary = "Cancel a task; of one that has begun, the host's receipt decides"},
+    {.method = NULL},
+};
+
+/* Matches a template against a path; {name} takes one or more characters other than '/', up to what follows
+ * it in the template (a verb such as ":disable") or the end. */
+static bool path_fits(const char *template, const char *path, struct route_match *match)
+{
+    match->n_params = 0;
+    while (*template) {
+        if (*template != '{') {
+            if (*template ++ != *path++)
+                return false;
+            continue;
+        }
+        const char *name = template + 1;
+        const char *end = strchr(name, '}');
+        size_t name_len = (size_t)(end - name);
+        template = end + 1;
+
+        size_t value_len = strcspn(path, *template ? (char[]){'/', *template, '\0'} : "/:");
+        if (value_len == 0 || match->n_params == ROUTE_PARAMS_MAX ||
+            name_len >= sizeof match->params[0].name || value_len >= sizeof match->params[0].value)
+            return false;
+        memcpy(match->params[match->n_params].name, name, name_len);
+        match->params[match->n_params].name[name_len] = '\0';
+        memcpy(match->params[match->n_params].value, path, value_len);
+        match->params[match->n_params].value[value_len] = '\0';
+        match->n_params++;
+        path += value_len;
+    }
+    return *path == '\0';
+}
+
+void route_find(const char *method, const char *path, struct route_match *ret)
+{
+    *ret = (struct route_match){0};
+    for (const struct route *route = routes; route->method; route++) {
+        struct route_match match = {0};
+        if (!path_fits(route->path, path, &match))
+            continue;
+        ret->path_known = true;
+        if (strcmp(route->method, method) == 0) {
+            *ret = match;
+            ret->route = route;
+            ret->path_known = true;
+            return;
+        }
+    }
+}
+
+static const ProtobufCMethodDescriptor *route_method(const struct route *route)
+{
+    return protobuf_c_service_descriptor_get_method_by_name(route->descriptor, route->rpc);
+}
+
+const ProtobufCMessageDescriptor *route_request(const struct route *route)
+{
+    return route_method(route)->input;
+}
+
+const ProtobufCMessageDescriptor *route_response(const struct route *route)
+{
+    return route_method(route)->output;
+}
