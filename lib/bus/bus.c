@@ -385,7 +385,8 @@ static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
     (void)sub;
     struct bus_sub *s = arg;
     if (s->on_message) {
-        s->on_message(natsMsg_GetSubject(msg), natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), s->arg);
+        s->on_message(natsMsg_GetSubject(msg), natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg),
+                      s->arg);
     } else {
         AUTO_ARENA struct arena *arena = arena_new();
         struct event_message event = {0};

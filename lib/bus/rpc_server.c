@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "bus/access.h"
 #include "bus/internal.h"
 
 #define PENDING_MSGS_MAX   16384
@@ -22,6 +23,7 @@
 
 struct method_entry {
     const struct rpc_method *row;
+    unsigned roles, senders; /* of the access table; of the row for a service that is not in it */
     const ProtobufCMethodDescriptor *descriptor;
 };
 
@@ -126,7 +128,7 @@ static bool first_use(struct rpc_server *server, const char *id)
     return fresh;
 }
 
-static enum code check_sender(struct rpc_delivery *delivery, const struct rpc_method *method,
+static enum code check_sender(struct rpc_delivery *delivery, const struct method_entry *method,
                               struct rpc_ctx *ctx, char service[64], struct status *st)
 {
     ctx->sender = "";
@@ -137,34 +139,36 @@ static enum code check_sender(struct rpc_delivery *delivery, const struct rpc_me
     TRY(header_decode(delivery->msg, HEADER_AUTHORITY, ctx->arena, &authority, st));
     if (authority.len == 0)
         return status_set(st, CODE_UNAUTHENTICATED, "%s: the sending service's signature is missing",
-                          method->name);
+                          method->row->name);
     const char *id = header_get(delivery->msg, HEADER_MESSAGE_ID);
     struct bytes body = {(const uint8_t *)natsMsg_GetData(delivery->msg),
                          (size_t)natsMsg_GetDataLength(delivery->msg)};
     TRY(authority_verify(server->identity, authority, natsMsg_GetSubject(delivery->msg), id, body, ctx->arena,
                          service, st));
     if (!uuid_valid(id) || !first_use(server, id))
-        return status_set(st, CODE_UNAUTHENTICATED, "%s: this message was already delivered", method->name);
+        return status_set(st, CODE_UNAUTHENTICATED, "%s: this message was already delivered",
+                          method->row->name);
     for (size_t i = 0; i < ARRAY_LEN(senders); i++) {
         if ((method->senders & senders[i].bit) && strcmp(senders[i].name, service) == 0) {
             ctx->sender = service;
             return CODE_OK;
         }
     }
-    return status_set(st, CODE_PERMISSION_DENIED, "%s: service %s may not ask for it", method->name, service);
+    return status_set(st, CODE_PERMISSION_DENIED, "%s: service %s may not ask for it", method->row->name,
+                      service);
 }
 
-static enum code check_operator(struct rpc_delivery *delivery, const struct rpc_method *method,
+static enum code check_operator(struct rpc_delivery *delivery, const struct method_entry *method,
                                 struct rpc_ctx *ctx, struct status *st)
 {
     if (method->roles == 0)
         return CODE_OK;
     TRY(header_decode(delivery->msg, HEADER_ASSERTION, ctx->arena, &ctx->assertion, st));
     if (ctx->assertion.len == 0)
-        return status_set(st, CODE_UNAUTHENTICATED, "%s: no operator assertion", method->name);
+        return status_set(st, CODE_UNAUTHENTICATED, "%s: no operator assertion", method->row->name);
     TRY(assertion_verify(delivery->server->identity, ctx->assertion, ctx->arena, &ctx->actor, st));
     if (!(ctx->actor.roles & method->roles))
-        return status_set(st, CODE_PERMISSION_DENIED, "%s: %s has no role that may do it", method->name,
+        return status_set(st, CODE_PERMISSION_DENIED, "%s: %s has no role that may do it", method->row->name,
                           *ctx->actor.name ? ctx->actor.name : ctx->actor.id);
     return CODE_OK;
 }
@@ -191,8 +195,8 @@ static enum code serve(struct rpc_delivery *delivery, const struct method_entry 
         return status_set(st, CODE_INVALID_ARGUMENT, "%s: request is longer than %d bytes", method->row->name,
                           WIRE_BODY_MAX);
     char service[64] = "";
-    TRY(check_sender(delivery, method->row, ctx, service, st));
-    TRY(check_operator(delivery, method->row, ctx, st));
+    TRY(check_sender(delivery, method, ctx, service, st));
+    TRY(check_operator(delivery, method, ctx, st));
     ProtobufCMessage *request = NULL;
     TRY(wire_unpack(method->descriptor->input, natsMsg_GetData(delivery->msg), len, ctx->arena, &request,
                     st));
@@ -286,6 +290,19 @@ static void on_complete(void *arg)
     (void)pthread_mutex_unlock(&server->mutex);
 }
 
+/* One table says who may call what, for the REST interface, too; a row here may repeat it but not differ. */
+static enum code join_access(struct method_entry *entry, const char *service, struct status *st)
+{
+    const struct rpc_method *row = entry->row;
+    const struct method_access *access = method_access_find(service, row->name);
+    entry->roles = access ? access->roles : row->roles;
+    entry->senders = access ? access->senders : row->senders;
+    if ((row->roles && row->roles != entry->roles) || (row->senders && row->senders != entry->senders))
+        return status_set(st, CODE_INTERNAL, "%s.%s: rights differ from those in access.c", service,
+                          row->name);
+    return CODE_OK;
+}
+
 static enum code join_methods(struct rpc_server *server, const ProtobufCServiceDescriptor *descriptor,
                               const struct rpc_method *methods, size_t n_methods, struct status *st)
 {
@@ -304,6 +321,7 @@ static enum code join_methods(struct rpc_server *server, const ProtobufCServiceD
         if (!server->methods[i].row)
             return status_set(st, CODE_INTERNAL, "%s.%s has no row in the method table", descriptor->name,
                               descriptor->methods[i].name);
+        TRY(join_access(&server->methods[i], server->service, st));
     }
     return CODE_OK;
 }
@@ -327,6 +345,7 @@ enum code rpc_server_new(struct bus *bus, struct bus_identity *identity, const c
     (void)snprintf(server->prefix, sizeof(server->prefix), "clm.rpc.%s.", service);
     (void)pthread_mutex_init(&server->mutex, NULL);
     (void)pthread_cond_init(&server->done, NULL);
+    *ret = server; /* before the first delivery: whoever serves it reads this from the caller's variable */
     enum code code = join_methods(server, descriptor, methods, n_methods, st);
     char subject[96];
     (void)snprintf(subject, sizeof(subject), "%s*", server->prefix);
@@ -344,11 +363,10 @@ enum code rpc_server_new(struct bus *bus, struct bus_identity *identity, const c
             st, natsSubscription_SetPendingLimits(server->sub, PENDING_MSGS_MAX, PENDING_BYTES_MAX),
             "subscribe to requests");
     if (code != CODE_OK) {
+        *ret = NULL;
         rpc_server_free(server);
-        return code;
     }
-    *ret = server;
-    return CODE_OK;
+    return code;
 }
 
 void rpc_server_stop(struct rpc_server *server)

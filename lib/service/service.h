@@ -1,7 +1,8 @@
 /*
- * service_main: what every service is made of. It reads the arguments and the configuration, connects to bus and
- * database, migrates, starts worker threads, the outbox relay, the event consumers and the admin port (/healthz,
- * /readyz, /metrics), tells systemd, and on SIGTERM drains: stops intake, finishes what was taken, leaves.
+ * service_main: what every service is made of. It reads the arguments and the configuration, connects to bus
+ * and database, migrates, starts worker threads, the outbox relay, the event consumers and the admin port
+ * (/healthz, /readyz, /metrics), tells systemd, and on SIGTERM drains: stops intake, finishes what was taken,
+ * leaves.
  *
  *   clm-registry --config /etc/clm/registry.conf            serve
  *   clm-registry --help | --version | --help-config
@@ -26,7 +27,7 @@ struct service_config {
     char *bus_url, *bus_ca, *bus_password_file;
     char *db_conninfo, *db_password_file;
 };
-/* Rows for the table of a service: `SERVICE_CONFIG_KEYS(struct registry_config, base)` then its own. */
+/* Ended by name NULL; service_main puts them before the descriptor's own keys. */
 extern const struct config_key service_config_keys[];
 
 struct service; /* the running process */
@@ -34,15 +35,16 @@ struct service; /* the running process */
 /* What a worker thread has. */
 struct worker {
     struct service *service;
-    struct db *db;      /* NULL in a service without database */
-    void *state;        /* from descriptor.worker_new */
+    struct db *db; /* NULL in a service without database */
+    void *state;   /* from descriptor.worker_new */
 };
 
 struct event_handler {
     const char *subject; /* exact, "clm.event.registry.agent.changed" */
     bool authority;      /* refuse it without the origin service's signature */
-    /* Inside a transaction that also claims the event in the inbox; commits when it returns CODE_OK. INVALID_ARGUMENT
-     * parks the event with an alert log; anything else is retried. `event` is a Clm__Event. */
+    /* Inside a transaction that also claims the event in the inbox; commits when it returns CODE_OK.
+     * INVALID_ARGUMENT parks the event with an alert log; anything else is retried. `event` is a Clm__Event.
+     */
     enum code (*apply)(struct worker *worker, struct arena *arena, const void *event, struct status *st);
 };
 
@@ -53,19 +55,21 @@ struct service_command {
 };
 
 struct service_descriptor {
-    const char *name;                          /* "registry": user, schema, queue group, subject part */
+    const char *name; /* "registry": user, schema, queue group, subject part */
     const char *description;
-    const struct config_key *config_keys;      /* own keys, beyond service_config_keys; may be NULL */
-    size_t config_size;                        /* struct whose first member is struct service_config */
-    const struct embed *migrations;            /* NULL: no database */
-    const ProtobufCServiceDescriptor *rpc;     /* NULL: serves no methods (gateway) */
+    const struct config_key *config_keys;  /* own keys, beyond service_config_keys; may be NULL */
+    size_t config_size;                    /* struct whose first member is struct service_config */
+    const struct embed *migrations;        /* NULL: no database */
+    const ProtobufCServiceDescriptor *rpc; /* NULL: serves no methods (gateway) */
     const struct rpc_method *methods;
     size_t n_methods;
-    const struct event_handler *events;        /* ended by subject NULL; NULL for none */
-    const struct service_command *commands;    /* ended by name NULL; NULL for none */
-    /* After bus and identity exist, before intake. May start threads of its own. */
+    const struct event_handler *events;     /* ended by subject NULL; NULL for none */
+    const struct service_command *commands; /* ended by name NULL; NULL for none */
+    /* After bus and identity exist and the database is migrated, before intake. May start threads of its own.
+     * The bus may be away; UNAVAILABLE or DEADLINE_EXCEEDED means: call again in a moment, so it leaves
+     * nothing behind then. */
     enum code (*start)(struct service *service, struct status *st);
-    void (*stop)(struct service *service);     /* before bus and database go */
+    void (*stop)(struct service *service);                           /* before bus and database go */
     void *(*worker_new)(struct service *service, struct status *st); /* NULL is an error */
     void (*worker_free)(void *state);
     /* Readiness of its own beside bus and database: true, or why not. */
@@ -78,33 +82,38 @@ const void *service_get_config(const struct service *service);
 struct bus *service_bus(const struct service *service);
 struct bus_identity *service_identity(const struct service *service);
 const struct key *service_key(const struct service *service);
-struct bytes service_certificate(const struct service *service);        /* own leaf */
+struct bytes service_certificate(const struct service *service); /* own leaf */
 const struct der_list *service_intermediates(const struct service *service);
 const struct der_list *service_roots(const struct service *service);
-const char *service_instance_id(const struct service *service);         /* UUIDv7 of this run */
-const char *service_trust_domain(const struct service *service);        /* from the own certificate */
-void *service_state(const struct service *service);                     /* what start stored */
+const char *service_instance_id(const struct service *service);  /* UUIDv7 of this run */
+const char *service_trust_domain(const struct service *service); /* from the own certificate */
+void *service_state(const struct service *service);              /* what start stored */
 void service_set_state(struct service *service, void *state);
 bool service_draining(const struct service *service);
 /* A session of its own for a thread that descriptor.start made. */
 enum code service_open_db(const struct service *service, struct db **ret, struct status *st) MUST_CHECK;
 
-/* Events of our own, inside the caller's transaction: packs `event` (id, subject, occurred_at_ms are filled in if absent),
- * writes it to the outbox; the relay publishes and, for authority subjects, signs. */
-struct _Clm__Event;
-enum code service_emit(struct worker *worker, struct _Clm__Event *event, struct arena *arena, struct status *st) MUST_CHECK;
+/* Events of our own, inside the caller's transaction: packs `event` (id, subject, occurred_at_ms are filled
+ * in if absent), writes it to the outbox; the relay publishes and, for authority subjects, signs. */
+struct Clm__Event;
+enum code service_emit(struct worker *worker, struct Clm__Event *event, struct arena *arena,
+                       struct status *st) MUST_CHECK;
 
-/* Periodic work on a thread with an own session, e.g. the registry's status sweep: runs `work` every interval_ms on the
- * replica that holds the advisory lock `name` when exclusive, on each replica otherwise. Call in descriptor.start. */
+/* Periodic work on a thread with an own session, e.g. the registry's status sweep: runs `work` every
+ * interval_ms on the replica that holds the advisory lock `name` when exclusive, on each replica otherwise.
+ * Call in descriptor.start. */
 enum code service_periodic(struct service *service, const char *name, int64_t interval_ms, bool exclusive,
-                           enum code (*work)(struct worker *worker, struct status *st), struct status *st) MUST_CHECK;
+                           enum code (*work)(struct worker *worker, struct status *st),
+                           struct status *st) MUST_CHECK;
 
-/* ---- metrics (metrics.c): Prometheus text format ---------------------------------------------------------- */
+/* ---- metrics (metrics.c): Prometheus text format ----------------------------------------------------------
+ */
 struct metric; /* a counter or gauge with up to two labels, or a histogram; lock-free to update */
 struct metric *metric_counter(const char *name, const char *help);
 struct metric *metric_gauge(const char *name, const char *help);
 struct metric *metric_histogram_ms(const char *name, const char *help);
-void metric_add(struct metric *metric, const char *label_name, const char *label_value, double n); /* labels may be NULL */
+void metric_add(struct metric *metric, const char *label_name, const char *label_value,
+                double n); /* labels may be NULL */
 void metric_set(struct metric *metric, const char *label_name, const char *label_value, double n);
 void metric_observe_ms(struct metric *metric, const char *label_name, const char *label_value, double ms);
 enum code metrics_write(struct buf *out, struct status *st) MUST_CHECK;

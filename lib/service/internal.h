@@ -1,0 +1,101 @@
+/* What the files of lib/service share. */
+#ifndef CLM_SERVICE_INTERNAL_H
+#define CLM_SERVICE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/id.h"
+#include "loop/loop.h"
+#include "service/service.h"
+
+struct admin;    /* admin.c */
+struct workers;  /* worker.c */
+struct relay;    /* relay.c */
+struct consumer; /* consumer.c */
+
+#define SERVICE_PERIODIC_MAX 16
+#define RETRY_MS             500
+#define STATEMENT_TIMEOUT_MS 30000
+
+struct periodic {
+    struct service *service;
+    const char *name;
+    int64_t interval_ms;
+    bool exclusive;
+    enum code (*work)(struct worker *worker, struct status *st);
+    pthread_t thread;
+    bool started;
+};
+
+struct service {
+    const struct service_descriptor *descriptor;
+    void *config; /* begins with struct service_config */
+    struct config_key *keys;
+    struct key *key;
+    struct der leaf;
+    struct der_list intermediates, roots;
+    char trust_domain[256];
+    char instance_id[UUID_TEXT_SIZE];
+    struct bus *bus;
+    struct bus_identity *identity;
+    void *state;
+    int exit_code;
+
+    struct loop *loop;
+    struct loop_signal *sigterm, *sigint;
+    struct loop_timer *look; /* readiness, once a second */
+    struct admin *admin;
+
+    pthread_t supervisor;
+    struct rpc_server *rpc;
+    struct workers *workers;
+    struct relay *relay;
+    struct consumer *consumer[BUS_CONSUMERS_MAX];
+    struct periodic periodic[SERVICE_PERIODIC_MAX];
+    size_t n_periodic;
+
+    pthread_mutex_t mutex; /* of what is below */
+    pthread_cond_t change; /* draining began */
+    bool draining, started;
+    bool db_up;
+    unsigned db_epoch;  /* raised when a session was found lost: the others of that time are lost, too */
+    unsigned bus_epoch; /* raised with each connect */
+    bool said_ready;    /* main thread only */
+    char said_why[256];
+};
+
+/* Waits at most ms, less if draining begins; true when draining. */
+bool service_wait(struct service *service, int64_t ms);
+/* Opens *db if it is NULL, replaces a session known to be lost; keeps the readiness of the database. */
+enum code service_db_session(struct service *service, struct db **db, unsigned *epoch,
+                             struct status *st) MUST_CHECK;
+void service_db_lost(struct service *service);
+/* Why this replica should get no requests now; true when it should. */
+bool service_is_ready(struct service *service, char *why, size_t size);
+/* Key of a session advisory lock out of a name; the schema keeps services of one database apart. */
+int64_t service_lock_key(const struct service *service, const char *name);
+
+enum code workers_start(struct service *service, struct workers **ret, struct status *st) MUST_CHECK;
+void workers_deliver(struct rpc_delivery *delivery, void *arg); /* arg: struct service; on a library thread */
+void workers_stop(struct workers *workers);                     /* finishes what is queued */
+
+enum code relay_start(struct service *service, struct relay **ret, struct status *st) MUST_CHECK;
+void relay_wake(struct relay *relay); /* the bus is there again, or we leave */
+void relay_stop(struct relay *relay);
+
+enum code consumer_start(struct service *service, const char *durable, struct consumer **ret,
+                         struct status *st) MUST_CHECK;
+void consumer_stop(struct consumer *consumer);
+
+enum code admin_new(struct service *service, struct loop *loop, const char *listen, struct admin **ret,
+                    struct status *st) MUST_CHECK;
+void admin_free(struct admin *admin);
+
+/* Metrics of the frame itself, made once by service_main. */
+struct frame_metrics {
+    struct metric *requests, *request_ms, *queue, *refused;
+    struct metric *relayed, *outbox, *consumed, *parked, *ready;
+};
+extern struct frame_metrics frame_metrics;
+
+#endif
