@@ -59,6 +59,8 @@ static enum code read_x509(X509 *cert, struct cert_info *ret, struct status *st)
         return status_set(st, CODE_INVALID_ARGUMENT, "validity of the certificate is malformed");
     TRY(read_serial(cert, ret->serial, st));
     ossl_name_text(X509_get_subject_name(cert), ret->subject, sizeof(ret->subject));
+    (void)X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_serialNumber, ret->subject_serial,
+                                    sizeof(ret->subject_serial));
     ossl_name_text(X509_get_issuer_name(cert), ret->issuer, sizeof(ret->issuer));
     read_key(cert, ret);
     read_signature_algorithm(cert, ret->signature_algorithm, sizeof(ret->signature_algorithm));

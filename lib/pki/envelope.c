@@ -161,7 +161,8 @@ enum code envelope_seal(struct bytes plaintext, struct bytes recipient_cert, con
     TRY(add_recipient(cms, recipient, st));
     AUTO_BIO BIO *in = MUST(BIO_new_mem_buf(plaintext.data, (int)plaintext.len));
     AUTO_DER struct der inner = {0};
-    if (CMS_final(cms, in, NULL, CMS_BINARY) != 1 || !OSSL_TO_DER(i2d_CMS_ContentInfo, cms, &inner))
+    if (CMS_set_detached(cms, 0) != 1 || CMS_final(cms, in, NULL, CMS_BINARY) != 1 ||
+        !OSSL_TO_DER(i2d_CMS_ContentInfo, cms, &inner))
         return ossl_fail(st, CODE_INTERNAL, "cannot encrypt an envelope");
     /* What the other side would refuse is not sent. */
     TRY(check_frame(der_bytes(&inner), st));

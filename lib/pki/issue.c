@@ -170,14 +170,20 @@ static enum code set_validity(X509 *cert, int64_t from_ms, int64_t until_ms, str
     return CODE_OK;
 }
 
-static enum code set_subject(X509 *cert, const char *common_name, struct status *st)
+static enum code add_attribute(X509 *cert, int nid, const char *text, struct status *st)
 {
-    if (!common_name || common_name[0] == '\0')
+    if (!text || text[0] == '\0')
         return CODE_OK;
-    if (X509_NAME_add_entry_by_NID(X509_get_subject_name(cert), NID_commonName, MBSTRING_UTF8,
-                                   (const uint8_t *)common_name, -1, -1, 0) != 1)
-        return ossl_fail(st, CODE_INVALID_ARGUMENT, "common name \"%.80s\"", common_name);
+    if (X509_NAME_add_entry_by_NID(X509_get_subject_name(cert), nid, MBSTRING_UTF8, (const uint8_t *)text, -1,
+                                   -1, 0) != 1)
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "%s \"%.80s\"", OBJ_nid2ln(nid), text);
     return CODE_OK;
+}
+
+static enum code set_subject(X509 *cert, const struct cert_request *req, struct status *st)
+{
+    TRY(add_attribute(cert, NID_commonName, req->common_name, st));
+    return add_attribute(cert, NID_serialNumber, req->subject_serial, st);
 }
 
 static enum code fill(X509 *cert, const struct cert_request *req, EVP_PKEY *pkey, AUTHORITY_KEYID *akid,
@@ -250,7 +256,7 @@ enum code issuer_sign(struct issuer *issuer, const struct cert_request *req, str
     int64_t until = req->not_after_ms < issuer->not_after_ms ? req->not_after_ms : issuer->not_after_ms;
     if (X509_set_issuer_name(cert, X509_get_subject_name(issuer->cert)) != 1)
         return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
-    TRY(set_subject(cert, req->common_name, st));
+    TRY(set_subject(cert, req, st));
     TRY(fill(cert, req, pkey, issuer->akid, until, st));
     return sign_and_encode(cert, key_evp(issuer->key), ret, st);
 }
@@ -260,7 +266,7 @@ enum code issuer_self_sign(struct key *key, const struct cert_request *req, stru
 {
     EVP_PKEY *pkey = key_evp(key);
     AUTO_X509 X509 *cert = MUST(X509_new());
-    TRY(set_subject(cert, req->common_name, st));
+    TRY(set_subject(cert, req, st));
     if (X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1)
         return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
     TRY(fill(cert, req, pkey, NULL, req->not_after_ms, st));
