@@ -33,7 +33,7 @@ static const struct config_key config_keys[] = {
      .help = "agents at once"},
     {"gateway", "session_cache", CONFIG_INT, KEY(session_cache), "20000", .min = 0, .max = 1000000,
      .help = "TLS sessions kept for resumption"},
-    {NULL, NULL},
+    {.name = NULL},
 };
 
 /* ---- agent certificates
