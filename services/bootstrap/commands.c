@@ -1,0 +1,204 @@
+/* The one-shot commands: arguments, then init.c, lib/bus or the signer. Print for a person; exit 0, 1
+ * (failed) or 2 (usage). */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "border.h"
+#include "init.h"
+#include "signer.h"
+#include "store.h"
+
+#define STREAM_BYTES_DEFAULT (1024LL * 1024 * 1024)
+#define STATEMENT_TIMEOUT_MS 30000
+
+static int usage(const char *text)
+{
+    (void)fprintf(stderr, "usage: %s\n", text);
+    return 2;
+}
+
+static int failed(const char *what, const struct status *st)
+{
+    (void)fprintf(stderr, "clm-bootstrap %s: %s\n", what, st->msg);
+    return 1;
+}
+
+/* ---- signer -----------------------------------------------------------------------------------------------
+ */
+
+int command_signer(int argc, char **argv, const void *config)
+{
+    (void)config;
+    if (argc != 3 || strcmp(argv[1], "--dir") != 0)
+        return usage(
+            "clm-bootstrap signer --dir CA_DIR   (started by the service, with its socket as descriptor 3)");
+    return signer_run(SIGNER_FD, argv[2]);
+}
+
+/* ---- init -------------------------------------------------------------------------------------------------
+ */
+
+#define INIT_USAGE                                                                                            \
+    "clm-bootstrap init --config FILE --dir DIR --gateway-name NAME … --bus-name NAME … [--trust-domain " \
+    "NAME]"
+
+static void order_done(struct init_order *order)
+{
+    pki_names_done(&order->gateway_names);
+    pki_names_done(&order->bus_names);
+}
+
+/* Lower-case DNS name: it stands in every SPIFFE id. */
+static bool trust_domain_valid(const char *text)
+{
+    return text[0] != '\0' && strlen(text) <= 200 &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-._") == strlen(text);
+}
+
+static enum code read_init_options(int argc, char **argv, struct init_order *ret, struct status *st)
+{
+    static const struct option options[] = {{"dir", required_argument, NULL, 'd'},
+                                            {"trust-domain", required_argument, NULL, 't'},
+                                            {"gateway-name", required_argument, NULL, 'g'},
+                                            {"bus-name", required_argument, NULL, 'b'},
+                                            {0}};
+    int option;
+
+    ret->trust_domain = "clm.example";
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 'd':
+            ret->dir = optarg;
+            break;
+        case 't':
+            ret->trust_domain = optarg;
+            break;
+        case 'g':
+            TRY(init_add_name(&ret->gateway_names, optarg, st));
+            break;
+        case 'b':
+            TRY(init_add_name(&ret->bus_names, optarg, st));
+            break;
+        default:
+            return status_set(st, CODE_INVALID_ARGUMENT, "unknown option");
+        }
+    }
+    if (optind != argc || !ret->dir || ret->dir[0] == '\0')
+        return status_set(st, CODE_INVALID_ARGUMENT, "--dir DIR is needed, and nothing but options");
+    if (!trust_domain_valid(ret->trust_domain))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "--trust-domain: lower-case letters, digits, '.', '-' and '_'");
+    return CODE_OK;
+}
+
+static enum code init_with_database(const struct bootstrap_config *config, const struct init_order *order,
+                                    enum init_result *ret, struct status *st)
+{
+    CLEANUP(cleanup_db) struct db *db = NULL;
+    const struct db_config database = {
+        .conninfo = config->base.db_conninfo,
+        .password_file = config->base.db_password_file,
+        .schema = STORE_SCHEMA,
+        .application_name = "clm-bootstrap init",
+        .statement_timeout_ms = STATEMENT_TIMEOUT_MS,
+    };
+    TRY(db_open(&database, &db, st));
+    TRY(db_migrate(db, STORE_SCHEMA, bootstrap_migrations, st));
+    return init_run(db, order, ret, st);
+}
+
+int command_init(int argc, char **argv, const void *config)
+{
+    static const char *const said[] = {
+        [INIT_MADE] = "made the CA, the services' certificates and the bus's credentials",
+        [INIT_FINISHED_EARLIER] = "an interrupted init had made everything; its CA is recorded now",
+        [INIT_ALREADY_DONE] = "already initialised; nothing was changed",
+    };
+    CLEANUP(order_done) struct init_order order = {0};
+    enum init_result result;
+    struct status st = {0};
+
+    if (read_init_options(argc, argv, &order, &st) != CODE_OK) {
+        (void)failed("init", &st);
+        return usage(INIT_USAGE);
+    }
+    if (init_with_database(config, &order, &result, &st) != CODE_OK)
+        return failed("init", &st);
+    printf("%s: %s\n", order.dir, said[result]);
+    return 0;
+}
+
+/* ---- init-bus ---------------------------------------------------------------------------------------------
+ */
+
+struct bus_order {
+    const char *url, *ca, *password_file;
+    int64_t max_bytes;
+    unsigned replicas;
+};
+
+static bool read_number(const char *text, int64_t max, int64_t *ret)
+{
+    char *end;
+    long long n = strtoll(text, &end, 10);
+    *ret = n;
+    return *text != '\0' && *end == '\0' && n > 0 && n <= max;
+}
+
+static bool read_bus_options(int argc, char **argv, struct bus_order *ret)
+{
+    static const struct option options[] = {
+        {"url", required_argument, NULL, 'u'},           {"ca", required_argument, NULL, 'c'},
+        {"password-file", required_argument, NULL, 'p'}, {"max-bytes", required_argument, NULL, 'm'},
+        {"replicas", required_argument, NULL, 'r'},      {0}};
+    int option;
+    int64_t n = 1;
+
+    *ret = (struct bus_order){.max_bytes = STREAM_BYTES_DEFAULT, .replicas = 1};
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        bool ok = true;
+        switch (option) {
+        case 'u':
+            ret->url = optarg;
+            break;
+        case 'c':
+            ret->ca = optarg;
+            break;
+        case 'p':
+            ret->password_file = optarg;
+            break;
+        case 'm':
+            ok = read_number(optarg, INT64_MAX, &ret->max_bytes);
+            break;
+        case 'r':
+            ok = read_number(optarg, 5, &n);
+            ret->replicas = (unsigned)n;
+            break;
+        default:
+            ok = false;
+        }
+        if (!ok)
+            return false;
+    }
+    return optind == argc && ret->url && ret->ca && ret->password_file;
+}
+
+int command_init_bus(int argc, char **argv, const void *config)
+{
+    struct bus_order order;
+    struct status st = {0};
+
+    (void)config;
+    if (!read_bus_options(argc, argv, &order))
+        return usage(
+            "clm-bootstrap init-bus --url tls://HOST:PORT --ca FILE --password-file FILE [--max-bytes N] "
+            "[--replicas 1-5]");
+    if (bus_setup(order.url, order.ca, order.password_file, order.max_bytes, order.replicas, &st) != CODE_OK)
+        return failed("init-bus", &st);
+    printf("stream %s and its consumers are there\n", BUS_STREAM);
+    return 0;
+}

@@ -1,0 +1,145 @@
+/*
+ * clm-bootstrap: tokens, identities, certificates. This file is its descriptor: configuration, methods,
+ * events, commands, and what happens at start: the signer comes up, and its root must be the one that init
+ * recorded.
+ */
+#include <string.h>
+
+#include "base/id.h"
+#include "base/log.h"
+#include "border.h"
+#include "proto/bootstrap.pb-c.h"
+#include "store.h"
+#include "trust.h"
+
+#define KEY(member, type_, ...)                                                                              \
+    {                                                                                                        \
+        .section = "bootstrap", .type = type_, .offset = offsetof(struct bootstrap_config, member),          \
+        __VA_ARGS__                                                                                          \
+    }
+#define HOUR_MS (60 * 60 * 1000LL)
+#define DAY_MS  (24 * HOUR_MS)
+
+#define SIGNER_LOOK_MS 1000
+
+static const struct config_key config_keys[] = {
+    KEY(ca_dir, CONFIG_PATH, .name = "ca_dir", .help = "DIR/ca of clm-bootstrap init"),
+    KEY(gateway_address, CONFIG_STRING, .name = "gateway_address",
+        .help = "host:port of the gateway that agents connect to; printed in tokens"),
+    KEY(token_failures_per_min, CONFIG_INT, .name = "token_failures_per_min", .fallback = "10", .min = 1,
+        .max = 1000000, .help = "tokens that are not valid, from one source, before it has to wait"),
+    KEY(identity_life_ms, CONFIG_DURATION, .name = "identity_life", .fallback = "30d", .min = HOUR_MS,
+        .max = 30 * DAY_MS, .help = "life of agents' certificates"),
+    KEY(certificate_life_ms, CONFIG_DURATION, .name = "certificate_life", .fallback = "90d", .min = HOUR_MS,
+        .max = 90 * DAY_MS, .help = "life of managed certificates, unless a task asks for less"),
+    KEY(service_life_ms, CONFIG_DURATION, .name = "service_life", .fallback = "90d", .min = HOUR_MS,
+        .max = 365 * DAY_MS, .help = "life of services' certificates"),
+    KEY(checkin_interval_ms, CONFIG_DURATION, .name = "checkin_interval", .fallback = "30s", .min = 5000,
+        .max = HOUR_MS, .help = "how often agents check in at least"),
+    {0},
+};
+
+static enum code fill_settings(const struct bootstrap_config *config, struct app *app, struct status *st)
+{
+    AUTO_CERT_INFO struct cert_info root = {0};
+    TRY(cert_read(signer_root(app->signer), &root, st));
+    app->settings = (struct settings){
+        .gateway_address = config->gateway_address,
+        .trust_domain = signer_trust_domain(app->signer),
+        .root = signer_root(app->signer),
+        .identity_life_sec = config->identity_life_ms / 1000,
+        .certificate_life_sec = config->certificate_life_ms / 1000,
+        .service_life_sec = config->service_life_ms / 1000,
+        .checkin_interval_ms = (uint32_t)config->checkin_interval_ms,
+    };
+    if (!hex_decode(root.spki_sha256, app->settings.root_pin, SHA256_SIZE))
+        return status_set(st, CODE_INTERNAL, "the root's SPKI has no digest");
+    return CODE_OK;
+}
+
+static enum code watch_signer(struct worker *worker, struct status *st)
+{
+    const struct app *app = service_state(worker->service);
+    if (signer_ready(app->signer))
+        return CODE_OK;
+    log_error("the signer has died; starting it again", NULL);
+    return signer_ensure(app->signer, st);
+}
+
+static void app_free(struct app *app)
+{
+    signer_stop(app->signer);
+    throttle_free(app->throttle);
+    free(app);
+}
+
+static enum code app_start(struct service *service, struct app *app, struct status *st)
+{
+    const struct bootstrap_config *config = service_get_config(service);
+    const struct signer_config signer = {.executable = "/proc/self/exe", .ca_dir = config->ca_dir};
+    CLEANUP(cleanup_db) struct db *db = NULL;
+
+    TRY(signer_start(&signer, &app->signer, st));
+    TRY(service_open_db(service, &db, st));
+    TRY(trust_check(db, signer_root(app->signer), signer_trust_domain(app->signer), service_roots(service),
+                    st));
+    TRY(fill_settings(config, app, st));
+    app->throttle = throttle_new((uint32_t)config->token_failures_per_min);
+    return service_periodic(service, "signer", SIGNER_LOOK_MS, false, watch_signer, st);
+}
+
+static enum code start(struct service *service, struct status *st)
+{
+    struct app *app = calloc(1, sizeof(*app));
+    if (!app)
+        abort();
+    enum code code = app_start(service, app, st);
+    if (code != CODE_OK) {
+        app_free(app);
+        return code;
+    }
+    service_set_state(service, app);
+    return CODE_OK;
+}
+
+static void stop(struct service *service)
+{
+    app_free(service_state(service));
+    service_set_state(service, NULL);
+}
+
+static bool ready(struct service *service, char why[128])
+{
+    const struct app *app = service_state(service);
+    if (signer_ready(app->signer))
+        return true;
+    (void)snprintf(why, 128, "the signer is down");
+    return false;
+}
+
+static const struct service_command commands[] = {
+    {"init", "makes the CA and the first credentials, once", command_init, true},
+    {"init-bus", "makes the event stream and its consumers", command_init_bus, false},
+    {"signer", "the process that holds the CA keys; started by the service", command_signer, false},
+    {0},
+};
+
+int main(int argc, char **argv)
+{
+    const struct service_descriptor descriptor = {
+        .name = "bootstrap",
+        .description = "bootstrap tokens, agents' identities and the platform's CA",
+        .config_keys = config_keys,
+        .config_size = sizeof(struct bootstrap_config),
+        .migrations = bootstrap_migrations,
+        .rpc = &clm__bootstrap__descriptor,
+        .methods = bootstrap_methods,
+        .n_methods = bootstrap_n_methods,
+        .events = bootstrap_events,
+        .commands = commands,
+        .start = start,
+        .stop = stop,
+        .ready = ready,
+    };
+    return service_main(&descriptor, argc, argv);
+}

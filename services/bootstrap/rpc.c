@@ -1,0 +1,307 @@
+/*
+ * The methods and events of clm-bootstrap: protobuf in, a use case, protobuf out. The edge of the service:
+ * what is worth a line in the log is logged here, once. Worker threads.
+ */
+#include "base/log.h"
+#include "border.h"
+#include "confirm.h"
+#include "enrol.h"
+#include "identities.h"
+#include "projection.h"
+#include "proto/bootstrap.pb-c.h"
+#include "proto/event.pb-c.h"
+#include "service_cert.h"
+#include "sign.h"
+#include "tokens.h"
+
+static const char *or_empty(const char *text)
+{
+    return text ? text : "";
+}
+
+static struct bytes bytes_of(ProtobufCBinaryData in)
+{
+    return (struct bytes){in.data, in.len};
+}
+
+/* The reply is packed while the arena lives; nothing changes what is behind the pointer. */
+static ProtobufCBinaryData binary(struct bytes bytes)
+{
+    return (ProtobufCBinaryData){.data = (uint8_t *)(uintptr_t)bytes.data, .len = bytes.len};
+}
+
+static ProtobufCBinaryData *binary_array(struct arena *arena, const struct bytes *bytes, size_t n)
+{
+    ProtobufCBinaryData *array = arena_array(arena, n, sizeof(*array));
+    for (size_t i = 0; i < n; i++)
+        array[i] = binary(bytes[i]);
+    return array;
+}
+
+static struct app *app_of(const struct request *req)
+{
+    const struct border *border = req->border;
+    return service_state(border->worker->service);
+}
+
+void request_init(struct request *req, struct border *border, struct worker *worker,
+                  const struct rpc_ctx *rpc, struct arena *arena)
+{
+    struct app *app = service_state(worker->service);
+    *border = (struct border){.worker = worker, .rpc = rpc};
+    *req = (struct request){
+        .db = worker->db,
+        .arena = arena,
+        .settings = &app->settings,
+        .signer = app->signer,
+        .throttle = app->throttle,
+        .actor = rpc && rpc->actor.id && rpc->actor.id[0] ? rpc->actor.id : "service:bootstrap",
+        .traceparent = rpc ? rpc->traceparent : NULL,
+        .border = border,
+    };
+}
+
+#define BEGIN_REQUEST(ctx)                                                                                   \
+    struct request req;                                                                                      \
+    struct border border;                                                                                    \
+    request_init(&req, &border, (ctx)->worker, ctx, (ctx)->arena)
+
+static void read_scope(struct arena *arena, const Clm__Scope *in, struct scope_row *ret)
+{
+    if (!in)
+        return;
+    int64_t *operations = arena_array(arena, in->n_operations + 1, sizeof(*operations));
+    for (size_t i = 0; i < in->n_operations; i++)
+        operations[i] = (int64_t)in->operations[i];
+    ret->scope_version = in->version;
+    ret->operations = operations;
+    ret->n_operations = in->n_operations;
+    ret->paths = (const char *const *)in->paths;
+    ret->n_paths = in->n_paths;
+    ret->dns_names = (const char *const *)in->dns_names;
+    ret->n_dns_names = in->n_dns_names;
+}
+
+/* ---- methods ----------------------------------------------------------------------------------------------
+ */
+
+static enum code handle_create_token(struct rpc_ctx *ctx, const void *request, void *response,
+                                     struct status *st)
+{
+    const Clm__CreateTokenRequest *in = request;
+    Clm__CreateTokenResponse *out = response;
+    struct token_order order = {
+        .agent_id = or_empty(in->agent_id), .hostname = or_empty(in->hostname), .ttl_sec = in->ttl_sec};
+    struct token_made made;
+
+    BEGIN_REQUEST(ctx);
+    if (!uuid_valid(order.agent_id))
+        return status_set(st, CODE_INVALID_ARGUMENT, "CreateTokenRequest.agent_id: expected a UUID");
+    read_scope(ctx->arena, in->scope, &order.scope);
+    TRY(token_create(&req, &order, &made, st));
+    log_info("token created", "token", made.id, "agent", order.agent_id, "actor", req.actor, NULL);
+
+    AUTO_SECRET struct secret *text = made.text;
+    out->token = arena_strdup(ctx->arena, (const char *)text->data);
+    out->token_id = arena_strdup(ctx->arena, made.id);
+    out->has_not_after_at_ms = 1;
+    out->not_after_at_ms = made.not_after_ms;
+    return CODE_OK;
+}
+
+static void fill_bootstrap_response(struct request *req, const struct enrolled *done,
+                                    Clm__BootstrapResponse *out)
+{
+    const struct settings *settings = req->settings;
+    Clm__AgentSettings *agent_settings = arena_alloc(req->arena, sizeof(*agent_settings));
+
+    clm__agent_settings__init(agent_settings);
+    agent_settings->has_checkin_interval_ms = 1;
+    agent_settings->checkin_interval_ms = settings->checkin_interval_ms;
+    out->agent_id = arena_strdup(req->arena, done->agent_id);
+    out->has_generation = 1;
+    out->generation = done->generation;
+    out->n_identity_chain = out->n_task_chain = 2;
+    out->identity_chain = binary_array(req->arena, done->identity_chain, 2);
+    out->task_chain = binary_array(req->arena, done->task_chain, 2);
+    out->n_roots = 1;
+    out->roots = binary_array(req->arena, &settings->root, 1);
+    out->settings = agent_settings;
+    out->trust_domain = arena_strdup(req->arena, settings->trust_domain);
+}
+
+static enum code handle_bootstrap_agent(struct rpc_ctx *ctx, const void *request, void *response,
+                                        struct status *st)
+{
+    const Clm__BootstrapAgentRequest *in = request;
+    struct enrolled done;
+    const char *refusal;
+
+    BEGIN_REQUEST(ctx);
+    if (!in->request)
+        return status_set(st, CODE_INVALID_ARGUMENT, "BootstrapAgentRequest.request: missing");
+    const struct enrolment enrolment = {
+        .token_secret = or_empty(in->request->token_secret),
+        .source = or_empty(in->source),
+        .identity_csr = bytes_of(in->request->identity_csr),
+        .task_csr = bytes_of(in->request->task_csr),
+    };
+    enum code code = enrol(&req, &enrolment, &done, &refusal, st);
+    if (refusal)
+        log_warn("bootstrap token refused", "reason", refusal, "source", enrolment.source, "answer",
+                 code_name(code), NULL);
+    TRY(code);
+    if (done.issued_now)
+        log_info("identity issued", "agent", done.agent_id, "generation", LOG_NUM(done.generation), "source",
+                 enrolment.source, NULL);
+    fill_bootstrap_response(&req, &done, response);
+    return CODE_OK;
+}
+
+static enum code handle_confirm_identity(struct rpc_ctx *ctx, const void *request, void *response,
+                                         struct status *st)
+{
+    const Clm__ConfirmIdentityRequest *in = request;
+    Clm__ConfirmIdentityResponse *out = response;
+
+    BEGIN_REQUEST(ctx);
+    if (!uuid_valid(or_empty(in->agent_id)))
+        return status_set(st, CODE_INVALID_ARGUMENT, "ConfirmIdentityRequest.agent_id: expected a UUID");
+    if (in->generation > INT32_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "ConfirmIdentityRequest.generation: out of range");
+    TRY(identity_confirm(&req, in->agent_id, in->generation, bytes_of(in->confirmation),
+                         &out->confirmed_generation, st));
+    out->has_confirmed_generation = 1;
+    return CODE_OK;
+}
+
+static enum code handle_sign_certificate(struct rpc_ctx *ctx, const void *request, void *response,
+                                         struct status *st)
+{
+    const Clm__SignCertificateRequest *in = request;
+    Clm__SignCertificateResponse *out = response;
+    struct bytes chain[2];
+
+    BEGIN_REQUEST(ctx);
+    if (!uuid_valid(or_empty(in->agent_id)))
+        return status_set(st, CODE_INVALID_ARGUMENT, "SignCertificateRequest.agent_id: expected a UUID");
+    TRY(certificate_sign(&req, in->agent_id, bytes_of(in->request), chain, st));
+    out->has_state = out->has_root = 1;
+    out->state = CLM__SIGN_CERTIFICATE_RESPONSE__STATE__ISSUED;
+    out->n_chain = 2;
+    out->chain = binary_array(ctx->arena, chain, 2);
+    out->root = binary(req.settings->root);
+    return CODE_OK;
+}
+
+static enum code handle_issue_service_certificate(struct rpc_ctx *ctx, const void *request, void *response,
+                                                  struct status *st)
+{
+    const Clm__IssueServiceCertificateRequest *in = request;
+    Clm__IssueServiceCertificateResponse *out = response;
+    struct bytes chain[2];
+
+    BEGIN_REQUEST(ctx);
+    if (!in->has_profile)
+        return status_set(st, CODE_INVALID_ARGUMENT, "IssueServiceCertificateRequest.profile: missing");
+    bool envelope = in->profile == CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__ENVELOPE;
+    TRY(service_certificate_issue(&req, ctx->sender, envelope, bytes_of(in->csr), chain, st));
+    log_info("service certificate issued", "service", ctx->sender, "profile",
+             envelope ? "ENVELOPE" : "SERVICE", NULL);
+    out->n_chain = 2;
+    out->chain = binary_array(ctx->arena, chain, 2);
+    return CODE_OK;
+}
+
+static enum code handle_get_trust_bundle(struct rpc_ctx *ctx, const void *request, void *response,
+                                         struct status *st)
+{
+    Clm__GetTrustBundleResponse *out = response;
+    struct bytes issuers[ISSUING_CA_COUNT];
+
+    (void)request;
+    (void)st;
+    BEGIN_REQUEST(ctx);
+    const struct der_list *list = signer_issuers(app_of(&req)->signer);
+    for (size_t i = 0; i < list->n; i++)
+        issuers[i] = der_bytes(&list->item[i]);
+    out->n_roots = 1;
+    out->roots = binary_array(ctx->arena, &req.settings->root, 1);
+    out->n_intermediates = list->n;
+    out->intermediates = binary_array(ctx->arena, issuers, list->n);
+    return CODE_OK;
+}
+
+static Clm__Identity *identity_message(struct arena *arena, const struct identity_row *row)
+{
+    Clm__Identity *out = arena_alloc(arena, sizeof(*out));
+    clm__identity__init(out);
+    out->agent_id = arena_strdup(arena, row->agent_id);
+    out->has_generation = out->has_confirmed = out->has_task_certificate = 1;
+    out->has_version = out->has_not_after_at_ms = 1;
+    out->generation = row->generation;
+    out->confirmed = row->confirmed;
+    out->task_certificate = binary(row->task_certificate);
+    out->version = row->version;
+    out->not_after_at_ms = row->not_after_ms;
+    return out;
+}
+
+static enum code handle_list_identities(struct rpc_ctx *ctx, const void *request, void *response,
+                                        struct status *st)
+{
+    const Clm__ListIdentitiesRequest *in = request;
+    Clm__ListIdentitiesResponse *out = response;
+    struct identity_page page;
+
+    BEGIN_REQUEST(ctx);
+    TRY(identities_list(&req, or_empty(in->after_agent_id), in->page_size, &page, st));
+    out->n_identities = page.n;
+    out->identities = arena_array(ctx->arena, page.n + 1, sizeof(*out->identities));
+    for (size_t i = 0; i < page.n; i++)
+        out->identities[i] = identity_message(ctx->arena, &page.rows[i]);
+    out->has_last = 1;
+    out->last = page.last;
+    return CODE_OK;
+}
+
+const struct rpc_method bootstrap_methods[] = {
+    {.name = "CreateToken",
+     .handler = handle_create_token,
+     .roles = ROLES_OPERATOR,
+     .senders = SENDER_REGISTRY},
+    {.name = "BootstrapAgent", .handler = handle_bootstrap_agent},
+    {.name = "ConfirmIdentity", .handler = handle_confirm_identity},
+    {.name = "SignCertificate", .handler = handle_sign_certificate},
+    {.name = "IssueServiceCertificate",
+     .handler = handle_issue_service_certificate,
+     .senders = SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS | SENDER_GATEWAY},
+    {.name = "GetTrustBundle", .handler = handle_get_trust_bundle},
+    {.name = "ListIdentities", .handler = handle_list_identities},
+};
+const size_t bootstrap_n_methods = ARRAY_LEN(bootstrap_methods);
+
+/* ---- events -----------------------------------------------------------------------------------------------
+ */
+
+static enum code apply_agent(struct worker *worker, struct arena *arena, const void *message,
+                             struct status *st)
+{
+    const Clm__Event *event = message;
+    struct request req;
+    struct border border;
+
+    if (!event->agent || !event->entity_id || !event->has_entity_version)
+        return status_set(st, CODE_INVALID_ARGUMENT, "not an agent's event");
+    request_init(&req, &border, worker, NULL, arena);
+    struct scope_row row = {
+        .agent_id = event->entity_id, .version = event->entity_version, .disabled = event->agent->disabled};
+    read_scope(arena, event->agent->scope, &row);
+    return projection_apply(&req, &row, event->agent->deleted, st);
+}
+
+const struct event_handler bootstrap_events[] = {
+    {.subject = "clm.event.registry.agent.registered", .authority = true, .apply = apply_agent},
+    {.subject = "clm.event.registry.agent.changed", .authority = true, .apply = apply_agent},
+    {0},
+};

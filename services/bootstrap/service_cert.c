@@ -1,0 +1,29 @@
+/* Service certificates. The signer's profile checks the CSR's name against the caller's. */
+#include "service_cert.h"
+
+#include "events.h"
+
+#define ENVELOPE_LIFE_SEC (24 * 60 * 60)
+
+enum code service_certificate_issue(struct request *req, const char *service, bool envelope, struct bytes csr,
+                                    struct bytes ret_chain[2], struct status *st)
+{
+    AUTO_DER struct der cert = {0};
+    AUTO_DER struct der issuer = {0};
+    struct profile_request request = {
+        .profile = envelope ? PROFILE_ENVELOPE : PROFILE_SERVICE,
+        .csr = csr,
+        .subject = service,
+        .life_sec = envelope ? ENVELOPE_LIFE_SEC : req->settings->service_life_sec,
+    };
+
+    req->actor = arena_printf(req->arena, "service:%s", service);
+    TRY(db_begin(req->db, st));
+    CLEANUP(db_scope_end) struct db *tx = req->db;
+    TRY(signer_issue(req->signer, &request, &cert, &issuer, st));
+    TRY(event_certificate_issued(req, NULL, NULL, der_bytes(&cert), st));
+    TRY(db_commit(tx, st));
+    ret_chain[0] = bytes_dup(req->arena, der_bytes(&cert));
+    ret_chain[1] = bytes_dup(req->arena, der_bytes(&issuer));
+    return CODE_OK;
+}

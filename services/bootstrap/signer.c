@@ -1,0 +1,146 @@
+/*
+ * The signer process. The peer is the bootstrap service, which counts as hostile here: what it sends is
+ * bounded, unpacked with a budget, and held against the profiles. Nothing it says makes this process sign
+ * outside them.
+ */
+#include "signer.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "ca.h"
+#include "frame.h"
+#include "sandbox/sandbox.h"
+#include "services/bootstrap/signer.pb-c.h"
+#include "wire/wire.h"
+
+_Static_assert((int)PROFILE_AGENT_IDENTITY == CLM__SIGNER__PROFILE__AGENT_IDENTITY &&
+                   (int)PROFILE_BUS_TLS == CLM__SIGNER__PROFILE__BUS_TLS,
+               "profiles.h and signer.proto have the same numbers");
+
+static enum code send_message(int fd, const ProtobufCMessage *message, struct arena *arena, struct status *st)
+{
+    const uint8_t *data;
+    size_t len;
+    wire_pack(message, arena, &data, &len);
+    return frame_send(fd, data, len, st);
+}
+
+static ProtobufCBinaryData binary(const struct der *der)
+{
+    return (ProtobufCBinaryData){.data = der->data, .len = der->len};
+}
+
+static enum code say_hello(int fd, struct ca_set *set, const struct status *loaded, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__Signer__Hello hello = CLM__SIGNER__HELLO__INIT;
+    ProtobufCBinaryData issuers[ISSUING_CA_COUNT];
+    char message[sizeof(loaded->msg)];
+
+    hello.has_code = 1;
+    hello.code = loaded->code;
+    if (loaded->code == CODE_OK) {
+        hello.has_root = 1;
+        hello.root = binary(&set->root);
+        for (size_t ca = 0; ca < ISSUING_CA_COUNT; ca++)
+            issuers[ca] = binary(&set->certificate[ca]);
+        hello.issuers = issuers;
+        hello.n_issuers = ISSUING_CA_COUNT;
+        hello.trust_domain = set->trust_domain;
+    } else {
+        memcpy(message, loaded->msg, sizeof(message));
+        hello.message = message;
+    }
+    return send_message(fd, &hello.base, arena, st);
+}
+
+static enum code issue(struct ca_set *set, const Clm__Signer__IssueRequest *in, struct der *ret,
+                       struct status *st)
+{
+    const struct profile_info *row = profile_info((enum profile)in->profile);
+
+    if (!in->has_profile || !row)
+        return status_set(st, CODE_INVALID_ARGUMENT, "unknown profile");
+    if (row->init_only)
+        return status_set(st, CODE_PERMISSION_DENIED, "profile %s: only clm-bootstrap init may use it",
+                          row->name);
+    struct profile_request request = {
+        .profile = (enum profile)in->profile,
+        .csr = {in->csr.data, in->csr.len},
+        .subject = in->subject ? in->subject : "",
+        .generation = in->generation,
+        .life_sec = in->life_sec,
+    };
+    return profile_issue(set, &request, ret, st);
+}
+
+static enum code answer(int fd, struct ca_set *set, const uint8_t *data, size_t len, struct arena *arena,
+                        struct status *st)
+{
+    ProtobufCMessage *request;
+    Clm__Signer__IssueResponse response = CLM__SIGNER__ISSUE_RESPONSE__INIT;
+    AUTO_DER struct der cert = {0};
+    struct status refused = {0};
+
+    enum code code =
+        wire_unpack(&clm__signer__issue_request__descriptor, data, len, arena, &request, &refused);
+    if (code == CODE_OK)
+        code = issue(set, (const Clm__Signer__IssueRequest *)request, &cert, &refused);
+
+    response.has_code = 1;
+    response.code = code;
+    if (code == CODE_OK) {
+        enum profile profile = (enum profile)((const Clm__Signer__IssueRequest *)request)->profile;
+        response.has_certificate = response.has_issuer = 1;
+        response.certificate = binary(&cert);
+        response.issuer = binary(&set->certificate[profile_info(profile)->ca]);
+    } else {
+        response.message = refused.msg;
+    }
+    return send_message(fd, &response.base, arena, st);
+}
+
+static enum code serve(int fd, struct ca_set *set, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    for (;;) {
+        const uint8_t *data;
+        size_t len;
+        arena_reset(arena);
+        TRY(frame_receive(fd, arena, &data, &len, st));
+        TRY(answer(fd, set, data, len, arena, st));
+    }
+}
+
+static enum code confine(int fd, struct status *st)
+{
+    const struct sandbox_limits limits = {.open_files = SIGNER_FD + 1, .file_bytes = 0};
+    sandbox_close_fds(&fd, 1);
+    TRY(sandbox_limit(&limits, st));
+    return sandbox_enter(SANDBOX_SIGNER, st);
+}
+
+int signer_run(int fd, const char *ca_dir)
+{
+    AUTO_CA_SET struct ca_set set = {0};
+    struct status loaded = {0}, st = {0};
+
+    /* The end of this process is the closing of the socket alone: a Ctrl-C for the group lets the service
+     * finish. */
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGTERM, SIG_IGN);
+    secret_harden_process();
+
+    if (ca_load(ca_dir, &set, &loaded) == CODE_OK && confine(fd, &loaded) != CODE_OK)
+        (void)status_wrap(&loaded, "the signer cannot confine itself");
+    if (say_hello(fd, &set, &loaded, &st) != CODE_OK || loaded.code != CODE_OK)
+        return 1; /* the service logs what Hello says */
+
+    enum code code = serve(fd, &set, &st);
+    if (code != CODE_UNAVAILABLE)
+        log_error("the signer stops", "reason", st.msg, NULL);
+    return code == CODE_UNAVAILABLE ? 0 : 1;
+}

@@ -1,0 +1,38 @@
+/*
+ * The service's side of the signer: starts it, asks it, starts it again when it died. Thread-safe; one
+ * request at a time goes to the signer.
+ */
+#ifndef CLM_BOOTSTRAP_SIGNER_CLIENT_H
+#define CLM_BOOTSTRAP_SIGNER_CLIENT_H
+
+#include <sys/types.h>
+
+#include "profiles.h"
+
+struct signer;
+
+struct signer_config {
+    const char *executable; /* clm-bootstrap itself: "/proc/self/exe"; run as `… signer --dir DIR` */
+    const char *ca_dir;
+    int64_t timeout_ms; /* for one answer, and for the start; 0: 10 s */
+};
+
+/* Starts the signer and waits for its Hello; its error is returned as it is. Strings are copied. */
+enum code signer_start(const struct signer_config *config, struct signer **ret, struct status *st) MUST_CHECK;
+void signer_stop(struct signer *signer); /* waits for its end; NULL is fine */
+
+/* Only those that profile_issue() lets through. UNAVAILABLE when the signer died: it is started again by the
+ * next signer_ensure. ret_issuer: the issuing CA's certificate. */
+enum code signer_issue(struct signer *signer, const struct profile_request *request, struct der *ret,
+                       struct der *ret_issuer, struct status *st) MUST_CHECK;
+/* Notices a dead signer and starts it again; refuses one that now has another root. */
+enum code signer_ensure(struct signer *signer, struct status *st) MUST_CHECK;
+bool signer_ready(const struct signer *signer);
+pid_t signer_pid(const struct signer *signer);
+
+/* As Hello said; they live as long as the signer object. */
+struct bytes signer_root(const struct signer *signer);
+const struct der_list *signer_issuers(const struct signer *signer); /* in the order of enum issuing_ca */
+const char *signer_trust_domain(const struct signer *signer);
+
+#endif

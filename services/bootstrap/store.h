@@ -1,0 +1,159 @@
+/*
+ * All SQL of clm-bootstrap. Each function is one statement (or two) in the caller's session and, where it
+ * says so, in the caller's transaction. Times are Unix milliseconds. What is returned lives in the arena.
+ */
+#ifndef CLM_BOOTSTRAP_STORE_H
+#define CLM_BOOTSTRAP_STORE_H
+
+#include "base/arena.h"
+#include "base/embed.h"
+#include "base/id.h"
+#include "db/db.h"
+#include "pki/digest.h"
+
+#define STORE_SCHEMA "bootstrap"
+extern const struct embed bootstrap_migrations[];
+
+/* ---- whose CA this is -------------------------------------------------------------------------------------
+ */
+
+struct ca_row {
+    const char *root_sha256, *trust_domain;
+};
+enum code store_ca_read(struct db *db, struct arena *arena, struct ca_row *ret,
+                        struct status *st) MUST_CHECK; /* NOT_FOUND */
+enum code store_ca_write(struct db *db, const struct ca_row *row, struct status *st) MUST_CHECK;
+/* Session advisory lock of init; *ret_held false: another init runs. */
+enum code store_init_lock(struct db *db, bool *ret_held, struct status *st) MUST_CHECK;
+
+/* ---- tokens -----------------------------------------------------------------------------------------------
+ */
+
+struct new_token {
+    const char *id, *agent_id, *hostname, *created_by;
+    const uint8_t *secret_sha256;
+    int64_t now_ms, not_after_ms;
+};
+/* In a transaction: revokes the agent's other open tokens, then adds this one. */
+enum code store_token_add(struct db *db, const struct new_token *token, struct status *st) MUST_CHECK;
+
+enum token_state {
+    TOKEN_OPEN,    /* never used */
+    TOKEN_BOUND,   /* used; its identity is not confirmed */
+    TOKEN_USED,    /* burnt */
+    TOKEN_EXPIRED, /* never used in time */
+    TOKEN_REVOKED,
+    TOKEN_DISABLED, /* the agent is */
+    TOKEN_UNKNOWN,
+    TOKEN_STATE_COUNT,
+};
+const char *token_state_name(enum token_state state);
+
+struct token_row {
+    const char *id, *agent_id; /* NULL when unknown */
+    enum token_state state;
+};
+/* TOKEN_UNKNOWN is an answer, not an error. */
+enum code store_token_find(struct db *db, struct arena *arena, const uint8_t secret_sha256[SHA256_SIZE],
+                           int64_t now_ms, struct token_row *ret, struct status *st) MUST_CHECK;
+/* One UPDATE: binds an open token to these two keys, or finds it bound to them already, and holds its row
+ * until the transaction ends. *ret_bound false: it is neither. */
+enum code store_token_bind(struct db *db, const uint8_t secret_sha256[SHA256_SIZE],
+                           const uint8_t identity_spki[SHA256_SIZE], const uint8_t task_spki[SHA256_SIZE],
+                           int64_t now_ms, bool *ret_bound, struct status *st) MUST_CHECK;
+/* A refusal is a change of the token, too: gives its event's version. */
+enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version,
+                            struct status *st) MUST_CHECK;
+
+/* ---- identities -------------------------------------------------------------------------------------------
+ */
+
+struct identity_row {
+    const char *agent_id, *token_id;
+    uint32_t generation;
+    const uint8_t *identity_spki, *task_spki; /* SHA-256 each; for adding */
+    struct bytes identity_certificate, task_certificate, issuer_certificate;
+    const char *serial, *fingerprint;
+    int64_t not_after_ms, issued_at_ms;
+    bool confirmed;
+    uint64_t version; /* the agent's entity version */
+};
+/* Takes the agent's lock until the transaction ends, and says which generation comes next. */
+enum code store_identity_lock(struct db *db, const char *agent_id, uint32_t *ret_next_generation,
+                              struct status *st) MUST_CHECK;
+enum code store_identity_of_token(struct db *db, struct arena *arena, const char *token_id,
+                                  struct identity_row *ret, struct status *st) MUST_CHECK; /* NOT_FOUND */
+enum code store_identity_get(struct db *db, struct arena *arena, const char *agent_id, uint32_t generation,
+                             struct identity_row *ret, struct status *st) MUST_CHECK; /* NOT_FOUND */
+/* The one of the confirmed generation. */
+enum code store_identity_confirmed(struct db *db, struct arena *arena, const char *agent_id,
+                                   struct identity_row *ret, struct status *st) MUST_CHECK; /* NOT_FOUND */
+/* In a transaction that holds the lock. */
+enum code store_identity_add(struct db *db, const struct identity_row *row, uint64_t *ret_version,
+                             struct status *st) MUST_CHECK;
+
+struct confirmation {
+    bool changed;
+    uint64_t version;     /* of the agent; when changed */
+    const char *token_id; /* burnt by this; NULL if none was */
+    uint64_t token_version;
+};
+/* One statement: raises the confirmed generation, burns the token. Not changed: it was there already, the
+ * token was revoked, or there is no such identity. */
+enum code store_identity_confirm(struct db *db, struct arena *arena, const char *agent_id,
+                                 uint32_t generation, int64_t now_ms, struct confirmation *ret,
+                                 struct status *st) MUST_CHECK;
+
+/* The latest and the confirmed identity of the next page_size agents after after_agent_id ("" for the first),
+ * by agent id, then generation. */
+enum code store_identity_page(struct db *db, struct arena *arena, const char *after_agent_id,
+                              uint32_t page_size, struct identity_row **ret, size_t *ret_n, bool *ret_last,
+                              struct status *st) MUST_CHECK;
+
+/* ---- the projection of agents -----------------------------------------------------------------------------
+ */
+
+struct scope_row {
+    const char *agent_id;
+    uint64_t version, scope_version;
+    const int64_t *operations; /* Task.Kind */
+    size_t n_operations;
+    const char *const *paths;
+    size_t n_paths;
+    const char *const *dns_names;
+    size_t n_dns_names;
+    bool disabled;
+};
+/* What a token's creator says: the first row, or a newer scope than the one there. Never touches `disabled`.
+ */
+enum code store_scope_seed(struct db *db, const struct scope_row *row, struct status *st) MUST_CHECK;
+/* What an event says; a version that is not greater changes nothing. */
+enum code store_scope_apply(struct db *db, const struct scope_row *row, struct status *st) MUST_CHECK;
+
+struct agent_scope {
+    unsigned operations; /* SCOPE_OPERATION bits */
+    char **dns_names;
+    size_t n_dns_names;
+    bool disabled;
+};
+enum code store_scope_get(struct db *db, struct arena *arena, const char *agent_id, struct agent_scope *ret,
+                          struct status *st) MUST_CHECK; /* NOT_FOUND */
+
+/* ---- certificates -----------------------------------------------------------------------------------------
+ */
+
+struct certificate_row {
+    const char *task_id, *agent_id, *serial;
+    uint32_t attempt;
+    const uint8_t *spki; /* SHA-256 */
+    struct bytes certificate, issuer_certificate;
+    int64_t not_after_ms, issued_at_ms;
+};
+/* NOT_FOUND; *ret_others counts those of the same attempt for other keys either way. */
+enum code store_certificate_find(struct db *db, struct arena *arena, const char *task_id, uint32_t attempt,
+                                 const uint8_t spki[SHA256_SIZE], struct certificate_row *ret,
+                                 uint32_t *ret_others, struct status *st) MUST_CHECK;
+enum code store_certificate_add(struct db *db, const struct certificate_row *row,
+                                struct status *st) MUST_CHECK;
+
+#endif

@@ -1,0 +1,75 @@
+/* Tokens. The secret exists in one struct token, is wiped with it, and only its hash goes further. */
+#include "tokens.h"
+
+#include "base/clock.h"
+#include "events.h"
+#include "pki/token.h"
+#include "scope/scope.h"
+
+static void token_scope_end(struct token *token)
+{
+    token_wipe(token);
+}
+
+/* A pattern that can never match is a mistake of the operator's, better told now than found at the first
+ * renewal. */
+static enum code check_scope(const struct scope_row *scope, struct status *st)
+{
+    for (size_t i = 0; i < scope->n_paths; i++) {
+        if (!path_pattern_valid(scope->paths[i]))
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "scope.paths[%zu]: \"%.80s\" is no absolute path without empty, . or .. parts",
+                              i, scope->paths[i]);
+    }
+    for (size_t i = 0; i < scope->n_dns_names; i++) {
+        if (!dns_pattern_valid(scope->dns_names[i]))
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "scope.dnsNames[%zu]: \"%.80s\" is no DNS name, *.name or address", i,
+                              scope->dns_names[i]);
+    }
+    return CODE_OK;
+}
+
+static enum code store(struct request *req, const struct new_token *token, const struct scope_row *scope,
+                       struct status *st)
+{
+    TRY(db_begin(req->db, st));
+    CLEANUP(db_scope_end) struct db *tx = req->db;
+    TRY(store_scope_seed(tx, scope, st));
+    TRY(store_token_add(tx, token, st));
+    TRY(event_token(req, TOKEN_EVENT_CREATED, token->id, 1, token->agent_id, NULL, NULL, st));
+    return db_commit(tx, st);
+}
+
+enum code token_create(struct request *req, const struct token_order *order, struct token_made *ret,
+                       struct status *st)
+{
+    CLEANUP(token_scope_end) struct token token = {0};
+    uint8_t hash[SHA256_SIZE];
+    int64_t now_ms = clock_wall_ms();
+    uint32_t ttl_sec = order->ttl_sec > 0 ? order->ttl_sec : TOKEN_TTL_DEFAULT_SEC;
+    struct scope_row scope = order->scope;
+
+    if (ttl_sec > TOKEN_TTL_MAX_SEC)
+        return status_set(st, CODE_INVALID_ARGUMENT, "a token lives at most %u s; %u were asked for",
+                          TOKEN_TTL_MAX_SEC, ttl_sec);
+    TRY(check_scope(&scope, st));
+    scope.agent_id = order->agent_id;
+
+    TRY(token_make(req->settings->root_pin, req->settings->gateway_address, &token, st));
+    sha256((struct bytes){token.secret, sizeof(token.secret)}, hash);
+    char *id = arena_alloc(req->arena, UUID_TEXT_SIZE);
+    uuid_v7(id);
+    struct new_token row = {
+        .id = id,
+        .agent_id = order->agent_id,
+        .hostname = order->hostname,
+        .created_by = req->actor,
+        .secret_sha256 = hash,
+        .now_ms = now_ms,
+        .not_after_ms = now_ms + (int64_t)ttl_sec * 1000,
+    };
+    TRY(store(req, &row, &scope, st));
+    *ret = (struct token_made){.text = token_print(&token), .id = id, .not_after_ms = row.not_after_ms};
+    return CODE_OK;
+}

@@ -1,0 +1,26 @@
+/* Use case: an operator registers a host and gets the token that will make it an agent. */
+#ifndef CLM_BOOTSTRAP_TOKENS_H
+#define CLM_BOOTSTRAP_TOKENS_H
+
+#include "base/secret.h"
+#include "bootstrap.h"
+#include "store.h"
+
+#define TOKEN_TTL_DEFAULT_SEC 3600u
+#define TOKEN_TTL_MAX_SEC     (7u * 24 * 3600)
+
+struct token_order {
+    const char *agent_id, *hostname;
+    uint32_t ttl_sec;       /* 0: the default */
+    struct scope_row scope; /* agent_id is filled in here */
+};
+struct token_made {
+    struct secret *text; /* owned: shown once, never stored */
+    const char *id;
+    int64_t not_after_ms;
+};
+/* Revokes what other open token the agent has: there is never more than one. */
+enum code token_create(struct request *req, const struct token_order *order, struct token_made *ret,
+                       struct status *st) MUST_CHECK;
+
+#endif
