@@ -369,12 +369,12 @@ void checkins_wake(struct checkins *checkins, const char *id)
          agent = agent->next_in_bucket) {
         if (strcmp(agent->id, id) != 0)
             continue;
-        if (agent->state == CHECKIN_HELD)
+        if (agent->state == CHECKIN_HELD) {
             want_leases(agent, true);
-        else if (agent->state == CHECKIN_QUEUED)
+        } else if (agent->state != CHECKIN_NONE) {
+            agent->wake_again = agent->state == CHECKIN_ASKED;
             batch_wake(checkins->leases, true);
-        else if (agent->state == CHECKIN_ASKED)
-            agent->wake_again = true;
+        }
     }
 }
 
