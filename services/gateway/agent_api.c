@@ -40,10 +40,11 @@ static void answer(struct http_request *request, const ProtobufCMessage *message
 static void refuse(struct http_request *request, int http_status, const struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
+    struct status told = edge_tell(st);
     Clm__AgentError error = CLM__AGENT_ERROR__INIT;
     error.has_code = true;
-    error.code = (uint32_t)st->code;
-    error.message = arena_strdup(arena, st->msg);
+    error.code = (uint32_t)told.code;
+    error.message = told.msg;
     const uint8_t *body;
     size_t len;
     wire_pack(&error.base, arena, &body, &len);

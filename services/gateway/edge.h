@@ -51,6 +51,9 @@ void edge_call(struct edge *edge, const struct rpc_call *call,
 #define EDGE_HEADERS_MAX 6
 void edge_retry_header(enum code code, struct http_header ret[2]);
 
+/* What a peer may know of an error: not what went wrong inside. */
+struct status edge_tell(const struct status *st);
+
 extern const struct http_handler agent_handler;    /* agent_api.c */
 extern const struct http_handler operator_handler; /* rest.c */
 

@@ -58,7 +58,8 @@ static void op_refuse(struct op *op, int http_status, const struct status *st, c
         if (status >= 500)
             log_warn("REST call failed", "method", http_request_method(op->request), "path",
                      http_request_path(op->request), "trace", op->trace_id, "reason", st->msg, NULL);
-        http_respond_problem(op->request, http_status, st, headers);
+        struct status told = edge_tell(st);
+        http_respond_problem(op->request, http_status, &told, headers);
         op->request = NULL;
     }
     op_free(op);
