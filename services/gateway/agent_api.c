@@ -24,8 +24,7 @@
 #define RESULT_PREFIX        "/agent/v1/tasks/"
 #define RESULT_SUFFIX        "/result"
 
-/* ---- answers
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- answers ---- */
 
 static void answer(struct http_request *request, const ProtobufCMessage *message)
 {
@@ -53,8 +52,7 @@ static void refuse(struct http_request *request, int http_status, const struct s
     http_respond(request, http_status ? http_status : code_info(st->code)->http_status, headers, body, len);
 }
 
-/* ---- calls that are carried on to a service
- * ----------------------------------------------------------------------- */
+/* ---- calls that are carried on to a service ---- */
 
 struct carried {
     struct http_request *request; /* NULL once the client left */
@@ -116,8 +114,7 @@ static void convert_sign(struct http_request *request, const ProtobufCMessage *r
     answer(request, &response.base);
 }
 
-/* ---- requests
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- requests ---- */
 
 struct agent_call { /* what a handler gets */
     struct edge *edge;

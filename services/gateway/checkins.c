@@ -76,8 +76,7 @@ struct checkins {
     struct loop_timer *period;
 };
 
-/* ---- the table of agents
- * ----------------------------------------------------------------------------------------- */
+/* ---- the table of agents ---- */
 
 static size_t bucket_of(const struct checkins *checkins, const char *id)
 {
@@ -199,8 +198,7 @@ uint32_t agent_generation(const struct agent *agent)
     return agent->generation;
 }
 
-/* ---- answering
- * --------------------------------------------------------------------------------------------------- */
+/* ---- answering ---- */
 
 static void answer(struct agent *agent, const Clm__AgentDeliveries *work)
 {
@@ -251,8 +249,7 @@ void agent_checkin_gone(struct agent *agent)
     checkin_end(agent);
 }
 
-/* ---- leases
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- leases ---- */
 
 static bool wants_leases(const struct agent *agent)
 {
@@ -399,8 +396,7 @@ void checkins_release_all(struct checkins *checkins)
     }
 }
 
-/* ---- heartbeats
- * -------------------------------------------------------------------------------------------------- */
+/* ---- heartbeats ---- */
 
 static void batch_reset(struct heartbeat_batch *beats)
 {
@@ -529,8 +525,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     batch_wake(checkins->heartbeats, false);
 }
 
-/* ---- confirmation of an identity
- * --------------------------------------------------------------------------------- */
+/* ---- confirmation of an identity ---- */
 
 /* The connection may be gone when the answer comes: it is found again by address and id. */
 struct confirm {
@@ -589,8 +584,7 @@ static void confirm_identity(struct agent *agent, ProtobufCBinaryData confirmati
     edge_call(agent->checkins->edge, &call, on_confirmed, confirm);
 }
 
-/* ---- a check-in comes in
- * ----------------------------------------------------------------------------------------- */
+/* ---- a check-in comes in ---- */
 
 static void keep_held_tasks(struct agent *agent, const Clm__CheckinRequest *body)
 {
@@ -656,8 +650,7 @@ void agent_checkin(struct agent *agent, struct http_request *request, const Clm_
     loop_timer_set(agent->hold_timer, hold_ms);
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 struct checkins *checkins_new(struct edge *edge)
 {

@@ -15,8 +15,7 @@
 #define OPERATOR_BODY_MAX (512 * 1024)
 #define RETRY_AFTER_SEC   "5"
 
-/* ---- mail
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- mail ---- */
 
 struct note {
     struct mail mail;
@@ -67,8 +66,7 @@ void edge_post_cut(struct edge *edge, const char *agent_id)
     post_note(edge, deliver_cut, agent_id, strlen(agent_id));
 }
 
-/* ---- calls
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- calls ---- */
 
 struct bus_call {
     struct mail mail;
@@ -125,8 +123,16 @@ void edge_retry_header(enum code code, struct http_header ret[2])
         ret[0] = (struct http_header){"Retry-After", RETRY_AFTER_SEC};
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------------------- */
+struct status edge_tell(const struct status *st)
+{
+    struct status told = *st;
+    if (st->code == CODE_INTERNAL || st->code == CODE_DATA_LOSS)
+        (void)status_set(&told, st->code,
+                         "something went wrong on our side; the log has it under this request's id");
+    return told;
+}
+
+/* ---- life ---- */
 
 /* "127.0.0.1:8443", "[::1]:8443" */
 static enum code parse_listen(const char *text, char address[64], uint16_t *ret_port, struct status *st)

@@ -36,8 +36,7 @@ static const struct config_key config_keys[] = {
     {.name = NULL},
 };
 
-/* ---- agent certificates
- * ------------------------------------------------------------------------------------------ */
+/* ---- agent certificates ---- */
 
 /* After the chain held and the dates are right: is it an agent's identity, and may that agent speak? */
 static enum tls_verdict on_verify(const uint8_t *leaf, size_t leaf_len, char reason[128], void *arg)
@@ -79,8 +78,7 @@ static void on_refused(const struct tls_refusal *refusal, void *arg)
                  refusal->subject, "reason", refusal->reason, NULL);
 }
 
-/* ---- TLS contexts: made at the start, replaced when the files change
- * ---------------------------------------------- */
+/* ---- TLS contexts: made at the start, replaced when the files change ---- */
 
 static enum code certs_pem(const struct gateway *gateway, struct buf *out, struct status *st)
 {
@@ -138,8 +136,7 @@ static enum code reload_tls(struct worker *worker, struct status *st)
     return CODE_OK;
 }
 
-/* ---- life
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static void on_cut(const char *agent_id, void *arg)
 {

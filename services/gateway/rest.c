@@ -99,8 +99,7 @@ static void on_reply(struct edge *edge UNUSED, struct arena *arena UNUSED, const
         op_answer(op, op->match.route->success, "application/json", json.data, json.len);
 }
 
-/* ---- arguments
- * --------------------------------------------------------------------------------------------------- */
+/* ---- arguments ---- */
 
 struct binding {
     struct op *op;
@@ -186,8 +185,7 @@ static enum code read_arguments(struct op *op, ProtobufCMessage **ret, int *http
     return CODE_OK;
 }
 
-/* ---- the call
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- the call ---- */
 
 static void on_session(const struct session *session, const struct status *session_st, void *arg)
 {

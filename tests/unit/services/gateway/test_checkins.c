@@ -17,8 +17,7 @@
 #define OTHER "018f0000-0000-7000-8000-000000000002"
 #define TASK  "018f0000-0000-7000-8000-0000000000aa"
 
-/* ---- fakes
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- fakes ---- */
 
 struct http_request {
     unsigned answers;
@@ -107,8 +106,7 @@ void metric_observe_ms(struct metric *metric UNUSED, const char *name UNUSED, co
 {
 }
 
-/* ---- fixture
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- fixture ---- */
 
 struct fixture {
     struct gateway_config config;
@@ -227,8 +225,7 @@ static void fail_call(struct fixture *f, const char *method)
     call->on_reply(&f->edge, NULL, NULL, &st, call->arg);
 }
 
-/* ---- tests
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- tests ---- */
 
 static void checkin_without_work_is_held(void **state)
 {

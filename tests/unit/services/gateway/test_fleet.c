@@ -15,8 +15,7 @@
 #define AGENT "018f0000-0000-7000-8000-000000000001"
 #define OTHER "018f0000-0000-7000-8000-000000000002"
 
-/* ---- fakes
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- fakes ---- */
 
 static void (*send_event)(const struct event_message *event, void *arg);
 static void (*send_tick)(const char *subject, const void *data, size_t len, void *arg);
@@ -97,8 +96,7 @@ enum code rpc_call(struct bus *bus UNUSED, struct bus_identity *identity UNUSED,
     return CODE_OK;
 }
 
-/* ---- the fleet under test
- * ----------------------------------------------------------------------------------------- */
+/* ---- the fleet under test ---- */
 
 static char cut[64];
 static unsigned n_cuts;
