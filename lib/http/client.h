@@ -65,7 +65,8 @@ typedef void http_on_response(const struct http_response *response, const struct
  * loop). */
 struct http_call *http_client_send(struct http_client *client, const struct http_client_request *request,
                                    http_on_response *on_response, void *arg);
-/* The callback will not be called. A response on its way is read and dropped. */
+/* The callback will not be called. A response on its way is read and dropped. A call is over, and its pointer
+ * invalid, once its callback runs. */
 void http_call_cancel(struct http_call *call);
 
 int http_response_status(const struct http_response *response);

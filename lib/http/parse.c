@@ -375,11 +375,20 @@ static bool path_is_plain(const char *path)
     return is_utf8(path);
 }
 
+/* http_parser skips further spaces; the grammar has one on each side (RFC 9112 section 3). */
+static bool start_line_is_tight(const struct http_message *message, const char *target, size_t len)
+{
+    return target == message->head + strlen(message->method) + 1 && strncmp(target + len, " HTTP/1.", 8) == 0 &&
+           target[len + 9] == '\r';
+}
+
 static bool read_target(struct parser *parser, char *target, size_t len)
 {
     struct http_message *message = parser->message;
     if (!target || !len || target[0] != '/')
         return fail(parser, 400, "request target is not a path");
+    if (!start_line_is_tight(message, target, len))
+        return fail(parser, 400, "malformed request line");
     if (len > parser->limits->url_bytes)
         return fail(parser, 414, "request target too long");
     if (memchr(target, '#', len))
