@@ -49,13 +49,14 @@ def ini(sections):
 
 
 class Platform:
-    """Directories below `root`: postgresql/ nats/ (data), clm/ (what `clm-bootstrap init` made), conf/, log/."""
+    """Directories below `root`: postgresql/ nats/ (data), clm/pki/ (what `clm-bootstrap init` made), conf/, log/."""
 
     def __init__(self, root, bin_dir):
         self.root = Path(root).resolve()
         self.user = "postgres" if os.geteuid() == 0 else None
         self.log_dir, self.conf_dir = self.root / "log", self.root / "conf"
-        self.pki, self.postgresql_dir, self.nats_dir = self.root / "clm", self.root / "postgresql", self.root / "nats"
+        self.pki = self.root / "clm" / "pki"
+        self.postgresql_dir, self.nats_dir = self.root / "postgresql", self.root / "nats"
         for directory in (self.root, self.log_dir, self.conf_dir):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._must_reach(self.root)
@@ -208,9 +209,9 @@ class Platform:
     def _init_pki(self):
         if self.roots.exists():
             return
-        self.own_dir("clm")
+        self.own_dir("clm", 0o755)
         run([self.bin / "clm-bootstrap", "init", "--config", self.conf_dir / "bootstrap.conf", "--dir", self.pki,
-             "--trust-domain", "clm.test", "--gateway-name", OPERATOR_NAME, "--gateway-name", HOST],
+             "--trust-domain", "clm.test", "--gateway-name", OPERATOR_NAME, "--gateway-name", HOST, "--bus-name", HOST],
             user=self.user, timeout=120)
 
     def _start_nats(self):
@@ -229,8 +230,8 @@ class Platform:
         wait_until("nats-server to listen", listening, process=self["nats"])
 
     def _init_bus(self):
-        run([self.bin / "clm-bootstrap", "init-bus", "--config", self.conf_dir / "bootstrap.conf", "--dir", self.pki],
-            user=self.user)
+        run([self.bin / "clm-bootstrap", "init-bus", "--url", f"tls://{HOST}:{self.ports['nats']}",
+             "--ca", self.pki / "bus" / "ca.crt", "--password-file", self.pki / "bus" / "admin.pass"], user=self.user)
 
     def _create_api_key(self):
         if not self.api_key_file.exists():

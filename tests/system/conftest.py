@@ -1,0 +1,136 @@
+"""Real processes: PostgreSQL, nats-server, the four services, agents, nginx. One platform for the whole run, hosts of their own
+for each test that changes them. What failed prints the logs."""
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP / "scripts"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from clm.host import Agent, Nginx  # noqa: E402
+from clm.platform import Platform  # noqa: E402
+from support.bus import Spy, add_spy  # noqa: E402
+
+ALL_OPERATIONS = ("DEPLOY", "RENEW", "VALIDATE", "DISCOVER")
+
+
+@pytest.fixture(scope="session")
+def programs():
+    directory = Path(os.environ.get("CLM_BIN", TOP / "build" / "test" / "bin"))
+    assert (directory / "clm-gateway").exists(), f"{directory} has no programs: ./dev test builds them"
+    return directory
+
+
+@pytest.fixture(scope="session")
+def scratch():
+    """Below /tmp, where the unprivileged user of PostgreSQL and the services may enter."""
+    directory = Path(tempfile.mkdtemp(prefix="clm-test-", dir="/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_platform(programs, scratch):
+    """Builds further platforms; all are stopped at the end."""
+    made = []
+
+    def make(name):
+        platform = Platform(scratch / name, programs)
+        made.append(platform)
+        return platform
+    yield make
+    failures = []
+    for platform in made:
+        try:
+            platform.stop()
+        except Exception as error:  # noqa: BLE001  every platform is stopped, whatever the others do
+            failures.append(str(error))
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture(scope="session")
+def platform(make_platform):
+    """The platform of the run, with somebody who listens to every message on its bus from the first one on."""
+    platform = make_platform("platform")
+
+    def progress(name, function):
+        function()
+        if name == "certificate authorities":
+            add_spy(platform)
+        if name == "nats-server":
+            platform.spy = Spy(platform).start()
+    platform.start(progress)
+    yield platform
+    platform.spy.stop()
+
+
+@pytest.fixture
+def rest(platform):
+    client = platform.rest()
+    yield client
+    client.close()
+
+
+class Host:
+    """nginx and an agent that may renew its certificate."""
+
+    def __init__(self, platform, directory, name):
+        self.platform, self.name, self.dir = platform, name, directory
+        self.nginx = Nginx(directory / "nginx", f"{name}.clm.test")
+        self.agent = Agent(platform, directory / "agent", f"agent-{name}")
+        self.id = None
+
+    def register(self, rest, **more):
+        answer = rest.register(self.name, operations=ALL_OPERATIONS, paths=[f"{self.dir}/**"],
+                               dns_names=[self.nginx.name], **more)
+        self.id = answer["agent"]["id"]
+        self.agent.enrol(answer["token"])
+        return answer
+
+    def start(self, rest):
+        self.nginx.start()
+        self.agent.setup(self.nginx)
+        self.register(rest)
+        self.agent.start()
+        rest.wait_agent(self.id, "ONLINE", process=self.agent.process)
+        return self
+
+    def stop(self):
+        self.agent.process.kill()
+        self.nginx.process.kill()
+
+
+@pytest.fixture
+def make_host(platform, scratch):
+    made = []
+
+    def make(name=None):
+        name = name or f"h{uuid.uuid4().hex[:8]}"
+        host = Host(platform, scratch / name, name)
+        made.append(host)
+        return host
+    yield make
+    for host in made:
+        host.stop()
+
+
+@pytest.fixture
+def host(make_host, rest):
+    """A host of the test's own, ONLINE."""
+    return make_host().start(rest)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for platform in (value for value in item.funcargs.values() if isinstance(value, Platform)):
+            report.sections.append(("platform logs", platform.logs()))
