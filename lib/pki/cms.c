@@ -55,30 +55,68 @@ enum code cms_sign(enum cms_content type, struct bytes content, const struct key
     return CODE_OK;
 }
 
+/* What no signature covers has one form only: ContentInfo { signedData, [0] { version 3, { SHA-256 },
+ * content, [0] certificates (may be absent), signer infos } }, without CRLs. */
+static enum code check_frame(struct bytes der, struct status *st)
+{
+    /* signedData 1.2.840.113549.1.7.2 */
+    static const uint8_t oid[] = {0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02};
+    /* version 3, SET { SEQUENCE { SHA-256 2.16.840.1.101.3.4.2.1 } } */
+    static const uint8_t head[] = {0x02, 0x01, 0x03, 0x31, 0x0d, 0x30, 0x0b, 0x06, 0x09,
+                                   0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01};
+    static const uint8_t version_1[] = {0x02, 0x01, 0x01};
+    struct bytes at = der;
+    struct bytes info;
+    struct bytes explicit;
+    struct bytes data;
+    if (!strict_next(&at, 0x30, &info, NULL) || info.len < sizeof(oid) ||
+        memcmp(info.data, oid, sizeof(oid)) != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "CMS message is not SignedData");
+    info.data += sizeof(oid);
+    info.len -= sizeof(oid);
+    if (!strict_next(&info, 0xa0, &explicit, NULL) || info.len != 0 ||
+        !strict_next(&explicit, 0x30, &data, NULL) || explicit.len != 0 || data.len < sizeof(head) ||
+        memcmp(data.data, head, sizeof(head)) != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "signed message is not SignedData of version 3 with SHA-256 only");
+    data.data += sizeof(head);
+    data.len -= sizeof(head);
+    struct bytes signers;
+    struct bytes signer;
+    bool fits = strict_next(&data, 0x30, NULL, NULL);
+    (void)strict_next(&data, 0xa0, NULL, NULL);
+    if (!fits || !strict_next(&data, 0x31, &signers, NULL) || data.len != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "signed message holds more than content, certificates and a signer");
+    if (!strict_next(&signers, 0x30, &signer, NULL) || signers.len != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "signed message has not exactly one signer");
+    if (signer.len < sizeof(version_1) || memcmp(signer.data, version_1, sizeof(version_1)) != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "signer of the message is not named by issuer and serial number");
+    return CODE_OK;
+}
+
 static enum code parse(struct bytes der, CMS_ContentInfo **ret, struct status *st)
 {
     if (der.len == 0 || der.len > CMS_SIGNED_MAX)
         return status_set(st, CODE_INVALID_ARGUMENT, "signed message of %zu bytes: must be 1 to %d", der.len,
                           CMS_SIGNED_MAX);
     TRY(strict_check(der, "signed message", st));
+    TRY(check_frame(der, st));
     const uint8_t *at = der.data;
     AUTO_CMS CMS_ContentInfo *cms = d2i_CMS_ContentInfo(NULL, &at, (long)der.len);
     if (!cms || at != der.data + der.len)
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "not a CMS message");
-    if (OBJ_obj2nid(CMS_get0_type(cms)) != NID_pkcs7_signed)
-        return status_set(st, CODE_INVALID_ARGUMENT, "CMS message is not SignedData");
     *ret = TAKE(cms);
     return CODE_OK;
 }
 
-static enum code only_signer_info(CMS_ContentInfo *cms, CMS_SignerInfo **ret, struct status *st)
+/* check_frame has seen that there is exactly one. */
+static CMS_SignerInfo *only_signer_info(CMS_ContentInfo *cms)
 {
     STACK_OF(CMS_SignerInfo) *infos = CMS_get0_SignerInfos(cms);
-    if (sk_CMS_SignerInfo_num(infos) != 1)
-        return status_set(st, CODE_INVALID_ARGUMENT, "signed message has %d signers: exactly one is allowed",
-                          sk_CMS_SignerInfo_num(infos));
-    *ret = sk_CMS_SignerInfo_value(infos, 0);
-    return CODE_OK;
+    assert(sk_CMS_SignerInfo_num(infos) == 1);
+    return sk_CMS_SignerInfo_value(infos, 0);
 }
 
 static enum code check_algorithms(CMS_SignerInfo *info, struct status *st)
@@ -114,12 +152,6 @@ static enum code check_attributes(CMS_SignerInfo *info, const ASN1_OBJECT *oid, 
     return CODE_OK;
 }
 
-static void crl_stack_free(STACK_OF(X509_CRL) * stack)
-{
-    sk_X509_CRL_pop_free(stack, X509_CRL_free);
-}
-DEFINE_CLEANUP(crl_stack, STACK_OF(X509_CRL) *, crl_stack_free)
-
 static enum code check_shape(CMS_ContentInfo *cms, enum cms_content type, CMS_SignerInfo **ret,
                              struct status *st)
 {
@@ -135,10 +167,7 @@ static enum code check_shape(CMS_ContentInfo *cms, enum cms_content type, CMS_Si
     ASN1_OCTET_STRING **content = CMS_get0_content(cms);
     if (!content || !*content || ASN1_STRING_length(*content) <= 0)
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "signed message has no content");
-    CLEANUP(cleanup_crl_stack) STACK_OF(X509_CRL) *crls = CMS_get1_crls(cms);
-    if (sk_X509_CRL_num(crls) > 0)
-        return status_set(st, CODE_INVALID_ARGUMENT, "signed message carries CRLs");
-    TRY(only_signer_info(cms, ret, st));
+    *ret = only_signer_info(cms);
     TRY(check_algorithms(*ret, st));
     return check_attributes(*ret, oid, st);
 }
@@ -242,10 +271,8 @@ enum code cms_claimed_signer(struct bytes cms, struct der *ret, struct status *s
     AUTO_CMS CMS_ContentInfo *message = NULL;
     AUTO_X509_STACK STACK_OF(X509) *certs = NULL;
     AUTO_X509 X509 *signer = NULL;
-    CMS_SignerInfo *info = NULL;
     TRY(parse(cms, &message, st));
-    TRY(only_signer_info(message, &info, st));
     TRY(certs_inside(message, &certs, st));
-    TRY(find_signer(info, certs, NULL, &signer, st));
+    TRY(find_signer(only_signer_info(message), certs, NULL, &signer, st));
     return ossl_cert_der(signer, ret, st);
 }
