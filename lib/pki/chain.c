@@ -91,8 +91,8 @@ enum code validity_check(const X509 *cert, int64_t at_ms, struct status *st)
         return status_set(st, CODE_UNAUTHENTICATED, "certificate is not valid before %s, subject %s", date,
                           subject);
     }
-    /* notAfter is inclusive to the second (RFC 5280 section 4.1.2.5). */
-    if (at_ms >= until + 1000) {
+    /* As OpenSSL reads it: over at the second that notAfter names. */
+    if (at_ms >= until) {
         clock_format_rfc3339(until, date);
         return status_set(st, CODE_UNAUTHENTICATED, "certificate expired on %s, subject %s", date, subject);
     }
