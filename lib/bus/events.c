@@ -294,7 +294,7 @@ void event_batch_free(struct event_batch *batch)
         return;
     for (size_t i = 0; i < (size_t)batch->list.Count; i++)
         if (!batch->acked[i])
-            (void)natsMsg_NakWithDelay(batch->list.Msgs[i], RETRY_AFTER_MS * NS_PER_MS, NULL);
+            (void)natsMsg_NakWithDelay(batch->list.Msgs[i], RETRY_AFTER_MS, NULL);
     natsMsgList_Destroy(&batch->list);
     arena_free(batch->arena);
     free(batch);

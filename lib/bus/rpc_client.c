@@ -148,7 +148,7 @@ void rpc_client_fail_all(struct rpc_client *c)
     for (struct pending *p = c->first; p; p = p->next) {
         if (p->early.code == CODE_OK)
             (void)status_set(&p->early, CODE_UNAVAILABLE, "%s: the connection to the bus was lost", p->what);
-        p->deadline_mono_ms = INT64_MIN; /* the timer thread ends them, in order */
+        p->deadline_mono_ms = 0; /* the timer thread ends them, in order */
     }
     (void)pthread_cond_signal(&c->wake);
     (void)pthread_mutex_unlock(&c->mutex);
@@ -228,7 +228,7 @@ static void start(struct bus *bus, struct bus_identity *identity, const struct r
         (void)status_set(&st, CODE_UNAVAILABLE, "%s: the bus is away", p->what);
     if (st.code != CODE_OK) {
         p->early = st;
-        p->deadline_mono_ms = INT64_MIN;
+        p->deadline_mono_ms = 0;
     } else {
         p->output = method->output;
     }
@@ -252,7 +252,7 @@ static void start(struct bus *bus, struct bus_identity *identity, const struct r
     p = table_remove(c, id); /* gone already if the connection was lost meanwhile */
     if (p) {
         p->early = st;
-        p->deadline_mono_ms = INT64_MIN;
+        p->deadline_mono_ms = 0;
         table_add(c, p);
     }
     (void)pthread_mutex_unlock(&c->mutex);

@@ -1,0 +1,172 @@
+/* The stream, its durables and their rights on a real nats-server. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/id.h"
+#include "support/nats.h"
+
+static void set_up_twice_changes_nothing(void **state)
+{
+    (void)state;
+    nats_setup();
+    struct bus *bus = nats_bus("registry");
+    int64_t created, again;
+    uint64_t seq;
+    struct status st = {0};
+    assert_int_equal(events_stream_state(bus, &created, &seq, &st), CODE_OK);
+    nats_setup();
+    assert_int_equal(events_stream_state(bus, &again, &seq, &st), CODE_OK);
+    assert_int_equal(created, again);
+    bus_free(bus);
+}
+
+static struct event_to_publish make(char id[UUID_TEXT_SIZE], const char *subject, const char *text)
+{
+    uuid_v7(id);
+    return (struct event_to_publish){.id = id,
+                                     .subject = subject,
+                                     .body = {(const uint8_t *)text, strlen(text)},
+                                     .authority = {(const uint8_t *)"sig", 3}};
+}
+
+static void published_event_is_pulled_with_its_id_and_authority(void **state)
+{
+    (void)state;
+    struct bus *registry = nats_bus("registry"), *tasks = nats_bus("tasks");
+    char id[2][UUID_TEXT_SIZE];
+    struct event_to_publish events[] = {make(id[0], "clm.event.registry.agent.changed", "one"),
+                                        make(id[1], "clm.event.registry.agent.changed", "two")};
+    struct status st = {0};
+    assert_int_equal(events_publish(registry, events, 2, 5000, &st), CODE_OK);
+    assert_true(events[0].stream_seq > 0 && events[1].stream_seq == events[0].stream_seq + 1);
+    struct event_consumer *consumer = NULL;
+    assert_int_equal(event_consumer_new(tasks, "tasks_registry", &consumer, &st), CODE_OK);
+    struct event_batch *batch = NULL;
+    assert_int_equal(event_consumer_pull(consumer, 10, 5000, &batch, &st), CODE_OK);
+    assert_int_equal(event_batch_count(batch), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const struct event_message *m = event_batch_get(batch, i);
+        assert_string_equal(m->id, id[i]);
+        assert_string_equal(m->subject, "clm.event.registry.agent.changed");
+        assert_int_equal(m->stream_seq, events[i].stream_seq);
+        assert_int_equal(m->authority.len, 3);
+        assert_memory_equal(m->authority.data, "sig", 3);
+    }
+    assert_memory_equal(event_batch_get(batch, 1)->body.data, "two", 3);
+    event_batch_ack(batch, 0);
+    event_batch_free(batch);
+    /* The one not acknowledged comes again. */
+    assert_int_equal(event_consumer_pull(consumer, 10, 10000, &batch, &st), CODE_OK);
+    assert_int_equal(event_batch_count(batch), 1);
+    assert_string_equal(event_batch_get(batch, 0)->id, id[1]);
+    event_batch_ack(batch, 0);
+    event_batch_free(batch);
+    assert_int_equal(event_consumer_pull(consumer, 10, 50, &batch, &st), CODE_OK);
+    assert_int_equal(event_batch_count(batch), 0);
+    event_batch_free(batch);
+    event_consumer_free(consumer);
+    bus_free(registry);
+    bus_free(tasks);
+}
+
+static void same_id_again_gets_the_same_sequence(void **state)
+{
+    (void)state;
+    struct bus *bus = nats_bus("registry");
+    char id[UUID_TEXT_SIZE];
+    struct event_to_publish event = make(id, "clm.event.registry.agent.changed", "x");
+    struct status st = {0};
+    assert_int_equal(events_publish(bus, &event, 1, 5000, &st), CODE_OK);
+    uint64_t first = event.stream_seq;
+    assert_int_equal(events_publish(bus, &event, 1, 5000, &st), CODE_OK);
+    assert_int_equal(event.stream_seq, first);
+    bus_free(bus);
+}
+
+static void ack_floor_waits_for_every_reader(void **state)
+{
+    (void)state;
+    struct bus *registry = nats_bus("registry");
+    char id[UUID_TEXT_SIZE];
+    struct event_to_publish event = make(id, "clm.event.registry.agent.registered", "y");
+    struct status st = {0};
+    assert_int_equal(events_publish(registry, &event, 1, 5000, &st), CODE_OK);
+    static const char *const readers[][2] = {{"tasks", "tasks_registry"},
+                                             {"bootstrap", "bootstrap_registry"}};
+    for (size_t r = 0; r < ARRAY_LEN(readers); r++) {
+        uint64_t floor;
+        assert_int_equal(events_ack_floor(registry, &floor, &st), CODE_OK);
+        assert_true(floor < event.stream_seq);
+        struct bus *bus = nats_bus(readers[r][0]);
+        struct event_consumer *consumer = NULL;
+        assert_int_equal(event_consumer_new(bus, readers[r][1], &consumer, &st), CODE_OK);
+        for (size_t n = 1; n > 0;) {
+            struct event_batch *batch = NULL;
+            assert_int_equal(event_consumer_pull(consumer, 100, 300, &batch, &st), CODE_OK);
+            n = event_batch_count(batch);
+            for (size_t i = 0; i < n; i++)
+                event_batch_ack(batch, i);
+            event_batch_free(batch);
+        }
+        event_consumer_free(consumer);
+        bus_free(bus);
+    }
+    uint64_t floor;
+    assert_int_equal(events_ack_floor(registry, &floor, &st), CODE_OK);
+    assert_true(floor >= event.stream_seq);
+    bus_free(registry);
+}
+
+static void service_cannot_publish_anothers_events(void **state)
+{
+    (void)state;
+    struct bus *tasks = nats_bus("tasks");
+    char id[UUID_TEXT_SIZE];
+    struct event_to_publish event = make(id, "clm.event.registry.agent.changed", "forged");
+    struct status st = {0};
+    uint64_t before, after;
+    int64_t created;
+    assert_int_equal(events_stream_state(tasks, &created, &before, &st), CODE_OK);
+    assert_int_not_equal(events_publish(tasks, &event, 1, 300, &st), CODE_OK);
+    assert_int_equal(events_stream_state(tasks, &created, &after, &st), CODE_OK);
+    assert_int_equal(before, after);
+    bus_free(tasks);
+}
+
+static void service_cannot_read_anothers_durable(void **state)
+{
+    (void)state;
+    struct bus *registry = nats_bus("registry"), *gateway = nats_bus("gateway");
+    char id[UUID_TEXT_SIZE];
+    struct event_to_publish event = make(id, "clm.event.registry.agent.changed", "secret");
+    struct status st = {0};
+    assert_int_equal(events_publish(registry, &event, 1, 5000, &st), CODE_OK);
+    struct event_consumer *consumer = NULL;
+    if (event_consumer_new(gateway, "tasks_registry", &consumer, &st) == CODE_OK) {
+        struct event_batch *batch = NULL;
+        if (event_consumer_pull(consumer, 10, 300, &batch, &st) == CODE_OK) {
+            assert_int_equal(event_batch_count(batch), 0);
+            event_batch_free(batch);
+        }
+        event_consumer_free(consumer);
+    }
+    bus_free(gateway);
+    bus_free(registry);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(set_up_twice_changes_nothing),
+        cmocka_unit_test(published_event_is_pulled_with_its_id_and_authority),
+        cmocka_unit_test(same_id_again_gets_the_same_sequence),
+        cmocka_unit_test(ack_floor_waits_for_every_reader),
+        cmocka_unit_test(service_cannot_publish_anothers_events),
+        cmocka_unit_test(service_cannot_read_anothers_durable),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
