@@ -1,7 +1,7 @@
 /*
- * Reads the local policy and answers what it allows. Runs in exec (and in `clm-agent setup`), once at start or when
- * told to read again; read-only afterwards, so a task's child sees the policy it was forked with. What is not written
- * down is forbidden, except looking at this host.
+ * Reads the local policy and answers what it allows. Runs in exec (and in `clm-agent setup`), once at start
+ * or when told to read again; read-only afterwards, so a task's child sees the policy it was forked with.
+ * What is not written down is forbidden, except looking at this host.
  */
 #include "agent/policy.h"
 
@@ -49,7 +49,8 @@ static void *must(void *p)
 static void *on_target(void *conf, const char *label, struct status *st);
 static void *on_reload(void *conf, const char *label, struct status *st);
 
-#define KEY(sec, key, kind, field) .section = sec, .name = key, .type = kind, .offset = offsetof(struct policy, field)
+#define KEY(sec, key, kind, field)                                                                           \
+    .section = sec, .name = key, .type = kind, .offset = offsetof(struct policy, field)
 static const struct config_key policy_keys[] = {
     {KEY("agent", "gateway", CONFIG_STRING, gateway), .optional = true,
      .help = "host:port of the platform; by default the one that the bootstrap token names"},
@@ -57,7 +58,8 @@ static const struct config_key policy_keys[] = {
      .help = "identity, journal and backups"},
     {KEY("agent", "net_user", CONFIG_STRING, net_user), .fallback = "clm-agent",
      .help = "the unprivileged user that holds the connection"},
-    {KEY("agent", "log_level", CONFIG_STRING, log_level), .fallback = "info", .help = "debug, info, warn or error"},
+    {KEY("agent", "log_level", CONFIG_STRING, log_level), .fallback = "info",
+     .help = "debug, info, warn or error"},
     {KEY("policy", "operations", CONFIG_LIST, operations), .optional = true,
      .help = "deploy renew validate discover; unset: validate and discover"},
     {KEY("policy", "dns_names", CONFIG_LIST, dns_names), .optional = true,
@@ -77,7 +79,8 @@ static const struct config_key target_keys[] = {
     {KEY("key", CONFIG_PATH, key), .optional = true, .help = "file with the private key"},
     {KEY("chain", CONFIG_PATH, chain), .optional = true, .help = "file with the intermediates, if apart"},
     {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME]"},
-    {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true, .help = "host:port that serves the certificate"},
+    {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true,
+     .help = "host:port that serves the certificate"},
     {KEY("server_name", CONFIG_STRING, server_name), .optional = true, .help = "name to ask for (SNI)"},
     {KEY("dns_names", CONFIG_LIST, dns_names), .optional = true,
      .help = "names that may be installed here; unset: those of [policy]"},
@@ -86,12 +89,22 @@ static const struct config_key target_keys[] = {
 #undef KEY
 
 static const struct config_key reload_keys[] = {
-    {.name = "command", .type = CONFIG_STRING, .offset = offsetof(struct reload_conf, command_text),
+    {.name = "command",
+     .type = CONFIG_STRING,
+     .offset = offsetof(struct reload_conf, command_text),
      .help = "absolute program and arguments; no shell"},
-    {.name = "test", .type = CONFIG_STRING, .offset = offsetof(struct reload_conf, test_text), .optional = true,
+    {.name = "test",
+     .type = CONFIG_STRING,
+     .offset = offsetof(struct reload_conf, test_text),
+     .optional = true,
      .help = "run before the reload; the reload is not done when it fails"},
-    {.name = "timeout", .type = CONFIG_DURATION, .offset = offsetof(struct reload_conf, reload.timeout_ms),
-     .fallback = "30s", .min = 1000, .max = 600000, .help = "for each command, and for looking at the endpoint"},
+    {.name = "timeout",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct reload_conf, reload.timeout_ms),
+     .fallback = "30s",
+     .min = 1000,
+     .max = 600000,
+     .help = "for each command, and for looking at the endpoint"},
     {.name = NULL},
 };
 
@@ -192,7 +205,8 @@ static char *next_word(const char **at)
     return word;
 }
 
-static enum code split_command(const char *reload, const char *key, const char *text, char ***ret, struct status *st)
+static enum code split_command(const char *reload, const char *key, const char *text, char ***ret,
+                               struct status *st)
 {
     char **argv = must(calloc(ARGV_MAX + 1, sizeof(char *)));
     const char *at = text + strspn(text, " \t");
@@ -208,7 +222,8 @@ static enum code split_command(const char *reload, const char *key, const char *
     if (!argv[0] || argv[0][0] != '/') {
         argv_free(argv);
         return status_set(st, CODE_INVALID_ARGUMENT,
-                          "[reload %s] %s: starts with \"%.60s\"; write the program's absolute path", reload, key, text);
+                          "[reload %s] %s: starts with \"%.60s\"; write the program's absolute path", reload,
+                          key, text);
     }
     *ret = argv;
     return CODE_OK;
@@ -222,7 +237,8 @@ static enum code check_operations(const struct policy *policy, struct status *st
             known |= strcmp(*op, operation_names[i]) == 0;
         if (!known)
             return status_set(st, CODE_INVALID_ARGUMENT,
-                              "[policy] operations: \"%.40s\" is none of deploy, renew, validate, discover", *op);
+                              "[policy] operations: \"%.40s\" is none of deploy, renew, validate, discover",
+                              *op);
     }
     return CODE_OK;
 }
@@ -232,7 +248,8 @@ static enum code check_names(const char *section, char *const *names, struct sta
     for (char *const *name = names; name && *name; name++) {
         if (!dns_pattern_valid(*name))
             return status_set(st, CODE_INVALID_ARGUMENT,
-                              "[%s] dns_names: \"%.80s\" is neither a name nor *.name nor an address", section, *name);
+                              "[%s] dns_names: \"%.80s\" is neither a name nor *.name nor an address",
+                              section, *name);
     }
     return CODE_OK;
 }
@@ -251,24 +268,27 @@ enum code endpoint_split(const char *endpoint, char host[256], char port[6], str
     size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
     long number = digits > 0 && digits <= 5 && !colon[1 + digits] ? strtol(colon + 1, NULL, 10) : 0;
     if (len == 0 || len > 255 || number < 1 || number > 65535)
-        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.80s\" is not host:port (IPv6 as [address]:port)", endpoint);
+        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.80s\" is not host:port (IPv6 as [address]:port)",
+                          endpoint);
     memcpy(host, start, len);
     host[len] = 0;
     (void)snprintf(port, 6, "%ld", number);
     return CODE_OK;
 }
 
-static enum code check_target(const struct policy *policy, const struct policy_target *target, struct status *st)
+static enum code check_target(const struct policy *policy, const struct policy_target *target,
+                              struct status *st)
 {
     char section[96], host[256], port[6];
     (void)snprintf(section, sizeof(section), "target %s", target->name);
     TRY(check_names(section, target->dns_names, st));
     if (target->reload && !policy_find_reload(policy, target->reload))
-        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %s]", section, target->reload);
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %s]", section,
+                          target->reload);
     if (target->chain && (strcmp(target->chain, target->certificate) == 0 ||
                           (target->key && strcmp(target->chain, target->key) == 0)))
-        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] chain: is the same file as another one of this target",
-                          section);
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[%s] chain: is the same file as another one of this target", section);
     if (target->endpoint && endpoint_split(target->endpoint, host, port, st) != CODE_OK)
         return status_wrap(st, "[%s] endpoint", section);
     return CODE_OK;
@@ -286,7 +306,8 @@ static enum code finish(struct policy *policy, struct status *st)
     TRY(check_names("policy", policy->dns_names, st));
     for (char **root = policy->discovery_roots; root && *root; root++) {
         if ((*root)[0] != '/')
-            return status_set(st, CODE_INVALID_ARGUMENT, "[policy] discovery_roots: \"%.80s\" is not absolute", *root);
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "[policy] discovery_roots: \"%.80s\" is not absolute", *root);
     }
     for (struct policy_target **t = policy->targets; t && *t; t++)
         TRY(check_target(policy, *t, st));
@@ -301,14 +322,15 @@ static enum code check_owner(const char *path, const char *shown, bool is_dir, s
         return status_errno(st, errno == ENOENT ? CODE_NOT_FOUND : CODE_PERMISSION_DENIED, errno,
                             "cannot read the local policy %s", shown);
     if (is_dir ? !S_ISDIR(info.st_mode) : !S_ISREG(info.st_mode))
-        return status_set(st, CODE_PERMISSION_DENIED, "%s is not a %s: give the local policy's real path", path,
-                          is_dir ? "directory" : "regular file");
+        return status_set(st, CODE_PERMISSION_DENIED, "%s is not a %s: give the local policy's real path",
+                          path, is_dir ? "directory" : "regular file");
     if (info.st_uid != 0 && info.st_uid != geteuid())
-        return status_set(st, CODE_PERMISSION_DENIED, "%s belongs to user %u and not to root: chown root %s", path,
-                          (unsigned)info.st_uid, path);
+        return status_set(st, CODE_PERMISSION_DENIED, "%s belongs to user %u and not to root: chown root %s",
+                          path, (unsigned)info.st_uid, path);
     bool sticky = is_dir && (info.st_mode & S_ISVTX);
     if ((info.st_mode & (S_IWGRP | S_IWOTH)) && !sticky)
-        return status_set(st, CODE_PERMISSION_DENIED, "%s may be written by others: chmod go-w %s", path, path);
+        return status_set(st, CODE_PERMISSION_DENIED, "%s may be written by others: chmod go-w %s", path,
+                          path);
     return CODE_OK;
 }
 
@@ -376,10 +398,12 @@ enum code policy_allows_operation(const struct policy *policy, int task_kind, st
         if (strcmp(*op, name) == 0)
             return CODE_OK;
     }
-    if (!policy->operations && (task_kind == CLM__TASK__KIND__VALIDATE || task_kind == CLM__TASK__KIND__DISCOVER))
+    if (!policy->operations &&
+        (task_kind == CLM__TASK__KIND__VALIDATE || task_kind == CLM__TASK__KIND__DISCOVER))
         return CODE_OK;
     return status_set(st, CODE_PERMISSION_DENIED,
-                      "local policy forbids %s: add \"%s\" to operations in [policy] of %s", name, name, policy->path);
+                      "local policy forbids %s: add \"%s\" to operations in [policy] of %s", name, name,
+                      policy->path);
 }
 
 enum code policy_find_target(const struct policy *policy, const char *name, const struct policy_target **ret,
@@ -391,9 +415,10 @@ enum code policy_find_target(const struct policy *policy, const char *name, cons
             return CODE_OK;
         }
     }
-    return status_set(st, CODE_PERMISSION_DENIED,
-                      "local policy has no target \"%.60s\": add [target %.60s] to %s, or run clm-agent setup",
-                      name ? name : "", name && *name ? name : "NAME", policy->path);
+    return status_set(
+        st, CODE_PERMISSION_DENIED,
+        "local policy has no target \"%.60s\": add [target %.60s] to %s, or run clm-agent setup",
+        name ? name : "", name && *name ? name : "NAME", policy->path);
 }
 
 const struct policy_reload *policy_find_reload(const struct policy *policy, const char *name)
@@ -405,8 +430,8 @@ const struct policy_reload *policy_find_reload(const struct policy *policy, cons
     return NULL;
 }
 
-enum code policy_allows_names(const struct policy *policy, const struct policy_target *target, char *const *names,
-                              size_t n, struct status *st)
+enum code policy_allows_names(const struct policy *policy, const struct policy_target *target,
+                              char *const *names, size_t n, struct status *st)
 {
     bool own = target && target->dns_names;
     char *const *patterns = own ? target->dns_names : policy->dns_names;
@@ -416,8 +441,8 @@ enum code policy_allows_names(const struct policy *policy, const struct policy_t
             allowed = dns_name_matches(*p, names[i]);
         if (!allowed)
             return status_set(st, CODE_PERMISSION_DENIED,
-                              "local policy forbids the name %.80s: add it to dns_names in [%s%s] of %s", names[i],
-                              own ? "target " : "policy", own ? target->name : "", policy->path);
+                              "local policy forbids the name %.80s: add it to dns_names in [%s%s] of %s",
+                              names[i], own ? "target " : "policy", own ? target->name : "", policy->path);
     }
     return CODE_OK;
 }
@@ -497,7 +522,8 @@ static bool probe_listed(const struct policy *policy, const char *host)
     struct address address;
     bool is_address = address_parse(host, &address);
     for (char **p = policy->probe_hosts; p && *p; p++) {
-        if (strcasecmp(*p, host) == 0 || dns_name_matches(*p, host) || (is_address && range_holds(*p, &address)))
+        if (strcasecmp(*p, host) == 0 || dns_name_matches(*p, host) ||
+            (is_address && range_holds(*p, &address)))
             return true;
     }
     /* Writing an endpoint into a target is allowing to look at it. */
@@ -515,8 +541,8 @@ enum code policy_allows_probe(const struct policy *policy, const char *host, str
     if (host_is_this(host) || probe_listed(policy, host))
         return CODE_OK;
     return status_set(st, CODE_PERMISSION_DENIED,
-                      "local policy forbids connecting to %.100s: add it to probe_hosts in [policy] of %s", host,
-                      policy->path);
+                      "local policy forbids connecting to %.100s: add it to probe_hosts in [policy] of %s",
+                      host, policy->path);
 }
 
 const char *const *policy_discovery_roots(const struct policy *policy)
@@ -541,7 +567,8 @@ static bool path_is_plain(const char *path)
 enum code policy_allows_discovery(const struct policy *policy, const char *root, struct status *st)
 {
     if (!path_is_plain(root))
-        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.100s\" is not an absolute path without . and ..", root);
+        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.100s\" is not an absolute path without . and ..",
+                          root);
     for (const char *const *allowed = policy_discovery_roots(policy); *allowed; allowed++) {
         size_t n = strlen(*allowed);
         while (n > 1 && (*allowed)[n - 1] == '/')
@@ -550,6 +577,6 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
             return CODE_OK;
     }
     return status_set(st, CODE_PERMISSION_DENIED,
-                      "local policy forbids searching %.80s: add it to discovery_roots in [policy] of %s", root,
-                      policy->path);
+                      "local policy forbids searching %.80s: add it to discovery_roots in [policy] of %s",
+                      root, policy->path);
 }

@@ -1,12 +1,13 @@
 /*
- * Local policy: what this host's administrator lets the agent do (/etc/clm-agent/agent.conf). Always wins over the
- * platform. Unset means forbidden for DEPLOY, RENEW, hooks and ranges; allowed for VALIDATE and DISCOVER of this host.
+ * Local policy: what this host's administrator lets the agent do (/etc/clm-agent/agent.conf). Always wins
+ * over the platform. Unset means forbidden for DEPLOY, RENEW, hooks and ranges; allowed for VALIDATE and
+ * DISCOVER of this host.
  *
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts
- *   [target nginx]  certificate key chain reload endpoint server_name dns_names; without `key` the certificate's
- *                   file holds the key too. Owner, mode and label of the files in place are kept.
- *   [reload nginx]  command test timeout
+ *   [target nginx]  certificate key chain reload endpoint server_name dns_names; without `key` the
+ * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
+ * command test timeout
  */
 #ifndef CLM_AGENT_POLICY_H
 #define CLM_AGENT_POLICY_H
@@ -18,29 +19,29 @@
 
 struct policy_reload {
     char *name;
-    char **command;      /* argv; an absolute program; no shell */
-    char **test;         /* argv of the config test, run before the reload; NULL for none */
+    char **command; /* argv; an absolute program; no shell */
+    char **test;    /* argv of the config test, run before the reload; NULL for none */
     int64_t timeout_ms;
 };
 
 struct policy_target {
     char *name;
-    char *certificate;   /* leaf and intermediates, PEM; the key too when there is no key file */
-    char *key;           /* NULL or equal to certificate: one file holds both */
-    char *chain;         /* intermediates apart from the leaf, when the server wants them so; else NULL */
-    char *reload;        /* a [reload …]; NULL: nothing to reload */
-    char *endpoint;      /* host:port to look at; NULL: nothing to verify */
-    char *server_name;   /* SNI; NULL: the certificate's first name */
-    char **dns_names;    /* what may be installed here; NULL: the policy's */
+    char *certificate; /* leaf and intermediates, PEM; the key too when there is no key file */
+    char *key;         /* NULL or equal to certificate: one file holds both */
+    char *chain;       /* intermediates apart from the leaf, when the server wants them so; else NULL */
+    char *reload;      /* a [reload …]; NULL: nothing to reload */
+    char *endpoint;    /* host:port to look at; NULL: nothing to verify */
+    char *server_name; /* SNI; NULL: the certificate's first name */
+    char **dns_names;  /* what may be installed here; NULL: the policy's */
 };
 
 struct policy {
-    char *path;          /* of the file, for messages */
+    char *path; /* of the file, for messages */
     /* [agent] */
-    char *gateway;       /* host:port; NULL: from the token */
+    char *gateway; /* host:port; NULL: from the token */
     char *state_dir, *net_user, *log_level;
     /* [policy] */
-    char **operations;   /* lower case: deploy renew validate discover */
+    char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */
@@ -50,15 +51,19 @@ struct policy {
 enum code policy_load(const char *path, struct policy **ret, struct status *st) MUST_CHECK;
 void policy_free(struct policy *policy);
 
-/* PERMISSION_DENIED with the line that would allow it: `local policy forbids renew: add "renew" to operations in [policy] of …`. */
+/* PERMISSION_DENIED with the line that would allow it: `local policy forbids renew: add "renew" to operations
+ * in [policy] of …`. */
 enum code policy_allows_operation(const struct policy *policy, int task_kind, struct status *st) MUST_CHECK;
-enum code policy_find_target(const struct policy *policy, const char *name, const struct policy_target **ret, struct status *st) MUST_CHECK;
+enum code policy_find_target(const struct policy *policy, const char *name, const struct policy_target **ret,
+                             struct status *st) MUST_CHECK;
 const struct policy_reload *policy_find_reload(const struct policy *policy, const char *name);
-enum code policy_allows_names(const struct policy *policy, const struct policy_target *target, char *const *names, size_t n,
-                              struct status *st) MUST_CHECK;
+enum code policy_allows_names(const struct policy *policy, const struct policy_target *target,
+                              char *const *names, size_t n, struct status *st) MUST_CHECK;
 enum code policy_allows_probe(const struct policy *policy, const char *host, struct status *st) MUST_CHECK;
-enum code policy_allows_discovery(const struct policy *policy, const char *root, struct status *st) MUST_CHECK;
-/* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed. */
+enum code policy_allows_discovery(const struct policy *policy, const char *root,
+                                  struct status *st) MUST_CHECK;
+/* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed.
+ */
 const char *const *policy_discovery_roots(const struct policy *policy);
 
 /* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */

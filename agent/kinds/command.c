@@ -1,0 +1,133 @@
+/* Running what the local policy names: see command.h. The child is the only process that sees argv. */
+#include "kinds/command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "sandbox/sandbox.h"
+
+static const char *const clean_environment[] = {
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "LC_ALL=C.UTF-8",
+    NULL};
+
+static void __attribute__((noreturn)) child(char *const *argv, int out)
+{
+    int null = open("/dev/null", O_RDONLY);
+    if (null < 0 || setsid() < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
+        _exit(126);
+    sandbox_close_fds(NULL, 0);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    if (chdir("/") == 0)
+        execve(argv[0], argv, (char *const *)(uintptr_t)clean_environment);
+    dprintf(1, "cannot run %s: %s", argv[0], strerror(errno));
+    _exit(127);
+}
+
+/* Reads what is there; false at the end of the stream. What passes the limit is read and dropped. */
+static bool drain(int fd, struct buf *out)
+{
+    char chunk[4096];
+    for (;;) {
+        ssize_t n = read(fd, chunk, sizeof(chunk));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EAGAIN;
+        if (n == 0)
+            return false;
+        size_t room = out->limit - out->len;
+        if (!buf_append(out, chunk, (size_t)n < room ? (size_t)n : room))
+            return true;
+    }
+}
+
+static void take_control_characters_out(struct buf *out)
+{
+    for (size_t i = 0; i < out->len; i++) {
+        uint8_t c = out->data[i];
+        if ((c < 0x20 && c != '\n' && c != '\t') || c >= 0x7f)
+            out->data[i] = '?';
+    }
+    while (out->len > 0 && out->data[out->len - 1] <= ' ')
+        out->data[--out->len] = 0;
+}
+
+/* Waits for the end of the process and not of the pipe: a daemon that it left behind may hold the pipe for
+ * ever. */
+static bool wait_end(int pidfd, int pipe_fd, int64_t timeout_ms, struct buf *out)
+{
+    int64_t end_ms = clock_mono_ms() + timeout_ms;
+    bool open_pipe = true;
+    for (;;) {
+        int64_t left = end_ms - clock_mono_ms();
+        if (left <= 0)
+            return false;
+        struct pollfd fds[] = {{pidfd, POLLIN, 0}, {open_pipe ? pipe_fd : -1, POLLIN, 0}};
+        int n = poll(fds, 2, left > 60000 ? 60000 : (int)left);
+        if (n < 0 && errno != EINTR)
+            return false;
+        if (n > 0 && fds[1].revents)
+            open_pipe = drain(pipe_fd, out);
+        if (n > 0 && fds[0].revents)
+            return true;
+    }
+}
+
+/* The last line says most of what a failing tool has to say. */
+static const char *end_of(const struct buf *out)
+{
+    const char *text = buf_text(out);
+    size_t len = strlen(text);
+    return len > 150 ? text + len - 150 : text;
+}
+
+enum code command_run(char *const *argv, int64_t timeout_ms, struct buf *ret_output, struct status *st)
+{
+    AUTO_BUF struct buf own = {0};
+    struct buf *out = ret_output ? ret_output : &own;
+    if (out->limit == 0)
+        out->limit = COMMAND_OUTPUT_MAX;
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) != 0)
+        return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot make a pipe for %s", argv[0]);
+    AUTO_CLOSE int read_end = fds[0];
+    pid_t pid = fork();
+    if (pid == 0)
+        child(argv, fds[1]);
+    (void)close(fds[1]);
+    if (pid < 0)
+        return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fork for %s", argv[0]);
+    AUTO_CLOSE int pidfd = pidfd_open(pid, 0);
+    (void)fcntl(read_end, F_SETFL, O_NONBLOCK);
+    bool ended = pidfd >= 0 && wait_end(pidfd, read_end, timeout_ms, out);
+    if (!ended) {
+        (void)kill(-pid, SIGKILL);
+        (void)kill(pid, SIGKILL);
+    }
+    int wstatus = 0;
+    while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR)
+        ;
+    (void)drain(read_end, out);
+    take_control_characters_out(out);
+    if (!ended)
+        return status_set(st, CODE_DEADLINE_EXCEEDED, "%s did not end within %lld ms and was killed%s%s",
+                          argv[0], (long long)timeout_ms, out->len ? ": " : "", end_of(out));
+    if (WIFSIGNALED(wstatus))
+        return status_set(st, CODE_FAILED_PRECONDITION, "%s was killed by signal %d: %s", argv[0],
+                          WTERMSIG(wstatus), end_of(out));
+    if (WEXITSTATUS(wstatus) != 0)
+        return status_set(st, CODE_FAILED_PRECONDITION, "%s ended with status %d: %s", argv[0],
+                          WEXITSTATUS(wstatus), end_of(out));
+    return CODE_OK;
+}

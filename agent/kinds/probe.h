@@ -1,0 +1,33 @@
+/*
+ * Looks at what a TLS server serves, and nothing more: any certificate is accepted, nothing is sent after the
+ * handshake. Endpoints are hostile, so each look happens in a forked child without privileges; what comes
+ * back are bounded, unparsed bytes. Whether a host may be looked at is the caller's to ask
+ * (policy_allows_probe). Blocking; call from a process with one thread.
+ */
+#ifndef CLM_AGENT_KINDS_PROBE_H
+#define CLM_AGENT_KINDS_PROBE_H
+
+#include "pki/digest.h"
+
+struct probe {
+    /* asked: borrowed */
+    const char *host, *port;
+    const char *server_name; /* SNI; NULL: none */
+    int64_t timeout_ms;
+    bool legacy; /* offer nothing newer than TLS 1.1 */
+    /* seen */
+    bool connected;                    /* TCP */
+    bool tls;                          /* the handshake was done and a certificate came */
+    char protocol[16];                 /* "TLSv1.3" */
+    struct der_list chain;             /* as served, leaf first */
+    char fingerprint[SHA256_HEX_SIZE]; /* of the leaf; "" without one */
+    char error[160];                   /* why not */
+};
+
+#define PROBE_PARALLEL 16
+
+/* Looks at all of them, PROBE_PARALLEL at a time. Never fails: what could not be seen says why in error. */
+void probe_run(struct probe *probes, size_t n);
+void probe_done(struct probe *probe);
+
+#endif

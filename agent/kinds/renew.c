@@ -1,0 +1,184 @@
+/*
+ * RENEW: a key made on this host, a CSR, a certificate from the platform, and then the same transaction as
+ * DEPLOY. The new key is on disk (0600, beside the target, under a journalled name) before its CSR leaves, so
+ * that a run that was cut off asks again with the same key and gets the same certificate. Runs in a task's
+ * child.
+ */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "kinds/judge.h"
+#include "kinds/transaction.h"
+#include "stores/store.h"
+
+struct names {
+    char **item;
+    size_t n;
+};
+
+static enum code names_in_place(struct task_run *run, const struct policy_target *target, struct names *ret,
+                                struct status *st)
+{
+    AUTO_SECRET struct secret *now = NULL;
+    const Clm__Agent__Facts *facts;
+    TRY(store_read(target->certificate, &now, NULL, st));
+    struct bytes pem = now ? (struct bytes){now->data, now->len} : (struct bytes){0};
+    if (pem.len == 0 || confine_run(confine_pem, &pem, run->arena, &facts, NULL) != CODE_OK ||
+        facts->n_certs == 0 || facts->certs[0]->certificate->n_dns_names == 0)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "%.120s holds no certificate with names to renew: give the task dns_names",
+                          target->certificate);
+    ret->item = facts->certs[0]->certificate->dns_names;
+    ret->n = facts->certs[0]->certificate->n_dns_names;
+    return CODE_OK;
+}
+
+static enum code find_names(struct task_run *run, const struct policy_target *target, struct names *ret,
+                            struct status *st)
+{
+    const Clm__RenewSpec *spec = run->spec->renew;
+    *ret = (struct names){spec->dns_names, spec->n_dns_names};
+    if (ret->n == 0)
+        TRY(names_in_place(run, target, ret, st));
+    if (ret->n > PKI_NAMES_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "%zu names: at most %d", ret->n, PKI_NAMES_MAX);
+    TRY(task_scope_names(run, ret->item, ret->n, st));
+    return policy_allows_names(run->policy, target, ret->item, ret->n, st);
+}
+
+/* Borrows the names. */
+static enum code make_csr(const struct key *key, const struct names *names, struct arena *arena,
+                          struct der *ret, struct status *st)
+{
+    struct pki_names san = {0};
+    for (size_t i = 0; i < names->n; i++) {
+        uint8_t address[16];
+        char *name = arena_strdup(arena, names->item[i]);
+        bool is_address = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+        if (is_address && san.n_ip >= ARRAY_LEN(san.ip))
+            return status_set(st, CODE_INVALID_ARGUMENT, "more than %zu addresses", ARRAY_LEN(san.ip));
+        for (char *c = name; *c; c++)
+            *c = (char)tolower((unsigned char)*c);
+        if (is_address)
+            san.ip[san.n_ip++] = name;
+        else
+            san.dns[san.n_dns++] = name;
+    }
+    /* A common name has at most 64 characters (RFC 5280 appendix A.1); the names that count are the SANs. */
+    const char *common_name = san.n_dns > 0 && strlen(san.dns[0]) <= 64 ? san.dns[0] : NULL;
+    return csr_make(key, common_name, &san, ret, st);
+}
+
+static const enum key_type key_types[] = {
+    [CLM__RENEW_SPEC__KEY_TYPE__EC_P256] = KEY_EC_P256,
+    [CLM__RENEW_SPEC__KEY_TYPE__EC_P384] = KEY_EC_P384,
+    [CLM__RENEW_SPEC__KEY_TYPE__RSA_2048] = KEY_RSA_2048,
+    [CLM__RENEW_SPEC__KEY_TYPE__RSA_3072] = KEY_RSA_3072,
+};
+
+static enum code key_in_place(const struct policy_target *target, struct key **ret, struct status *st)
+{
+    AUTO_SECRET struct secret *encoded = NULL;
+    const char *path = target_key_path(target);
+    TRY(store_read(path, &encoded, NULL, st));
+    if (!encoded)
+        return status_set(st, CODE_FAILED_PRECONDITION, "there is no key at %.150s to use again", path);
+    return key_parse(encoded, NULL, ret, st);
+}
+
+/* The key that the cut-off run had made, if it was written whole. */
+static struct key *key_of_former_run(struct task_run *run, const char *path, const char *staged)
+{
+    AUTO_SECRET struct secret *encoded = NULL;
+    struct key *key = NULL;
+    if (!run->resume || !journal_find_step(run->journal, "key") ||
+        store_read_staged(path, staged, &encoded, NULL) != CODE_OK || !encoded ||
+        key_parse(encoded, NULL, &key, NULL) != CODE_OK)
+        return NULL;
+    return key;
+}
+
+static enum code new_key(struct task_run *run, const struct policy_target *target, const char *staged,
+                         struct key **ret, struct status *st)
+{
+    const Clm__RenewSpec *spec = run->spec->renew;
+    const char *path = target_key_path(target);
+    static const struct store_meta own = {.exists = false, .mode = 0600};
+    AUTO_SECRET struct secret *pem = NULL;
+    *ret = key_of_former_run(run, path, staged);
+    if (*ret)
+        return CODE_OK;
+    size_t type = spec->has_key_type ? (size_t)spec->key_type : CLM__RENEW_SPEC__KEY_TYPE__EC_P256;
+    if (type >= ARRAY_LEN(key_types))
+        return status_set(st, CODE_INVALID_ARGUMENT, "key type %zu is not known", type);
+    AUTO_KEY struct key *key = NULL;
+    TRY(key_generate(key_types[type], &key, st));
+    TRY(key_to_pem(key, NULL, &pem, st));
+    TRY(journal_step(run->journal, "key", target->name, path, staged, NULL, st));
+    TRY(store_stage(path, staged, (struct bytes){pem->data, pem->len}, &own, st));
+    *ret = TAKE(key);
+    return CODE_OK;
+}
+
+static enum code obtain(struct task_run *run, const struct key *key, const struct names *names,
+                        struct buf *ret_chain, struct der *ret_root, struct status *st)
+{
+    AUTO_DER struct der csr = {0};
+    AUTO_DER_LIST struct der_list chain = {0};
+    int64_t started = clock_wall_ms();
+    TRY(make_csr(key, names, run->arena, &csr, st));
+    TRY(journal_step(run->journal, "sign", NULL, NULL, NULL, NULL, st));
+    enum code code = run->sign(run, der_bytes(&csr), &chain, ret_root, st);
+    task_step(run, "sign", code == CODE_OK, started, "%s",
+              code == CODE_OK ? "the platform issued a certificate" : st->msg);
+    TRY(code);
+    return certs_to_pem(&chain, ret_chain, st);
+}
+
+static enum code renew(struct task_run *run, const struct policy_target *target, const char *staged,
+                       Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    const Clm__RenewSpec *spec = run->spec->renew;
+    bool reuse = spec->has_reuse_key && spec->reuse_key;
+    struct names names;
+    AUTO_KEY struct key *key = NULL;
+    AUTO_BUF struct buf chain = {0};
+    AUTO_DER struct der root = {0};
+    AUTO_SECRET struct secret *pem = NULL;
+    TRY(find_names(run, target, &names, st));
+    int64_t started = clock_wall_ms();
+    TRY(reuse ? key_in_place(target, &key, st) : new_key(run, target, staged, &key, st));
+    task_step(run, "key", true, started, reuse ? "the one in place" : "made on this host");
+    TRY(obtain(run, key, &names, &chain, &root, st));
+    if (!reuse)
+        TRY(key_to_pem(key, NULL, &pem, st));
+    struct change change = {
+        .target = target,
+        .chain_pem = {chain.data, chain.len},
+        .root = der_bytes(&root),
+        .key = pem,
+        .names = names.item,
+        .n_names = names.n,
+    };
+    TRY(transaction_run(run, &change, ret_outcome, st));
+    if (root.len > 0 && *ret_outcome != CLM__RECEIPT__OUTCOME__FAILED)
+        trust_remember(run->state_dir, der_bytes(&root));
+    return CODE_OK;
+}
+
+enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    const struct policy_target *target;
+    if (!run->spec->renew)
+        return status_set(st, CODE_INVALID_ARGUMENT, "the task has no renew specification");
+    TRY(task_find_target(run, run->spec->renew->target, &target, st));
+    const char *staged =
+        arena_printf(run->arena, ".clm-%s-%u-made.key", run->order->task_id, run->order->attempt);
+    enum code code = transaction_begun(run) ? transaction_resume(run, target, ret_outcome, st)
+                                            : renew(run, target, staged, ret_outcome, st);
+    /* Installed, or of no use any more: another attempt makes another key. */
+    (void)!store_remove(target_key_path(target), staged, NULL);
+    return code;
+}

@@ -1,0 +1,689 @@
+/*
+ * The deploy transaction: see transaction.h. Journal steps, in order: probe (what was served before), stage
+ * and backup (one each a file), swap, test, reload, verify, commit; or rollback, rolled-back. `swap` divides:
+ * before it nothing that a server reads has changed; after it the journal and the files' digests say which
+ * side each file is on.
+ */
+#include "kinds/transaction.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "kinds/command.h"
+#include "kinds/judge.h"
+#include "kinds/probe.h"
+#include "stores/store.h"
+
+#define VERIFY_STEP_MS    250
+#define VERIFY_DEFAULT_MS 10000
+#define BACKUP_LIFE_MS    (14 * 24 * 3600 * 1000ll)
+#define FILES_MAX         3
+
+struct tx_file {
+    const char *role; /* "key", "chain", "cert": the order in which they are swapped */
+    const char *path;
+    const char *staged; /* name in path's directory */
+    const char *backup; /* name in the backup directory; NULL: there was no file */
+    struct secret *old, *fresh;
+    struct store_meta meta;
+    char old_sha[SHA256_HEX_SIZE], new_sha[SHA256_HEX_SIZE];
+};
+
+struct tx {
+    struct task_run *run;
+    const struct policy_target *target;
+    const struct policy_reload *reload; /* NULL: nothing to reload */
+    struct tx_file file[FILES_MAX];
+    size_t n;
+    const char *server_name;
+    char leaf[SHA256_HEX_SIZE];   /* of the new certificate */
+    char before[SHA256_HEX_SIZE]; /* served before; "" if nothing was */
+    bool old_is_dead;             /* expired, or no certificate at all */
+    bool reloaded;
+};
+
+static void tx_done(struct tx *tx)
+{
+    for (size_t i = 0; i < tx->n; i++) {
+        secret_free(tx->file[i].old);
+        secret_free(tx->file[i].fresh);
+    }
+}
+
+static struct bytes secret_bytes(const struct secret *secret)
+{
+    return secret ? (struct bytes){secret->data, secret->len} : (struct bytes){0};
+}
+
+static enum code note(struct tx *tx, const char *step, const char *path, const char *other,
+                      const char *fingerprint, struct status *st)
+{
+    if (journal_step(tx->run->journal, step, tx->target->name, path, other, fingerprint, st) != CODE_OK)
+        return status_wrap(st, "journal");
+    return CODE_OK;
+}
+
+static struct tx_file *add_file(struct tx *tx, const char *role, const char *path)
+{
+    struct arena *arena = tx->run->arena;
+    const Clm__TaskOrder *order = tx->run->order;
+    struct tx_file *file = &tx->file[tx->n++];
+    file->role = role;
+    file->path = path;
+    file->staged = arena_printf(arena, ".clm-%s-%u-%s.new", order->task_id, order->attempt, role);
+    return file;
+}
+
+static void set_up(struct tx *tx, struct task_run *run, const struct policy_target *target)
+{
+    memset(tx, 0, sizeof(*tx));
+    tx->run = run;
+    tx->target = target;
+    tx->reload = target->reload ? policy_find_reload(run->policy, target->reload) : NULL;
+    tx->server_name = target->server_name;
+    /* The certificate comes last: a server that restarts in between finds the old pair or, for an instant, a
+     * key too new. */
+    if (!target_is_bundle(target))
+        (void)add_file(tx, "key", target->key);
+    if (target->chain)
+        (void)add_file(tx, "chain", target->chain);
+    (void)add_file(tx, "cert", target->certificate);
+}
+
+static struct tx_file *file_of(struct tx *tx, const char *role)
+{
+    for (size_t i = 0; i < tx->n; i++) {
+        if (strcmp(tx->file[i].role, role) == 0)
+            return &tx->file[i];
+    }
+    return NULL;
+}
+
+static struct tx_file *cert_file(struct tx *tx)
+{
+    return file_of(tx, "cert");
+}
+
+static struct tx_file *key_file(struct tx *tx)
+{
+    struct tx_file *key = file_of(tx, "key");
+    return key ? key : cert_file(tx);
+}
+
+/* --- looking ------------------------------------------------------------------------------------------ */
+
+static bool look(struct tx *tx, char fingerprint[SHA256_HEX_SIZE], char *why, size_t why_size)
+{
+    struct probe probe;
+    bool tls =
+        task_look(tx->run->policy, tx->target->endpoint, tx->server_name, LOOK_TIMEOUT_MS, false, &probe);
+    memcpy(fingerprint, probe.fingerprint, SHA256_HEX_SIZE);
+    if (why)
+        (void)snprintf(why, why_size, "%s", probe.error);
+    probe_done(&probe);
+    return tls;
+}
+
+static enum code probe_before(struct tx *tx, struct status *st)
+{
+    char why[160] = "";
+    int64_t started = clock_wall_ms();
+    if (!tx->target->endpoint)
+        return note(tx, "probe", NULL, NULL, NULL, st);
+    bool up = look(tx, tx->before, why, sizeof(why));
+    TRY(note(tx, "probe", NULL, tx->target->endpoint, up ? tx->before : NULL, st));
+    if (up)
+        task_step(tx->run, "probe", true, started, "%s serves %.16s...", tx->target->endpoint, tx->before);
+    else
+        task_step(tx->run, "probe", true, started, "%s is not reachable: %s", tx->target->endpoint, why);
+    return CODE_OK;
+}
+
+/* Until the endpoint serves `wanted`, or the time is up. */
+static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HEX_SIZE], char *why,
+                        size_t why_size)
+{
+    int64_t end_ms = clock_mono_ms() + (tx->reload ? tx->reload->timeout_ms : VERIFY_DEFAULT_MS);
+    for (;;) {
+        int64_t started_ms = clock_mono_ms();
+        (void)look(tx, served, why, why_size);
+        if (strcmp(served, wanted) == 0)
+            return true;
+        int64_t now_ms = clock_mono_ms(), pause_ms = VERIFY_STEP_MS - (now_ms - started_ms);
+        if (now_ms >= end_ms)
+            return false;
+        if (pause_ms > 0)
+            (void)poll(NULL, 0, (int)pause_ms);
+    }
+}
+
+/* --- before the swap ---------------------------------------------------------------------------------- */
+
+static enum code read_in_place(struct tx *tx, struct status *st)
+{
+    for (size_t i = 0; i < tx->n; i++) {
+        struct tx_file *file = &tx->file[i];
+        TRY(store_read(file->path, &file->old, &file->meta, st));
+        if (file->old)
+            sha256_hex(secret_bytes(file->old), file->old_sha);
+        else
+            file->meta.mode = file == key_file(tx) ? 0600 : 0644;
+    }
+    return CODE_OK;
+}
+
+/* Whether there is something to go back to that is worth it. */
+static void judge_old(struct tx *tx)
+{
+    const struct tx_file *cert = cert_file(tx);
+    const Clm__Agent__Facts *facts;
+    struct bytes pem = secret_bytes(cert->old);
+    tx->old_is_dead = true;
+    if (pem.len == 0 || confine_run(confine_pem, &pem, tx->run->arena, &facts, NULL) != CODE_OK ||
+        !facts->n_certs)
+        return;
+    const Clm__CertificateInfo *info = facts->certs[0]->certificate;
+    tx->old_is_dead = info->not_after_at_ms <= clock_wall_ms();
+    tx->run->result->fingerprint_before_sha256 = info->fingerprint_sha256;
+}
+
+static struct secret *join(const ProtobufCBinaryData *a, const ProtobufCBinaryData *b, const struct secret *c)
+{
+    size_t c_len = c ? c->len : 0;
+    struct secret *all = secret_new(a->len + b->len + c_len);
+    if (a->len)
+        memcpy(all->data, a->data, a->len);
+    if (b->len)
+        memcpy(all->data + a->len, b->data, b->len);
+    if (c_len)
+        memcpy(all->data + a->len + b->len, c->data, c_len);
+    return all;
+}
+
+/* Only the key out of what may be a whole bundle. */
+static enum code key_alone(const struct secret *encoded, struct secret **ret, struct status *st)
+{
+    AUTO_KEY struct key *key = NULL;
+    TRY(key_parse(encoded, NULL, &key, st));
+    return key_to_pem(key, NULL, ret, st);
+}
+
+static enum code compose(struct tx *tx, const struct change *change, const Clm__Agent__Facts *facts,
+                         struct status *st)
+{
+    static const ProtobufCBinaryData none = {0};
+    struct tx_file *cert = cert_file(tx), *key = key_file(tx), *chain = file_of(tx, "chain");
+    AUTO_SECRET struct secret *in_bundle = NULL;
+    if (target_is_bundle(tx->target))
+        TRY(key_alone(change->key ? change->key : cert->old, &in_bundle, st));
+    cert->fresh = join(&facts->leaf_pem, chain ? &none : &facts->intermediates_pem, in_bundle);
+    if (chain)
+        chain->fresh = join(&facts->intermediates_pem, &none, NULL);
+    if (key != cert) {
+        const struct secret *from = change->key ? change->key : key->old;
+        key->fresh = secret_dup(from->data, from->len);
+    }
+    for (size_t i = 0; i < tx->n; i++)
+        sha256_hex(secret_bytes(tx->file[i].fresh), tx->file[i].new_sha);
+    return CODE_OK;
+}
+
+static enum code check_new(struct tx *tx, const struct change *change, struct status *st)
+{
+    struct task_run *run = tx->run;
+    int64_t started = clock_wall_ms();
+    AUTO_BUF struct buf trust = {0};
+    const Clm__Agent__Facts *facts;
+    char **names = NULL;
+    size_t n = 0;
+    for (; n < change->n_names;)
+        ARENA_PUSH(run->arena, names, n, change->names[n]);
+    if (tx->target->server_name)
+        ARENA_PUSH(run->arena, names, n, tx->target->server_name);
+    trust_load(run->state_dir, &trust);
+    const struct secret *key = change->key ? change->key : key_file(tx)->old;
+    if (!key)
+        return status_set(st, CODE_FAILED_PRECONDITION, "there is no private key at %.150s",
+                          target_key_path(tx->target));
+    struct judge_install judge = {
+        .chain_pem = change->chain_pem,
+        .root = change->root,
+        .trust = {trust.data, trust.len},
+        .key = key,
+        .old = cert_file(tx)->old,
+        .names = names,
+        .n_names = n,
+        .now_ms = clock_wall_ms(),
+    };
+    enum code code = confine_run(judge_install, &judge, run->arena, &facts, st);
+    if (code == CODE_OK && (facts->n_certs != 1 || !facts->has_leaf_pem))
+        code = status_set(st, CODE_INTERNAL, "the certificate could not be judged");
+    Clm__CertificateInfo *info = code == CODE_OK ? facts->certs[0]->certificate : NULL;
+    if (code == CODE_OK)
+        code = policy_allows_names(run->policy, tx->target, info->dns_names, info->n_dns_names, st);
+    if (code == CODE_OK)
+        code = task_scope_names(run, info->dns_names, info->n_dns_names, st);
+    if (code == CODE_OK)
+        code = compose(tx, change, facts, st);
+    task_step(run, "check", code == CODE_OK, started, "%s",
+              code == CODE_OK ? "key, chain, names and dates hold"
+              : st            ? st->msg
+                              : "refused");
+    if (code != CODE_OK)
+        return code;
+    run->result->certificate = info;
+    if (!tx->server_name && info->n_dns_names > 0 && info->dns_names[0][0] != '*')
+        tx->server_name = info->dns_names[0];
+    (void)snprintf(tx->leaf, sizeof(tx->leaf), "%s", info->fingerprint_sha256);
+    return CODE_OK;
+}
+
+static void discard_staged(struct tx *tx)
+{
+    for (size_t i = 0; i < tx->n; i++)
+        (void)!store_remove(tx->file[i].path, tx->file[i].staged, NULL);
+}
+
+static enum code stage(struct tx *tx, struct status *st)
+{
+    int64_t started = clock_wall_ms();
+    for (size_t i = 0; i < tx->n; i++) {
+        struct tx_file *file = &tx->file[i];
+        TRY(note(tx, "stage", file->path, file->staged, file->new_sha, st));
+        TRY(store_stage(file->path, file->staged, secret_bytes(file->fresh), &file->meta, st));
+    }
+    task_step(tx->run, "stage", true, started, "%zu files beside the target", tx->n);
+    return CODE_OK;
+}
+
+static enum code back_up(struct tx *tx, struct status *st)
+{
+    int64_t started = clock_wall_ms();
+    const Clm__TaskOrder *order = tx->run->order;
+    for (size_t i = 0; i < tx->n; i++) {
+        struct tx_file *file = &tx->file[i];
+        if (file->old)
+            file->backup = arena_printf(tx->run->arena, "%s-%u-%s-%s.bak", order->task_id, order->attempt,
+                                        tx->target->name, file->role);
+        TRY(note(tx, "backup", file->path, file->backup, file->old ? file->old_sha : NULL, st));
+        if (file->old)
+            TRY(store_backup(tx->run->state_dir, file->backup, file->old, st));
+    }
+    task_step(tx->run, "backup", true, started, "in %s/backup", tx->run->state_dir);
+    return CODE_OK;
+}
+
+static enum code check_unchanged(struct tx *tx, struct status *st)
+{
+    for (size_t i = 0; i < tx->n; i++) {
+        char now[SHA256_HEX_SIZE];
+        TRY(store_digest(tx->file[i].path, NULL, now, st));
+        if (strcmp(now, tx->file[i].old_sha) != 0)
+            return status_set(st, CODE_ABORTED,
+                              "%.150s was changed by somebody else meanwhile: nothing was installed",
+                              tx->file[i].path);
+    }
+    return CODE_OK;
+}
+
+/* --- swap, and back ----------------------------------------------------------------------------------- */
+
+enum side { SIDE_OLD, SIDE_NEW, SIDE_FOREIGN };
+
+static enum code side_of(const struct tx_file *file, enum side *ret, struct status *st)
+{
+    char now[SHA256_HEX_SIZE];
+    TRY(store_digest(file->path, NULL, now, st));
+    *ret = strcmp(now, file->new_sha) == 0   ? SIDE_NEW
+           : strcmp(now, file->old_sha) == 0 ? SIDE_OLD
+                                             : SIDE_FOREIGN;
+    return CODE_OK;
+}
+
+/* Brings each file that is still old to its new content; what is new already stays. */
+static enum code swap(struct tx *tx, struct status *st)
+{
+    int64_t started = clock_wall_ms();
+    for (size_t i = 0; i < tx->n; i++) {
+        struct tx_file *file = &tx->file[i];
+        enum side side;
+        char staged[SHA256_HEX_SIZE];
+        TRY(side_of(file, &side, st));
+        if (side == SIDE_FOREIGN)
+            return status_set(st, CODE_DATA_LOSS,
+                              "%.150s is neither the old nor the new one: put it right by hand", file->path);
+        if (side == SIDE_NEW)
+            continue;
+        TRY(store_digest(file->path, file->staged, staged, st));
+        if (strcmp(staged, file->new_sha) != 0)
+            return status_set(st, CODE_FAILED_PRECONDITION, "the staged %s is gone or damaged", file->role);
+        TRY(store_swap(file->path, file->staged, st));
+    }
+    task_step(tx->run, "swap", true, started, "%s", cert_file(tx)->path);
+    return CODE_OK;
+}
+
+static enum code restore_one(struct tx *tx, struct tx_file *file, struct status *st)
+{
+    AUTO_SECRET struct secret *old = NULL, *now = NULL;
+    struct store_meta meta;
+    char digest[SHA256_HEX_SIZE];
+    enum side side;
+    TRY(side_of(file, &side, st));
+    if (side == SIDE_OLD)
+        return CODE_OK;
+    if (side == SIDE_FOREIGN)
+        return status_set(st, CODE_DATA_LOSS, "%.150s was changed by somebody else: put it right by hand",
+                          file->path);
+    if (!file->backup)
+        return store_remove(file->path, NULL, st);
+    TRY(store_read_backup(tx->run->state_dir, file->backup, &old, st));
+    sha256_hex(secret_bytes(old), digest);
+    if (strcmp(digest, file->old_sha) != 0)
+        return status_set(st, CODE_DATA_LOSS, "the backup %s is damaged", file->backup);
+    TRY(store_read(file->path, &now, &meta, st));
+    TRY(store_stage(file->path, file->staged, secret_bytes(old), &meta, st));
+    return store_swap(file->path, file->staged, st);
+}
+
+static enum code command_step(struct tx *tx, const char *name, char *const *argv, struct status *st)
+{
+    int64_t started = clock_wall_ms();
+    enum code code = command_run(argv, tx->reload->timeout_ms, NULL, st);
+    task_step(tx->run, name, code == CODE_OK, started, "%s%s%s", argv[0], code == CODE_OK ? "" : ": ",
+              code == CODE_OK ? "" : st->msg);
+    return code;
+}
+
+/* After a failed change: files back, server back. Only what cannot be brought back is an error. */
+static enum code restore_all(struct tx *tx, struct status *st)
+{
+    int64_t started = clock_wall_ms();
+    for (size_t i = tx->n; i > 0; i--) {
+        if (restore_one(tx, &tx->file[i - 1], st) != CODE_OK) {
+            task_step(tx->run, "rollback", false, started, "%s", st->msg);
+            return status_set(st, CODE_DATA_LOSS, "rollback failed: %.200s", st->msg);
+        }
+    }
+    task_step(tx->run, "rollback", true, started, "the former files are back");
+    if (tx->reloaded && tx->reload) {
+        struct status ignored;
+        if (tx->reload->test)
+            (void)command_step(tx, "rollback-test", tx->reload->test, &ignored);
+        (void)command_step(tx, "rollback-reload", tx->reload->command, &ignored);
+    }
+    if (!tx->target->endpoint || !tx->before[0])
+        return CODE_OK;
+    char served[SHA256_HEX_SIZE], why[160];
+    started = clock_wall_ms();
+    bool back = wait_served(tx, tx->before, served, why, sizeof(why));
+    tx->run->result->served_fingerprint_sha256 = served[0] ? arena_strdup(tx->run->arena, served) : NULL;
+    task_step(tx->run, "rollback-verify", back, started, "%s",
+              back ? "the former certificate is served" : "the former certificate is not served again");
+    if (!back)
+        return status_set(st, CODE_DATA_LOSS, "rollback failed: %s does not serve the former certificate",
+                          tx->target->endpoint);
+    return CODE_OK;
+}
+
+static enum code roll_back(struct tx *tx, const char *reason, Clm__Receipt__Outcome *ret_outcome,
+                           struct status *st)
+{
+    struct status why = {0};
+    char text[256];
+    (void)snprintf(text, sizeof(text), "%s", reason);
+    /* other_path carries the reason: a resumed run reports what the first one found. */
+    TRY(note(tx, "rollback", NULL, text, NULL, st));
+    enum code code = restore_all(tx, &why);
+    discard_staged(tx);
+    if (code != CODE_OK) {
+        task_message(tx->run, "%s; %s", text, why.msg);
+        return status_set(st, CODE_DATA_LOSS, "%s; %s", why.msg, text);
+    }
+    TRY(note(tx, "rolled-back", NULL, text, NULL, st));
+    tx->run->result->fingerprint_after_sha256 = tx->run->result->fingerprint_before_sha256;
+    task_message(tx->run, "rolled back: %s", text);
+    *ret_outcome = CLM__RECEIPT__OUTCOME__FAILED;
+    return CODE_OK;
+}
+
+/* --- after the swap ----------------------------------------------------------------------------------- */
+
+static enum code commit(struct tx *tx, Clm__Receipt__Outcome outcome, const char *reason,
+                        Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    struct task_run *run = tx->run;
+    bool verified = outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED;
+    TRY(note(tx, "commit", verified ? "verified" : "unverified", reason, tx->leaf, st));
+    discard_staged(tx);
+    if (verified) {
+        /* The next success ends the use of the former backups of this target. */
+        for (size_t i = 0; i < tx->n; i++) {
+            char suffix[160];
+            (void)snprintf(suffix, sizeof(suffix), "-%s-%s.bak", tx->target->name, tx->file[i].role);
+            store_prune_backups(run->state_dir, suffix, run->order->task_id, BACKUP_LIFE_MS);
+        }
+    }
+    run->result->fingerprint_after_sha256 = arena_strdup(run->arena, tx->leaf);
+    task_step(run, "commit", true, clock_wall_ms(), "%s", reason);
+    task_message(run, "%s", reason);
+    *ret_outcome = outcome;
+    return CODE_OK;
+}
+
+static enum code verify(struct tx *tx, bool reload_ok, const char *reload_why,
+                        Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    char served[SHA256_HEX_SIZE] = "", why[160] = "", reason[256];
+    int64_t started = clock_wall_ms();
+    if (!tx->target->endpoint) {
+        if (!reload_ok)
+            return roll_back(tx, reload_why, ret_outcome, st);
+        (void)snprintf(reason, sizeof(reason), "installed; [target %s] has no endpoint to look at",
+                       tx->target->name);
+        return commit(tx, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED, reason, ret_outcome, st);
+    }
+    TRY(note(tx, "verify", NULL, tx->target->endpoint, tx->leaf, st));
+    /* A reload that failed is not going to be served: one look is enough. */
+    bool is_new = reload_ok ? wait_served(tx, tx->leaf, served, why, sizeof(why))
+                            : look(tx, served, why, sizeof(why)) && strcmp(served, tx->leaf) == 0;
+    tx->run->result->served_fingerprint_sha256 = served[0] ? arena_strdup(tx->run->arena, served) : NULL;
+    if (is_new)
+        (void)snprintf(reason, sizeof(reason), "%s serves the new certificate", tx->target->endpoint);
+    else if (!reload_ok)
+        (void)snprintf(reason, sizeof(reason), "the reload failed: %.200s", reload_why);
+    else if (served[0])
+        (void)snprintf(reason, sizeof(reason), "%s still serves another certificate, %.16s...",
+                       tx->target->endpoint, served);
+    else
+        (void)snprintf(reason, sizeof(reason), "%.80s cannot be reached: %.120s", tx->target->endpoint, why);
+    task_step(tx->run, "verify", is_new, started, "%s", reason);
+    if (is_new)
+        return commit(tx, CLM__RECEIPT__OUTCOME__SUCCEEDED, reason, ret_outcome, st);
+    /* Worse than before: it served a certificate that still counted, and does not serve the new one. */
+    if (tx->before[0] && !tx->old_is_dead)
+        return roll_back(tx, reason, ret_outcome, st);
+    return commit(tx, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED, reason, ret_outcome, st);
+}
+
+/* The new files are in place: make the server use them, and look. */
+static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    struct status why = {0};
+    bool reload_ok = true;
+    if (tx->reload && tx->reload->test) {
+        TRY(note(tx, "test", NULL, NULL, NULL, st));
+        if (command_step(tx, "test", tx->reload->test, &why) != CODE_OK) {
+            status_wrap(&why, "the configuration test failed");
+            return roll_back(tx, why.msg, ret_outcome, st);
+        }
+    }
+    if (tx->reload) {
+        TRY(note(tx, "reload", NULL, NULL, NULL, st));
+        tx->reloaded = true;
+        reload_ok = command_step(tx, "reload", tx->reload->command, &why) == CODE_OK;
+    }
+    return verify(tx, reload_ok, why.msg, ret_outcome, st);
+}
+
+static enum code change_files(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    struct status why = {0};
+    TRY(note(tx, "swap", NULL, tx->server_name, tx->leaf, st));
+    enum code code = swap(tx, &why);
+    if (code == CODE_DATA_LOSS)
+        return status_set(st, code, "%s", why.msg);
+    if (code != CODE_OK)
+        return roll_back(tx, why.msg, ret_outcome, st);
+    return activate(tx, ret_outcome, st);
+}
+
+static enum code prepare(struct tx *tx, const struct change *change, struct status *st)
+{
+    TRY(read_in_place(tx, st));
+    judge_old(tx);
+    TRY(probe_before(tx, st));
+    TRY(check_new(tx, change, st));
+    enum code code = stage(tx, st);
+    if (code == CODE_OK)
+        code = back_up(tx, st);
+    if (code == CODE_OK)
+        code = check_unchanged(tx, st);
+    if (code == CODE_OK && tx->run->cancelled && tx->run->cancelled(tx->run))
+        code = status_set(st, CODE_CANCELLED, "cancelled before anything was changed");
+    if (code != CODE_OK)
+        discard_staged(tx);
+    return code;
+}
+
+enum code transaction_run(struct task_run *run, const struct change *change,
+                          Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    CLEANUP(tx_done) struct tx tx;
+    set_up(&tx, run, change->target);
+    enum code code = prepare(&tx, change, st);
+    if (code == CODE_CANCELLED) {
+        task_message(run, "%s", st->msg);
+        *ret_outcome = CLM__RECEIPT__OUTCOME__CANCELLED;
+        return CODE_OK;
+    }
+    TRY(code);
+    return change_files(&tx, ret_outcome, st);
+}
+
+/* --- resuming ----------------------------------------------------------------------------------------- */
+
+bool transaction_begun(const struct task_run *run)
+{
+    return run->resume && journal_find_step(run->journal, "swap");
+}
+
+static void copy_digest(char to[SHA256_HEX_SIZE], const char *from)
+{
+    (void)snprintf(to, SHA256_HEX_SIZE, "%s", from ? from : "");
+}
+
+/* The latest record of each file stands. */
+static void recall_files(struct tx *tx)
+{
+    for (size_t i = 0; i < journal_count(tx->run->journal); i++) {
+        const Clm__Agent__JournalRecord *record = journal_get(tx->run->journal, i);
+        for (size_t f = 0; record->step && record->path && f < tx->n; f++) {
+            struct tx_file *file = &tx->file[f];
+            if (strcmp(record->path, file->path) != 0)
+                continue;
+            if (strcmp(record->step, "stage") == 0) {
+                copy_digest(file->new_sha, record->fingerprint);
+                file->staged = record->other_path;
+            } else if (strcmp(record->step, "backup") == 0) {
+                copy_digest(file->old_sha, record->fingerprint);
+                file->backup = record->other_path;
+            }
+        }
+    }
+}
+
+static enum code recall(struct tx *tx, struct status *st)
+{
+    const Clm__Agent__JournalRecord *probe = journal_find_step(tx->run->journal, "probe");
+    const Clm__Agent__JournalRecord *swap = journal_find_step(tx->run->journal, "swap");
+    recall_files(tx);
+    copy_digest(tx->leaf, swap->fingerprint);
+    copy_digest(tx->before, probe ? probe->fingerprint : NULL);
+    if (swap->other_path && swap->other_path[0])
+        tx->server_name = swap->other_path;
+    tx->reloaded = journal_find_step(tx->run->journal, "reload") != NULL;
+    for (size_t i = 0; i < tx->n; i++) {
+        struct tx_file *file = &tx->file[i];
+        if (!file->new_sha[0] || !file->staged)
+            return status_set(st, CODE_DATA_LOSS, "the journal does not know %.120s: did [target %s] change?",
+                              file->path, tx->target->name);
+        if (file->backup)
+            TRY(store_read_backup(tx->run->state_dir, file->backup, &file->old, st));
+    }
+    judge_old(tx);
+    return CODE_OK;
+}
+
+/* What the cut-off run had already decided is only looked at again, and reported. */
+static enum code report_commit(struct tx *tx, const Clm__Agent__JournalRecord *commit,
+                               Clm__Receipt__Outcome *ret_outcome)
+{
+    char served[SHA256_HEX_SIZE] = "";
+    int64_t started = clock_wall_ms();
+    bool verified = commit->path && strcmp(commit->path, "verified") == 0;
+    discard_staged(tx);
+    if (tx->target->endpoint) {
+        bool is_new = look(tx, served, NULL, 0) && strcmp(served, tx->leaf) == 0;
+        tx->run->result->served_fingerprint_sha256 = served[0] ? arena_strdup(tx->run->arena, served) : NULL;
+        task_step(tx->run, "verify", is_new, started, "%s",
+                  is_new ? "the new certificate is served" : "not served now");
+        verified = verified && is_new;
+    }
+    tx->run->result->fingerprint_after_sha256 = arena_strdup(tx->run->arena, tx->leaf);
+    task_message(tx->run, "%s", commit->other_path ? commit->other_path : "installed");
+    *ret_outcome = verified ? CLM__RECEIPT__OUTCOME__SUCCEEDED : CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED;
+    return CODE_OK;
+}
+
+static void recall_certificate(struct tx *tx)
+{
+    struct bytes pem;
+    const Clm__Agent__Facts *facts;
+    AUTO_SECRET struct secret *now = NULL;
+    if (store_read(cert_file(tx)->path, &now, NULL, NULL) != CODE_OK || !now)
+        return;
+    pem = secret_bytes(now);
+    if (confine_run(confine_pem, &pem, tx->run->arena, &facts, NULL) == CODE_OK && facts->n_certs > 0 &&
+        strcmp(facts->certs[0]->certificate->fingerprint_sha256, tx->leaf) == 0)
+        tx->run->result->certificate = facts->certs[0]->certificate;
+}
+
+enum code transaction_resume(struct task_run *run, const struct policy_target *target,
+                             Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    CLEANUP(tx_done) struct tx tx;
+    int64_t started = clock_wall_ms();
+    set_up(&tx, run, target);
+    const Clm__Agent__JournalRecord *commit_record = journal_find_step(run->journal, "commit");
+    const Clm__Agent__JournalRecord *rollback = journal_find_step(run->journal, "rollback");
+    TRY(recall(&tx, st));
+    task_step(run, "resume", true, started, "after an interruption");
+    enum code code;
+    if (commit_record) {
+        code = report_commit(&tx, commit_record, ret_outcome);
+    } else if (rollback) {
+        code = roll_back(&tx, rollback->other_path ? rollback->other_path : "an earlier failure", ret_outcome,
+                         st);
+    } else {
+        struct status why = {0};
+        code = swap(&tx, &why);
+        if (code == CODE_DATA_LOSS)
+            return status_set(st, code, "%s", why.msg);
+        code = code == CODE_OK ? activate(&tx, ret_outcome, st) : roll_back(&tx, why.msg, ret_outcome, st);
+    }
+    recall_certificate(&tx);
+    return code;
+}

@@ -1,0 +1,171 @@
+/* VALIDATE: is what is installed and served sound? Reads only. Runs in a task's child. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "kinds/judge.h"
+#include "kinds/kinds.h"
+#include "kinds/probe.h"
+#include "stores/store.h"
+
+struct subject {
+    const char *certificate, *chain, *key; /* paths; NULL: not looked at */
+    const char *endpoint, *server_name;
+    struct secret *pem, *key_pem;
+    struct store_meta key_meta;
+};
+
+static void subject_done(struct subject *subject)
+{
+    secret_free(subject->pem);
+    secret_free(subject->key_pem);
+}
+
+static const char *text_or_null(const char *s)
+{
+    return s && s[0] ? s : NULL;
+}
+
+static enum code find_subject(struct task_run *run, struct subject *ret, struct status *st)
+{
+    const Clm__ValidateSpec *spec = run->spec->validate;
+    const struct policy_target *target = NULL;
+    if (text_or_null(spec->target)) {
+        TRY(policy_find_target(run->policy, spec->target, &target, st));
+        ret->certificate = target->certificate;
+        ret->chain = target->chain;
+        ret->key = target_key_path(target);
+        ret->endpoint = target->endpoint;
+        ret->server_name = target->server_name;
+    } else if (text_or_null(spec->certificate_path)) {
+        TRY(policy_allows_discovery(run->policy, spec->certificate_path, st));
+        TRY(task_scope_path(run, spec->certificate_path, st));
+        ret->certificate = spec->certificate_path;
+    }
+    if (text_or_null(spec->endpoint)) {
+        char host[256], port[6];
+        TRY(endpoint_split(spec->endpoint, host, port, st));
+        TRY(policy_allows_probe(run->policy, host, st));
+        ret->endpoint = spec->endpoint;
+    }
+    if (text_or_null(spec->server_name))
+        ret->server_name = spec->server_name;
+    if (!ret->certificate && !ret->endpoint)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "the task names no target, certificate_path or endpoint");
+    return CODE_OK;
+}
+
+static enum code read_files(struct task_run *run, struct subject *subject, struct status *st)
+{
+    AUTO_SECRET struct secret *leaf = NULL, *chain = NULL;
+    if (!subject->certificate)
+        return CODE_OK;
+    int64_t started = clock_wall_ms();
+    TRY(store_read(subject->certificate, &leaf, NULL, st));
+    if (subject->chain)
+        TRY(store_read(subject->chain, &chain, NULL, st));
+    size_t leaf_len = leaf ? leaf->len : 0, chain_len = chain ? chain->len : 0;
+    subject->pem = secret_new(leaf_len + chain_len);
+    if (leaf_len)
+        memcpy(subject->pem->data, leaf->data, leaf_len);
+    if (chain_len)
+        memcpy(subject->pem->data + leaf_len, chain->data, chain_len);
+    if (subject->key)
+        TRY(store_read(subject->key, &subject->key_pem, &subject->key_meta, st));
+    task_step(run, "read", leaf != NULL, started, "%s", subject->certificate);
+    return CODE_OK;
+}
+
+/* SNI when nobody said which: the certificate's own first name. */
+static const char *first_name(struct task_run *run, const struct subject *subject)
+{
+    const Clm__Agent__Facts *facts;
+    struct bytes pem =
+        subject->pem ? (struct bytes){subject->pem->data, subject->pem->len} : (struct bytes){0};
+    if (pem.len == 0 || confine_run(confine_pem, &pem, run->arena, &facts, NULL) != CODE_OK ||
+        facts->n_certs == 0)
+        return NULL;
+    const Clm__CertificateInfo *info = facts->certs[0]->certificate;
+    for (size_t i = 0; i < info->n_dns_names; i++) {
+        if (info->dns_names[i][0] != '*')
+            return info->dns_names[i];
+    }
+    return NULL;
+}
+
+static void look_at_endpoint(struct task_run *run, const struct subject *subject, struct probe *probe,
+                             bool *ret_legacy)
+{
+    int64_t started = clock_wall_ms();
+    const char *sni = subject->server_name ? subject->server_name : first_name(run, subject);
+    struct probe old;
+    bool up = task_look(run->policy, subject->endpoint, sni, LOOK_TIMEOUT_MS, false, probe);
+    *ret_legacy = up && task_look(run->policy, subject->endpoint, sni, LOOK_TIMEOUT_MS, true, &old);
+    if (up)
+        probe_done(&old);
+    task_step(run, "probe", up, started, "%s %s", subject->endpoint, up ? probe->protocol : probe->error);
+}
+
+static void summarise(struct task_run *run)
+{
+    size_t warn = 0, fail = 0, n = run->result->n_checks;
+    const char *first = NULL;
+    for (size_t i = 0; i < n; i++) {
+        const Clm__Check *check = run->result->checks[i];
+        warn += check->outcome == CLM__CHECK__OUTCOME__WARN;
+        fail += check->outcome == CLM__CHECK__OUTCOME__FAIL;
+        if (check->outcome == CLM__CHECK__OUTCOME__FAIL && !first)
+            first = arena_printf(run->arena, "; %s: %s", check->id, check->reason);
+    }
+    if (warn + fail == 0)
+        task_message(run, "all %zu checks pass", n);
+    else
+        task_message(run, "of %zu checks %zu fail and %zu warn%s", n, fail, warn, first ? first : "");
+}
+
+enum code validate_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
+    CLEANUP(subject_done) struct subject subject = {0};
+    CLEANUP(probe_done) struct probe probe = {0};
+    AUTO_BUF struct buf trust = {0};
+    const Clm__Agent__Facts *facts;
+    bool legacy = false;
+    if (!run->spec->validate)
+        return status_set(st, CODE_INVALID_ARGUMENT, "the task has no validate specification");
+    TRY(find_subject(run, &subject, st));
+    TRY(read_files(run, &subject, st));
+    if (subject.endpoint)
+        look_at_endpoint(run, &subject, &probe, &legacy);
+    trust_load(run->state_dir, &trust);
+    struct judge_sound judge = {
+        .pem = subject.pem ? (struct bytes){subject.pem->data, subject.pem->len} : (struct bytes){0},
+        .key = subject.key_pem,
+        .key_expected = subject.key != NULL,
+        .key_mode = subject.key_meta.mode,
+        .key_owner_ok = subject.key_meta.uid == 0 || subject.key_meta.uid == geteuid(),
+        .trust = {trust.data, trust.len},
+        .server_name = subject.server_name,
+        .expected = text_or_null(run->spec->validate->expected_fingerprint_sha256),
+        .endpoint = subject.endpoint,
+        .connected = probe.connected,
+        .tls = probe.tls,
+        .legacy = legacy,
+        .protocol = probe.protocol,
+        .probe_error = probe.error,
+        .served = &probe.chain,
+        .now_ms = clock_wall_ms(),
+    };
+    if (subject.certificate && judge.pem.len == 0)
+        task_check(run, "file", CLM__CHECK__OUTCOME__FAIL, "deploy or renew a certificate",
+                   "there is nothing at %s", subject.certificate);
+    TRY(confine_run(judge_sound, &judge, run->arena, &facts, st));
+    for (size_t i = 0; i < facts->n_checks; i++)
+        ARENA_PUSH(run->arena, run->result->checks, run->result->n_checks, facts->checks[i]);
+    if (facts->n_certs > 0)
+        run->result->certificate = facts->certs[0]->certificate;
+    if (probe.tls)
+        run->result->served_fingerprint_sha256 = arena_strdup(run->arena, probe.fingerprint);
+    summarise(run);
+    *ret_outcome = CLM__RECEIPT__OUTCOME__SUCCEEDED;
+    return CODE_OK;
+}
