@@ -14,6 +14,8 @@ struct journal; /* one file */
 
 /* Opens or makes <dir>/<task>-<attempt>.journal and reads what is there. */
 enum code journal_open(const char *dir, const char *task_id, uint32_t attempt, struct journal **ret, struct status *st) MUST_CHECK;
+/* Whether there is such a file; makes none. */
+bool journal_exists(const char *dir, const char *task_id, uint32_t attempt);
 void journal_close(struct journal *journal);
 enum code journal_append(struct journal *journal, const Clm__Agent__JournalRecord *record, struct status *st) MUST_CHECK;
 /* Shorthand for a STEP; strings may be NULL. */

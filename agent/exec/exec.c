@@ -1,0 +1,489 @@
+/*
+ * The exec process: start (policy, state, enrolment, recovery), the loop, net's life, snapshots, safe mode,
+ * the end. Holds the task key; has no connection. What comes over the channel from net is hostile (ipc.c
+ * checked its form).
+ */
+#include "agent/exec/exec.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "agent/exec/enrol.h"
+#include "agent/exec/receipt.h"
+#include "agent/facts.h"
+#include "agent/ipc.h"
+#include "agent/journal.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#define DEFAULT_STATE_DIR  "/var/lib/clm-agent"
+#define DEFAULT_NET_USER   "clm-agent"
+#define PARSER_USER        "nobody"
+#define NET_BACKOFF_BASE   500
+#define NET_BACKOFF_CAP    60000
+#define NET_STEADY_MS      60000
+#define PROGRESS_PERIOD_MS 1000
+#define CHECK_PERIOD_MS    60000
+#define PRUNE_PERIOD_MS    (6 * 60 * 60 * 1000)
+#define JOURNAL_KEEP_MS    (INT64_C(30) * 24 * 60 * 60 * 1000)
+#define STOP_TASKS_MS      10000
+#define STOP_DRAIN_MS      2000
+#define ENROL_GIVE_UP_MS   (10 * 60 * 1000)
+
+static void net_start(struct exec *exec);
+
+/* ---- to net -----------------------------------------------------------------------------------------------
+ */
+
+void exec_send(struct exec *exec, const Clm__Agent__Frame *frame)
+{
+    if (exec->net_ipc)
+        ipc_send(exec->net_ipc, &frame->base);
+}
+
+static void snapshot_send(struct exec *exec, bool urgent)
+{
+    if (!exec->net_ipc)
+        return;
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__Agent__Snapshot snapshot = CLM__AGENT__SNAPSHOT__INIT;
+    Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+    jobs_snapshot(exec, arena, &snapshot);
+    snapshot.has_safe_mode = 1;
+    snapshot.safe_mode = safe_mode_active(&exec->safe_mode);
+    snapshot.safe_mode_reason = (char *)(uintptr_t)safe_mode_reason(&exec->safe_mode);
+    if (exec->confirmation.len) {
+        snapshot.has_confirmation = 1;
+        snapshot.confirmation = (ProtobufCBinaryData){exec->confirmation.len, exec->confirmation.data};
+    }
+    snapshot.facts = &exec->facts;
+    snapshot.has_urgent = 1;
+    snapshot.urgent = urgent;
+    frame.snapshot = &snapshot;
+    exec->progress_dirty = false;
+    exec_send(exec, &frame);
+}
+
+void exec_changed(struct exec *exec)
+{
+    snapshot_send(exec, true);
+    loop_timer_set(exec->progress_timer, PROGRESS_PERIOD_MS);
+}
+
+void exec_progressed(struct exec *exec)
+{
+    exec->progress_dirty = true;
+    if (!loop_timer_pending(exec->progress_timer))
+        loop_timer_set(exec->progress_timer, PROGRESS_PERIOD_MS);
+}
+
+static void on_progress_timer(void *arg)
+{
+    struct exec *exec = arg;
+    if (!exec->progress_dirty)
+        return;
+    snapshot_send(exec, true);
+    loop_timer_set(exec->progress_timer, PROGRESS_PERIOD_MS);
+}
+
+/* ---- safe mode --------------------------------------------------------------------------------------------
+ */
+
+void exec_report(struct exec *exec, enum safe_reason reason, bool bad)
+{
+    if (!safe_mode_report(&exec->safe_mode, reason, bad, clock_mono_ms()))
+        return;
+    if (exec->safe_mode.active[reason])
+        log_error("safe mode: only what changes nothing is done", "reason", safe_reason_name(reason), NULL);
+    else
+        log_info("a reason for safe mode is over", "reason", safe_reason_name(reason), "safe_mode",
+                 safe_mode_active(&exec->safe_mode) ? "on" : "off", NULL);
+    exec_changed(exec);
+}
+
+static void on_check_timer(void *arg)
+{
+    struct exec *exec = arg;
+    struct status st;
+    enum code code = state_check_writable(exec->state, &st);
+    if (code != CODE_OK && !exec->safe_mode.active[SAFE_STATE_FULL])
+        log_error("the state directory cannot be written", "reason", st.msg, NULL);
+    exec_report(exec, SAFE_STATE_FULL, code != CODE_OK);
+    if (code == CODE_OK && clock_mono_ms() - exec->last_prune_ms >= PRUNE_PERIOD_MS) {
+        exec->last_prune_ms = clock_mono_ms();
+        if (journal_prune(exec->state->journal_dir, JOURNAL_KEEP_MS, &st) != CODE_OK)
+            log_warn("old journal files cannot be removed", "reason", st.msg, NULL);
+    }
+    loop_timer_set(exec->check_timer, CHECK_PERIOD_MS);
+}
+
+static void clock_compare(struct exec *exec, int64_t platform_ms)
+{
+    int64_t skew = clock_wall_ms() - platform_ms;
+    bool bad = skew > SAFE_CLOCK_SKEW_MS || skew < -SAFE_CLOCK_SKEW_MS;
+    if (bad && !exec->safe_mode.active[SAFE_CLOCK])
+        log_error("this host's clock is not the platform's", "ahead_ms", LOG_NUM(skew), NULL);
+    exec_report(exec, SAFE_CLOCK, bad);
+}
+
+/* ---- from net ---------------------------------------------------------------------------------------------
+ */
+
+static void confirmed(struct exec *exec, uint32_t generation)
+{
+    struct status st;
+    if (exec->state->confirmed || generation < exec->state->generation)
+        return;
+    if (state_set_confirmed(exec->state, &st) != CODE_OK) {
+        log_error("the confirmation cannot be stored", "reason", st.msg, NULL);
+        return;
+    }
+    der_done(&exec->confirmation);
+    log_info("the platform has confirmed this identity", "generation", LOG_NUM(exec->state->generation),
+             NULL);
+    exec_changed(exec);
+}
+
+static void link_changed(struct exec *exec, const Clm__Agent__LinkState *link)
+{
+    if (link->connected && !exec->link_up)
+        log_info("connected", "gateway", exec->state->gateway, NULL);
+    else if (!link->connected)
+        log_warn("not connected", "gateway", exec->state->gateway, "reason", link->message, NULL);
+    exec->link_up = link->connected;
+}
+
+static void on_net_frame(const ProtobufCMessage *msg, void *arg)
+{
+    struct exec *exec = arg;
+    const Clm__Agent__Frame *frame = (const Clm__Agent__Frame *)msg;
+    if (frame->link)
+        link_changed(exec, frame->link);
+    if (frame->has_platform_time_at_ms)
+        clock_compare(exec, frame->platform_time_at_ms);
+    if (frame->has_confirmed_generation)
+        confirmed(exec, frame->confirmed_generation);
+    if (frame->cancel_task_id)
+        jobs_cancel(exec, frame->cancel_task_id);
+    if (frame->result_answer)
+        jobs_result_answer(exec, frame->result_answer);
+    if (frame->sign_answer)
+        jobs_sign_answer(exec, frame->sign_answer);
+    if (frame->delivery)
+        jobs_deliver(exec, frame->delivery);
+}
+
+static void on_net_closed(const struct status *why, void *arg)
+{
+    struct exec *exec = arg;
+    ipc_free(TAKE(exec->net_ipc));
+    spawn_reap(&exec->net, true);
+    exec->link_up = false;
+    if (exec->stopping) {
+        exec_job_ended(exec);
+        return;
+    }
+    if (clock_mono_ms() - exec->net_started_ms > NET_STEADY_MS)
+        exec->net_failures = 0;
+    int64_t delay = backoff_full_jitter_ms(exec->net_failures, NET_BACKOFF_BASE, NET_BACKOFF_CAP);
+    if (exec->net_failures < 30)
+        exec->net_failures++;
+    log_error("the net process is gone and is started again", "reason", why->msg, "in_ms", LOG_NUM(delay),
+              NULL);
+    loop_timer_set(exec->net_timer, delay);
+}
+
+static void identity_send(struct exec *exec)
+{
+    const struct agent_state *state = exec->state;
+    ProtobufCBinaryData chain[DER_LIST_MAX], roots[DER_LIST_MAX];
+    Clm__Agent__Identity identity = CLM__AGENT__IDENTITY__INIT;
+    Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+    for (size_t i = 0; i < state->identity_chain.n; i++)
+        chain[i] =
+            (ProtobufCBinaryData){state->identity_chain.item[i].len, state->identity_chain.item[i].data};
+    for (size_t i = 0; i < state->roots.n; i++)
+        roots[i] = (ProtobufCBinaryData){state->roots.item[i].len, state->roots.item[i].data};
+    identity.agent_id = (char *)(uintptr_t)state->agent_id;
+    identity.has_generation = 1;
+    identity.generation = state->generation;
+    identity.n_chain = state->identity_chain.n;
+    identity.chain = chain;
+    identity.n_roots = state->roots.n;
+    identity.roots = roots;
+    identity.gateway = (char *)(uintptr_t)(exec->policy->gateway ? exec->policy->gateway : state->gateway);
+    frame.identity = &identity;
+    exec_send(exec, &frame);
+}
+
+static void net_start(struct exec *exec)
+{
+    struct status st;
+    const char *const argv[] = {"net", "--dir", exec->state->net_dir, "--user", exec->net_user, NULL};
+    if (spawn_self(argv, &exec->net, &st) != CODE_OK) {
+        log_error("the net process cannot be started", "reason", st.msg, NULL);
+        loop_timer_set(exec->net_timer, NET_BACKOFF_CAP);
+        return;
+    }
+    struct ipc_config config = {.fd = exec->net.fd,
+                                .desc = &clm__agent__frame__descriptor,
+                                .max_frame = IPC_NET_FRAME_MAX,
+                                .on_frame = on_net_frame,
+                                .on_closed = on_net_closed,
+                                .arg = exec};
+    exec->net_started_ms = clock_mono_ms();
+    exec->net_ipc = ipc_new(exec->loop, &config);
+    identity_send(exec);
+    snapshot_send(exec, false);
+    jobs_net_is_back(exec);
+}
+
+static void on_net_timer(void *arg)
+{
+    struct exec *exec = arg;
+    if (!exec->stopping)
+        net_start(exec);
+}
+
+/* ---- policy -----------------------------------------------------------------------------------------------
+ */
+
+/* What holds while no valid policy was ever read: nothing allowed but looking. */
+static struct policy *policy_none(const char *path)
+{
+    struct policy *policy = calloc(1, sizeof(*policy));
+    if (!policy)
+        abort();
+    policy->targets = calloc(1, sizeof(*policy->targets));
+    policy->reloads = calloc(1, sizeof(*policy->reloads));
+    policy->path = strdup(path);
+    if (!policy->targets || !policy->reloads || !policy->path)
+        abort();
+    return policy;
+}
+
+static void facts_renew(struct exec *exec)
+{
+    arena_reset(exec->facts_arena);
+    facts_collect(exec->policy, exec->facts_arena, &exec->facts);
+}
+
+static void on_hup(int signum, void *arg)
+{
+    (void)signum;
+    struct exec *exec = arg;
+    struct policy *policy;
+    struct status st;
+    if (policy_load(exec->config_path, &policy, &st) != CODE_OK) {
+        log_error("the local policy is invalid; the former one stays, in safe mode", "reason", st.msg, NULL);
+        exec_report(exec, SAFE_INVALID_POLICY, true);
+        return;
+    }
+    policy_free(exec->policy); /* running tasks have their own copy */
+    exec->policy = policy;
+    int level = policy->log_level ? log_level_parse(policy->log_level) : -1;
+    if (level >= 0)
+        log_set_level((enum log_level)level);
+    facts_renew(exec);
+    log_info("local policy reloaded", "file", exec->config_path, NULL);
+    exec_report(exec, SAFE_INVALID_POLICY, false);
+    exec_changed(exec);
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------------
+ */
+
+static void net_shutdown(struct exec *exec)
+{
+    Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+    frame.has_shutdown = frame.shutdown = 1;
+    exec_send(exec, &frame);
+    loop_stop(exec->loop);
+}
+
+void exec_job_ended(struct exec *exec)
+{
+    if (!exec->stopping || jobs_running(exec) > 0)
+        return;
+    /* Receipts are on disk; giving them a moment saves the platform the wait for the next start. */
+    if (jobs_unsent(exec) > 0 && exec->net_ipc && exec->link_up) {
+        loop_timer_set(exec->stop_timer, STOP_DRAIN_MS);
+        return;
+    }
+    net_shutdown(exec);
+}
+
+static void on_stop_timer(void *arg)
+{
+    struct exec *exec = arg;
+    if (jobs_running(exec) > 0) {
+        log_warn("tasks that do not end are killed; they are resumed at the next start", NULL);
+        jobs_stop(exec, true);
+        loop_timer_set(exec->stop_timer, STOP_DRAIN_MS);
+        return;
+    }
+    net_shutdown(exec);
+}
+
+static void on_term(int signum, void *arg)
+{
+    struct exec *exec = arg;
+    if (exec->stopping)
+        return;
+    exec->stopping = true;
+    log_info("stopping", "signal", strsignal(signum), "running_tasks", LOG_NUM(jobs_running(exec)), NULL);
+    jobs_stop(exec, false);
+    loop_timer_set(exec->stop_timer, STOP_TASKS_MS);
+    exec_job_ended(exec);
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------
+ */
+
+static enum code find_users(struct exec *exec, struct status *st)
+{
+    gid_t gid;
+    exec->net_user = exec->policy->net_user ? exec->policy->net_user : DEFAULT_NET_USER;
+    TRY(spawn_find_user(exec->net_user, &exec->net_uid, &gid, st));
+    exec->parser_uid = (uid_t)-1;
+    if (geteuid() == 0 && spawn_find_user(PARSER_USER, &exec->parser_uid, &gid, st) != CODE_OK)
+        exec->parser_uid = exec->net_uid;
+    return CODE_OK;
+}
+
+static enum code open_state(struct exec *exec, const char *dir, struct status *st)
+{
+    uid_t uid;
+    gid_t gid;
+    if (!dir)
+        dir = exec->policy->state_dir ? exec->policy->state_dir : DEFAULT_STATE_DIR;
+    TRY(spawn_find_user(exec->net_user, &uid, &gid, st));
+    return state_open(dir, uid, gid, &exec->state, st);
+}
+
+static enum code run_enrolment(struct exec *exec, const struct exec_options *options, struct status *st)
+{
+    AUTO_SECRET struct secret *token = NULL;
+    if (!options->token_path)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "this host is not enrolled: start with --token-file FILE, or `clm-agent enroll`");
+    TRY(token_read(options->token_path, &token, st));
+    struct enrolment enrolment = {.state = exec->state,
+                                  .token = token,
+                                  .gateway = exec->policy->gateway,
+                                  .facts = &exec->facts,
+                                  .net_user = exec->net_user,
+                                  .net_uid = exec->net_uid,
+                                  .parser_uid = exec->parser_uid,
+                                  .give_up_ms = options->enrol_only ? ENROL_GIVE_UP_MS : 0};
+    TRY(enrol(&enrolment, st));
+    log_info("enrolled", "agent", exec->state->agent_id, "gateway", exec->state->gateway, NULL);
+    if (strcmp(options->token_path, "-") != 0 && unlink(options->token_path) != 0)
+        log_warn("the used token file cannot be removed", "file", options->token_path, "reason",
+                 strerror(errno), NULL);
+    return state_load(exec->state, st);
+}
+
+static enum code load_identity(struct exec *exec, const struct exec_options *options, struct status *st)
+{
+    enum code code = state_load(exec->state, st);
+    if (code == CODE_NOT_FOUND)
+        return run_enrolment(exec, options, st);
+    TRY(code);
+    if (options->enrol_only)
+        return status_set(
+            st, CODE_FAILED_PRECONDITION,
+            "this host is already enrolled as %s; to enrol it anew, stop the agent and move %s away",
+            exec->state->agent_id, exec->state->dir);
+    if (options->token_path && strcmp(options->token_path, "-") != 0 &&
+        access(options->token_path, F_OK) == 0)
+        log_warn("this host is already enrolled: the token file is not used", "file", options->token_path,
+                 NULL);
+    return CODE_OK;
+}
+
+static enum code make_confirmation(struct exec *exec, struct status *st)
+{
+    if (exec->state->confirmed)
+        return CODE_OK;
+    return request_sign(exec->state, CLM__SIGNED_REQUEST__PURPOSE__CONFIRM, NULL, 0, (struct bytes){NULL, 0},
+                        &exec->confirmation, st);
+}
+
+static enum code start(struct exec *exec, const struct exec_options *options, struct status *st)
+{
+    struct status why;
+    exec->facts_arena = arena_new();
+    if (policy_load(options->config_path, &exec->policy, &why) != CODE_OK) {
+        log_error("the local policy is invalid: safe mode", "reason", why.msg, NULL);
+        exec->policy = policy_none(options->config_path);
+        exec->safe_mode.active[SAFE_INVALID_POLICY] = true;
+    } else if (exec->policy->log_level && log_level_parse(exec->policy->log_level) >= 0) {
+        log_set_level((enum log_level)log_level_parse(exec->policy->log_level));
+    }
+    facts_renew(exec);
+    TRY(find_users(exec, st));
+    TRY(open_state(exec, options->state_dir, st));
+    TRY(load_identity(exec, options, st));
+    return make_confirmation(exec, st);
+}
+
+static enum code run_loop(struct exec *exec, struct status *st)
+{
+    struct loop *loop = exec->loop = loop_new();
+    exec->net_timer = loop_timer_new(loop, on_net_timer, exec);
+    exec->progress_timer = loop_timer_new(loop, on_progress_timer, exec);
+    exec->check_timer = loop_timer_new(loop, on_check_timer, exec);
+    exec->stop_timer = loop_timer_new(loop, on_stop_timer, exec);
+    struct loop_signal *term = loop_signal_new(loop, SIGTERM, on_term, exec);
+    struct loop_signal *intr = loop_signal_new(loop, SIGINT, on_term, exec);
+    struct loop_signal *hup = loop_signal_new(loop, SIGHUP, on_hup, exec);
+    enum code code = jobs_recover(exec, st);
+    if (code == CODE_OK) {
+        log_info("agent is running", "agent", exec->state->agent_id, "version", AGENT_VERSION, "gateway",
+                 exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
+        net_start(exec);
+        jobs_start_next(exec);
+        on_check_timer(exec);
+        loop_run(loop);
+    }
+    loop_signal_free(hup);
+    loop_signal_free(intr);
+    loop_signal_free(term);
+    return code;
+}
+
+static void done(struct exec *exec)
+{
+    jobs_free(exec);
+    ipc_free(exec->net_ipc); /* net ends with its channel */
+    spawn_reap(&exec->net, false);
+    loop_timer_free(exec->net_timer);
+    loop_timer_free(exec->progress_timer);
+    loop_timer_free(exec->check_timer);
+    loop_timer_free(exec->stop_timer);
+    loop_free(exec->loop);
+    der_done(&exec->confirmation);
+    state_free(exec->state);
+    policy_free(exec->policy);
+    arena_free(exec->facts_arena);
+}
+
+int exec_main(const struct exec_options *options)
+{
+    struct exec exec = {.config_path = options->config_path};
+    struct status st;
+    secret_harden_process();
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)umask(077);
+    enum code code = start(&exec, options, &st);
+    if (code == CODE_OK && !options->enrol_only)
+        code = run_loop(&exec, &st);
+    if (code != CODE_OK)
+        log_error("the agent cannot run", "reason", st.msg, NULL);
+    done(&exec);
+    return code == CODE_OK ? 0 : 1;
+}

@@ -1,0 +1,76 @@
+/*
+ * The exec process: what it owns, shared by exec.c (life of the process, net, snapshots) and job.c (tasks
+ * from their delivery to the acknowledged receipt). One thread, one loop.
+ */
+#ifndef CLM_AGENT_EXEC_EXEC_H
+#define CLM_AGENT_EXEC_EXEC_H
+
+#include "agent/exec/safemode.h"
+#include "agent/exec/spawn.h"
+#include "agent/exec/state.h"
+#include "agent/ipc.pb-c.h"
+#include "agent/policy.h"
+#include "base/arena.h"
+#include "loop/loop.h"
+
+#define EXEC_TASKS_MAX 4  /* running at a time */
+#define EXEC_JOBS_MAX  64 /* known and not yet acknowledged */
+
+struct ipc;
+struct job;
+
+struct exec {
+    struct loop *loop;
+    const char *config_path, *net_user;
+    uid_t net_uid, parser_uid;
+    struct agent_state *state;
+    struct policy *policy;
+    struct safe_mode safe_mode;
+    struct arena *facts_arena;
+    Clm__HostFacts facts;
+    struct der confirmation; /* CMS; empty once confirmed */
+
+    struct spawned net;
+    struct ipc *net_ipc; /* NULL while net is down */
+    unsigned net_failures;
+    int64_t net_started_ms;
+    struct loop_timer *net_timer, *progress_timer, *check_timer, *stop_timer;
+    bool link_up, progress_dirty, stopping;
+    int64_t last_prune_ms;
+
+    struct job *jobs;
+    size_t n_jobs;
+    uint64_t next_sign_id;
+};
+
+/* exec.c, for job.c */
+void exec_send(struct exec *exec, const Clm__Agent__Frame *frame); /* dropped while net is down */
+void exec_changed(struct exec *exec);                              /* the snapshot, now and urgently */
+void exec_progressed(struct exec *exec);                           /* merged, at most once a second */
+void exec_report(struct exec *exec, enum safe_reason reason, bool bad);
+void exec_job_ended(struct exec *exec); /* when stopping, the last one ends the loop */
+
+/* job.c, for exec.c */
+enum code jobs_recover(struct exec *exec, struct status *st) MUST_CHECK;
+void jobs_start_next(struct exec *exec);
+void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery);
+void jobs_cancel(struct exec *exec, const char *task_id);
+void jobs_result_answer(struct exec *exec, const Clm__Agent__ResultAnswer *answer);
+void jobs_sign_answer(struct exec *exec, const Clm__Agent__SignAnswer *answer);
+void jobs_net_is_back(struct exec *exec); /* everything unanswered goes out again */
+size_t jobs_running(const struct exec *exec);
+size_t jobs_unsent(const struct exec *exec);
+/* Fills held tasks into the snapshot; memory from the arena. */
+void jobs_snapshot(const struct exec *exec, struct arena *arena, Clm__Agent__Snapshot *snapshot);
+void jobs_stop(struct exec *exec, bool kill);
+void jobs_free(struct exec *exec);
+
+struct exec_options {
+    const char *config_path, *state_dir; /* state_dir NULL: the policy's */
+    const char *token_path;              /* NULL: none */
+    bool enrol_only;
+};
+/* `clm-agent run` and `clm-agent enroll`. Returns the exit status. */
+int exec_main(const struct exec_options *options);
+
+#endif

@@ -1,0 +1,190 @@
+/*
+ * Verification of orders. The confined child sees the envelope and, by memory, the roots and the task key; it
+ * answers with one byte and a text or the plaintext. Everything here runs in exec; nothing here has an
+ * effect.
+ */
+#include "agent/exec/order.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "pki/cms.h"
+#include "sandbox/sandbox.h"
+#include "scope/scope.h"
+#include "wire/wire.h"
+
+#define OPEN_TIMEOUT_MS 5000
+#define TASKS_SERVICE   "tasks"
+
+/* ---- in the confined child --------------------------------------------------------------------------------
+ */
+
+enum { ANSWER_PLAIN = 'P', ANSWER_NOT_GENUINE = 'N', ANSWER_CANNOT_OPEN = 'C' };
+
+/* Only the tasks service's envelope certificate signs orders, in our trust domain. */
+static enum code signer_check(struct bytes signer, const char *trust_domain, struct status *st)
+{
+    struct spiffe_id id;
+    TRY(cert_spiffe(signer, &id, st));
+    if (strcmp(id.trust_domain, trust_domain) != 0 || strcmp(id.kind, "service") != 0 ||
+        strcmp(id.name, TASKS_SERVICE) != 0)
+        return status_set(st, CODE_PERMISSION_DENIED, "signed by %s/%s of %s, not by the tasks service",
+                          id.kind, id.name, id.trust_domain);
+    return CODE_OK;
+}
+
+static enum code envelope_read(const struct order_context *context, struct bytes envelope,
+                               struct der *ret_plain, bool *ret_genuine, struct status *st)
+{
+    AUTO_DER struct der inner = {0}, signer = {0};
+    *ret_genuine = false;
+    TRY(envelope_verify(envelope, &context->state->roots, context->now_ms, &inner, &signer, st));
+    TRY(signer_check(der_bytes(&signer), context->state->trust_domain, st));
+    *ret_genuine = true;
+    return envelope_open(der_bytes(&inner), context->state->task_key,
+                         der_bytes(&context->state->task_chain.item[0]), ret_plain, st);
+}
+
+static int parse_envelope(void *arg, const void *in, size_t in_len, int out_fd)
+{
+    AUTO_DER struct der plain = {0};
+    struct status st = {0}, out_st;
+    bool genuine;
+    enum code code = envelope_read(arg, (struct bytes){in, in_len}, &plain, &genuine, &st);
+    char answer = code == CODE_OK                               ? ANSWER_PLAIN
+                  : genuine && code == CODE_FAILED_PRECONDITION ? ANSWER_CANNOT_OPEN
+                                                                : ANSWER_NOT_GENUINE;
+    const void *body = code == CODE_OK ? (const void *)plain.data : st.msg;
+    size_t body_len = code == CODE_OK ? plain.len : strlen(st.msg);
+    if (fd_write_all(out_fd, &answer, 1, &out_st) != CODE_OK ||
+        fd_write_all(out_fd, body, body_len, &out_st) != CODE_OK)
+        return 1;
+    return 0;
+}
+
+/* ---- in exec ----------------------------------------------------------------------------------------------
+ */
+
+static enum order_verdict not_genuine(struct status *why, const char *reason)
+{
+    struct status copy;
+    (void)status_set(&copy, CODE_PERMISSION_DENIED, "%s", reason);
+    (void)status_set(why, CODE_PERMISSION_DENIED, "the order is not genuine: %s", copy.msg);
+    return ORDER_NOT_GENUINE;
+}
+
+static enum code order_unpack(struct bytes plain, struct arena *arena, struct order *ret, struct status *st)
+{
+    ProtobufCMessage *msg;
+    TRY(wire_unpack(&clm__task_order__descriptor, plain.data, plain.len, arena, &msg, st));
+    ret->order = (const Clm__TaskOrder *)msg;
+    ret->plain = plain;
+    return CODE_OK;
+}
+
+static enum code spec_unpack(struct arena *arena, struct order *ret, struct status *st)
+{
+    ProtobufCMessage *msg;
+    TRY(wire_unpack(&clm__task_spec__descriptor, ret->order->spec.data, ret->order->spec.len, arena, &msg,
+                    st));
+    ret->spec = (const Clm__TaskSpec *)msg;
+    ret->kind = task_kind_find((int)ret->spec->kind);
+    if (!ret->kind)
+        return status_set(st, CODE_UNIMPLEMENTED, "this agent has no task kind %d", (int)ret->spec->kind);
+    return CODE_OK;
+}
+
+/* Fields 1–6, before anything else of the order is looked at. */
+static enum code binding_check(const struct order_context *context, const Clm__Delivery *delivery,
+                               const Clm__TaskOrder *order, struct status *st)
+{
+    const struct agent_state *state = context->state;
+    if (!order->agent_id || strcmp(order->agent_id, state->agent_id) != 0)
+        return status_set(st, CODE_PERMISSION_DENIED, "it is for another agent");
+    if (!order->has_generation || order->generation != state->generation)
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "it is for generation %" PRIu32 ", this agent has %" PRIu32, order->generation,
+                          state->generation);
+    if (!order->has_not_before_at_ms || context->now_ms < order->not_before_at_ms)
+        return status_set(st, CODE_PERMISSION_DENIED, "it is not valid yet");
+    if (!order->has_not_after_at_ms || context->now_ms > order->not_after_at_ms)
+        return status_set(st, CODE_PERMISSION_DENIED, "it is no longer valid");
+    if (!order->task_id || strcmp(order->task_id, delivery->task_id) != 0)
+        return status_set(st, CODE_PERMISSION_DENIED, "it is for another task than the delivery says");
+    if (!order->has_attempt || order->attempt != delivery->attempt)
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "it is for attempt %" PRIu32 ", the delivery says %" PRIu32, order->attempt,
+                          delivery->attempt);
+    return CODE_OK;
+}
+
+static enum code scope_check(const Clm__TaskOrder *order, const struct task_kind *kind, struct status *st)
+{
+    struct scope scope = {0};
+    for (size_t i = 0; order->scope && i < order->scope->n_operations; i++) {
+        if ((unsigned)order->scope->operations[i] < 32)
+            scope.operations |= SCOPE_OPERATION(order->scope->operations[i]);
+    }
+    if (!scope_allows_operation(&scope, (unsigned)kind->kind))
+        return status_set(st, CODE_PERMISSION_DENIED, "the agent's scope does not allow %s", kind->name);
+    return CODE_OK;
+}
+
+static enum code safe_mode_check(const struct safe_mode *mode, const struct task_kind *kind,
+                                 struct status *st)
+{
+    if (safe_mode_allows(mode, kind->read_only ? SAFE_ACTION_READ_ONLY : SAFE_ACTION_CHANGE))
+        return CODE_OK;
+    return status_set(st, CODE_FAILED_PRECONDITION, "the agent is in safe mode (%s): %s is not allowed",
+                      safe_mode_reason(mode), kind->name);
+}
+
+enum order_verdict order_check(const struct order_context *context, const Clm__Delivery *delivery,
+                               struct bytes plain, struct arena *arena, struct order *ret, struct status *why)
+{
+    struct status st;
+    if (order_unpack(plain, arena, ret, &st) != CODE_OK ||
+        binding_check(context, delivery, ret->order, &st) != CODE_OK)
+        return not_genuine(why, st.msg);
+    if (spec_unpack(arena, ret, why) != CODE_OK || scope_check(ret->order, ret->kind, why) != CODE_OK ||
+        policy_allows_operation(context->policy, (int)ret->kind->kind, why) != CODE_OK ||
+        safe_mode_check(context->safe_mode, ret->kind, why) != CODE_OK)
+        return ORDER_REFUSED;
+    return ORDER_RUN;
+}
+
+enum order_verdict order_open(const struct order_context *context, const Clm__Delivery *delivery,
+                              struct arena *arena, struct order *ret, struct status *why)
+{
+    struct status st;
+    if (delivery->envelope.len > CMS_ENVELOPE_MAX)
+        return not_genuine(why, "the envelope is too large");
+    AUTO_BUF struct buf out;
+    buf_init(&out, CMS_ENVELOPE_MAX + 1);
+    struct order_context copy = *context;
+    if (sandbox_parse(parse_envelope, &copy, delivery->envelope.data, delivery->envelope.len,
+                      CMS_ENVELOPE_MAX + 1, OPEN_TIMEOUT_MS, context->parser_uid, &out, &st) != CODE_OK)
+        return not_genuine(why, st.msg);
+    if (out.len < 1)
+        return not_genuine(why, "the parser gave no answer");
+    const char *text = buf_text(&out) + 1;
+    switch (out.data[0]) {
+    case ANSWER_PLAIN:
+        break;
+    case ANSWER_CANNOT_OPEN:
+        (void)status_set(why, CODE_FAILED_PRECONDITION, "cannot open the envelope: %s", text);
+        return ORDER_CANNOT_OPEN;
+    default:
+        return not_genuine(why, text);
+    }
+    size_t len = out.len - 1;
+    struct bytes plain = {arena_dup(arena, out.data + 1, len), len};
+    return order_check(context, delivery, plain, arena, ret, why);
+}
+
+enum code order_decode(struct bytes plain, struct arena *arena, struct order *ret, struct status *st)
+{
+    TRY(order_unpack(plain, arena, ret, st));
+    return spec_unpack(arena, ret, st);
+}

@@ -1,0 +1,281 @@
+/* The state directory. Exec's thread only; children call state_forget_key alone. */
+#include "agent/exec/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "agent/journal.pb-c.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "wire/wire.h"
+
+static char *path_in(const char *dir, const char *name)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        abort();
+    return path;
+}
+
+static char *path_of_generation(const struct agent_state *state, const char *what, uint32_t generation,
+                                const char *suffix)
+{
+    char *path;
+    if (asprintf(&path, "%s/%s-%u.%s", state->dir, what, generation, suffix) < 0)
+        abort();
+    return path;
+}
+
+static enum code private_dir(const char *path, uid_t uid, gid_t gid, struct status *st)
+{
+    TRY(dir_make(path, 0700, st));
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return status_errno(st, CODE_FAILED_PRECONDITION, errno, "cannot open directory %s", path);
+    if (fchmod(fd, 0700) != 0)
+        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot set the mode of %s", path);
+    if (geteuid() == 0 && uid != (uid_t)-1 && fchown(fd, uid, gid) != 0)
+        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot set the owner of %s", path);
+    return CODE_OK;
+}
+
+/* A parent that others may not pass would keep net out of its own directory. */
+static enum code passable_dir(const char *path, struct status *st)
+{
+    TRY(dir_make(path, 0711, st));
+    if (geteuid() == 0 && chmod(path, 0711) != 0)
+        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot set the mode of %s", path);
+    return CODE_OK;
+}
+
+static enum code take_lock(struct agent_state *state, struct status *st)
+{
+    AUTO_FREE char *path = path_in(state->dir, "lock");
+    state->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (state->lock_fd < 0)
+        return status_errno(st, CODE_UNAVAILABLE, errno, "cannot open %s", path);
+    if (flock(state->lock_fd, LOCK_EX | LOCK_NB) != 0)
+        return status_set(st, CODE_FAILED_PRECONDITION, "another clm-agent (or a task of one) runs on %s",
+                          state->dir);
+    return CODE_OK;
+}
+
+static struct agent_state *state_new(const char *dir)
+{
+    struct agent_state *state = calloc(1, sizeof(*state));
+    if (!state)
+        abort();
+    state->lock_fd = -1;
+    state->dir = strdup(dir);
+    if (!state->dir)
+        abort();
+    state->journal_dir = path_in(dir, "journal");
+    state->net_dir = path_in(dir, "net");
+    return state;
+}
+
+enum code state_open(const char *dir, uid_t net_uid, gid_t net_gid, struct agent_state **ret,
+                     struct status *st)
+{
+    struct agent_state *state = state_new(dir);
+    AUTO_FREE char *backup = path_in(dir, "backup");
+    enum code code = passable_dir(dir, st);
+    if (code == CODE_OK)
+        code = private_dir(state->journal_dir, (uid_t)-1, (gid_t)-1, st);
+    if (code == CODE_OK)
+        code = private_dir(backup, (uid_t)-1, (gid_t)-1, st);
+    if (code == CODE_OK)
+        code = private_dir(state->net_dir, net_uid, net_gid, st);
+    if (code == CODE_OK)
+        code = take_lock(state, st);
+    if (code != CODE_OK) {
+        state_free(state);
+        return code;
+    }
+    *ret = state;
+    return CODE_OK;
+}
+
+enum code state_peek(const char *dir, struct agent_state **ret, struct status *st)
+{
+    struct agent_state *state = state_new(dir);
+    enum code code = state_load(state, st);
+    if (code != CODE_OK) {
+        state_free(state);
+        return code;
+    }
+    *ret = state;
+    return CODE_OK;
+}
+
+void state_forget_key(struct agent_state *state)
+{
+    key_free(TAKE(state->task_key));
+}
+
+void state_free(struct agent_state *state)
+{
+    if (!state)
+        return;
+    state_forget_key(state);
+    der_list_done(&state->roots);
+    der_list_done(&state->task_chain);
+    der_list_done(&state->identity_chain);
+    if (state->lock_fd >= 0)
+        (void)close(state->lock_fd);
+    free(state->dir);
+    free(state->journal_dir);
+    free(state->net_dir);
+    free(state);
+}
+
+static enum code chain_read(const char *path, struct der_list *ret, struct status *st)
+{
+    AUTO_BUF struct buf pem = {0};
+    TRY(file_read(path, 512 * 1024, &pem, st));
+    der_list_done(ret);
+    TRY(pem_to_certs((struct bytes){pem.data, pem.len}, ret, st));
+    if (ret->n == 0)
+        return status_set(st, CODE_DATA_LOSS, "%s holds no certificate", path);
+    return CODE_OK;
+}
+
+static enum code chain_write(const char *path, const struct der_list *chain, struct status *st)
+{
+    AUTO_BUF struct buf pem = {0};
+    TRY(certs_to_pem(chain, &pem, st));
+    return file_write_atomic(path, pem.data, pem.len, 0644, st);
+}
+
+static enum code id_read(struct agent_state *state, struct status *st)
+{
+    AUTO_FREE char *path = path_in(state->dir, "agent.id");
+    AUTO_BUF struct buf content = {0};
+    AUTO_ARENA struct arena *arena = arena_new();
+    TRY(file_read(path, 16 * 1024, &content, st));
+    ProtobufCMessage *msg;
+    if (wire_unpack(&clm__agent__stored_identity__descriptor, content.data, content.len, arena, &msg, st) !=
+        CODE_OK)
+        return status_set(st, CODE_DATA_LOSS, "%s is damaged: enrol this host again with a fresh token",
+                          path);
+    const Clm__Agent__StoredIdentity *id = (const Clm__Agent__StoredIdentity *)msg;
+    if (!id->agent_id || !uuid_valid(id->agent_id) || !id->gateway || !id->trust_domain ||
+        strlen(id->gateway) >= sizeof(state->gateway) ||
+        strlen(id->trust_domain) >= sizeof(state->trust_domain))
+        return status_set(st, CODE_DATA_LOSS, "%s is damaged: enrol this host again with a fresh token",
+                          path);
+    memcpy(state->agent_id, id->agent_id, sizeof(state->agent_id));
+    memcpy(state->gateway, id->gateway, strlen(id->gateway) + 1);
+    memcpy(state->trust_domain, id->trust_domain, strlen(id->trust_domain) + 1);
+    state->generation = id->generation;
+    state->confirmed = id->confirmed;
+    return CODE_OK;
+}
+
+static enum code id_write(const struct agent_state *state, struct status *st)
+{
+    AUTO_FREE char *path = path_in(state->dir, "agent.id");
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__Agent__StoredIdentity id = CLM__AGENT__STORED_IDENTITY__INIT;
+    id.agent_id = arena_strdup(arena, state->agent_id);
+    id.gateway = arena_strdup(arena, state->gateway);
+    id.trust_domain = arena_strdup(arena, state->trust_domain);
+    id.has_generation = id.has_confirmed = id.has_enrolled_at_ms = 1;
+    id.generation = state->generation;
+    id.confirmed = state->confirmed;
+    id.enrolled_at_ms = clock_wall_ms();
+    const uint8_t *data;
+    size_t len;
+    wire_pack(&id.base, arena, &data, &len);
+    return file_write_atomic(path, data, len, 0644, st);
+}
+
+static enum code key_read(const char *path, struct key **ret, struct status *st)
+{
+    AUTO_SECRET struct secret *pem = NULL;
+    TRY(secret_read_file(path, 64 * 1024, false, &pem, st));
+    return key_parse(pem, NULL, ret, st);
+}
+
+enum code state_load(struct agent_state *state, struct status *st)
+{
+    TRY(id_read(state, st));
+    AUTO_FREE char *roots = path_in(state->dir, "roots.pem");
+    AUTO_FREE char *task = path_of_generation(state, "task", state->generation, "pem");
+    AUTO_FREE char *identity = path_of_generation(state, "identity", state->generation, "pem");
+    AUTO_FREE char *key = path_of_generation(state, "task", state->generation, "key");
+    enum code code = chain_read(roots, &state->roots, st);
+    if (code == CODE_OK)
+        code = chain_read(task, &state->task_chain, st);
+    if (code == CODE_OK)
+        code = chain_read(identity, &state->identity_chain, st);
+    state_forget_key(state);
+    if (code == CODE_OK)
+        code = key_read(key, &state->task_key, st);
+    if (code == CODE_OK && !key_matches_cert(state->task_key, der_bytes(&state->task_chain.item[0])))
+        code = status_set(st, CODE_DATA_LOSS, "%s is not the key of %s", key, task);
+    if (code != CODE_OK)
+        state->agent_id[0] = '\0';
+    /* agent.id is there, so a file that is not has been lost. */
+    if (code == CODE_NOT_FOUND) {
+        struct status why = *st;
+        return status_set(st, CODE_DATA_LOSS, "%s: enrol this host again with a fresh token", why.msg);
+    }
+    return code;
+}
+
+bool state_is_enrolled(const struct agent_state *state)
+{
+    return state->agent_id[0] != '\0';
+}
+
+enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st)
+{
+    AUTO_FREE char *path = path_of_generation(state, "task", generation, "key");
+    state_forget_key(state);
+    enum code code = key_read(path, &state->task_key, st);
+    if (code != CODE_NOT_FOUND)
+        return code;
+    AUTO_KEY struct key *key = NULL;
+    AUTO_SECRET struct secret *pem = NULL;
+    TRY(key_generate(KEY_EC_P256, &key, st));
+    TRY(key_to_pem(key, NULL, &pem, st));
+    TRY(file_write_atomic(path, pem->data, pem->len, 0600, st));
+    state->task_key = TAKE(key);
+    return CODE_OK;
+}
+
+enum code state_save(const struct agent_state *state, struct status *st)
+{
+    AUTO_FREE char *roots = path_in(state->dir, "roots.pem");
+    AUTO_FREE char *task = path_of_generation(state, "task", state->generation, "pem");
+    AUTO_FREE char *identity = path_of_generation(state, "identity", state->generation, "pem");
+    TRY(chain_write(roots, &state->roots, st));
+    TRY(chain_write(task, &state->task_chain, st));
+    TRY(chain_write(identity, &state->identity_chain, st));
+    return id_write(state, st);
+}
+
+enum code state_set_confirmed(struct agent_state *state, struct status *st)
+{
+    if (state->confirmed)
+        return CODE_OK;
+    state->confirmed = true;
+    enum code code = id_write(state, st);
+    if (code != CODE_OK)
+        state->confirmed = false;
+    return code;
+}
+
+enum code state_check_writable(const struct agent_state *state, struct status *st)
+{
+    AUTO_FREE char *path = path_in(state->journal_dir, "write-check");
+    static const char text[] = "the agent checks here whether it can write\n";
+    enum code code = file_write_atomic(path, text, sizeof(text) - 1, 0600, st);
+    if (code != CODE_OK)
+        return CODE_UNAVAILABLE;
+    return CODE_OK;
+}

@@ -1,0 +1,58 @@
+/*
+ * The state directory of exec: who this installation is, what it trusts, and the task key.
+ *
+ *   <state>/lock                held by the running exec and the children that run tasks
+ *   <state>/agent.id            StoredIdentity; written last at enrolment, so its presence is the commit
+ *   <state>/roots.pem           what the agent trusts
+ *   <state>/task-<n>.key|.pem   task key (0600) and its chain, by generation
+ *   <state>/identity-<n>.pem    chain of the identity certificate; its key is net's alone
+ *   <state>/net/                net's own directory: identity-<n>.key
+ *   <state>/journal/ backup/    0700
+ */
+#ifndef CLM_AGENT_EXEC_STATE_H
+#define CLM_AGENT_EXEC_STATE_H
+
+#include "base/id.h"
+#include "pki/cert.h"
+
+/* Frees what is there, then copies. */
+static inline void der_replace(struct der *der, struct bytes bytes)
+{
+    der_done(der);
+    *der = der_dup(bytes);
+}
+
+struct agent_state {
+    char *dir, *journal_dir, *net_dir;
+    int lock_fd;
+    /* Of an enrolled agent; agent_id is "" before. */
+    char agent_id[UUID_TEXT_SIZE];
+    uint32_t generation;
+    bool confirmed; /* of this generation */
+    char gateway[256], trust_domain[256];
+    struct der_list roots, task_chain, identity_chain;
+    struct key *task_key;
+};
+
+/* Makes the directories and takes the lock: FAILED_PRECONDITION if another agent runs on them.
+ * net_uid/net_gid own net's directory when we are root; (uid_t)-1 keeps ours. */
+enum code state_open(const char *dir, uid_t net_uid, gid_t net_gid, struct agent_state **ret,
+                     struct status *st) MUST_CHECK;
+/* Without lock or change, for `status`. NOT_FOUND if nothing was ever enrolled there. */
+enum code state_peek(const char *dir, struct agent_state **ret, struct status *st) MUST_CHECK;
+void state_free(struct agent_state *state); /* wipes the key */
+
+/* Reads what enrolment stored; NOT_FOUND if there was none. */
+enum code state_load(struct agent_state *state, struct status *st) MUST_CHECK;
+bool state_is_enrolled(const struct agent_state *state);
+/* Makes the task key of a generation, or reads the one that is there. Fsynced before it returns. */
+enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st) MUST_CHECK;
+/* Stores what state holds now, agent.id last. */
+enum code state_save(const struct agent_state *state, struct status *st) MUST_CHECK;
+enum code state_set_confirmed(struct agent_state *state, struct status *st) MUST_CHECK;
+/* UNAVAILABLE with the reason if the directory cannot be written to. */
+enum code state_check_writable(const struct agent_state *state, struct status *st) MUST_CHECK;
+/* In a child that must not have it. */
+void state_forget_key(struct agent_state *state);
+
+#endif

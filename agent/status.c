@@ -1,0 +1,103 @@
+/* The status command. Reads what exec wrote; takes no lock, so it works beside a running agent. */
+#include "agent/status.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "agent/exec/exec.h"
+#include "agent/facts.h"
+#include "agent/journal.h"
+#include "base/clock.h"
+
+#define DEFAULT_STATE_DIR "/var/lib/clm-agent"
+
+struct tally {
+    const char *dir;
+    unsigned running, unsent, over;
+};
+
+static enum code count_one(const char *task_id, uint32_t attempt, void *arg, struct status *st)
+{
+    struct tally *tally = arg;
+    struct journal *journal;
+    TRY(journal_open(tally->dir, task_id, attempt, &journal, st));
+    size_t n = journal_count(journal);
+    Clm__Agent__JournalRecord__Type last =
+        n ? journal_get(journal, n - 1)->type : CLM__AGENT__JOURNAL_RECORD__TYPE__ACKNOWLEDGED;
+    if (last == CLM__AGENT__JOURNAL_RECORD__TYPE__ACKNOWLEDGED)
+        tally->over++;
+    else if (last == CLM__AGENT__JOURNAL_RECORD__TYPE__FINISHED)
+        tally->unsent++;
+    else
+        tally->running++;
+    journal_close(journal);
+    return CODE_OK;
+}
+
+static void print_certificate(const char *what, const struct der_list *chain)
+{
+    AUTO_CERT_INFO struct cert_info info = {0};
+    struct status st;
+    char until[CLOCK_RFC3339_SIZE];
+    if (chain->n == 0 || cert_read(der_bytes(&chain->item[0]), &info, &st) != CODE_OK) {
+        (void)printf("%-12s unreadable\n", what);
+        return;
+    }
+    clock_format_rfc3339(info.not_after_ms, until);
+    (void)printf("%-12s until %s%s, SHA-256 %s\n", what, until,
+                 info.not_after_ms < clock_wall_ms() ? " (EXPIRED)" : "", info.fingerprint);
+}
+
+static bool is_running(const struct agent_state *state)
+{
+    AUTO_FREE char *path = NULL;
+    if (asprintf(&path, "%s/lock", state->dir) < 0)
+        abort();
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0;
+}
+
+static void print_tasks(const struct agent_state *state)
+{
+    struct tally tally = {.dir = state->journal_dir};
+    struct status st;
+    /* A task that runs is being written to: reading would cut its last record. */
+    if (is_running(state))
+        return;
+    if (journal_scan(state->journal_dir, count_one, &tally, &st) != CODE_OK)
+        (void)printf("%-12s %s\n", "tasks", st.msg);
+    else
+        (void)printf("%-12s %u to resume, %u receipts to deliver, %u done\n", "tasks", tally.running,
+                     tally.unsent, tally.over);
+}
+
+int agent_status_main(const char *config_path, const char *state_dir)
+{
+    struct policy *policy = NULL;
+    struct agent_state *state = NULL;
+    struct status st;
+    enum code policy_code = policy_load(config_path, &policy, &st);
+    (void)printf("%-12s %s\n", "version", AGENT_VERSION);
+    (void)printf("%-12s %s: %s\n", "policy", config_path, policy_code == CODE_OK ? "valid" : st.msg);
+    if (!state_dir)
+        state_dir = policy && policy->state_dir ? policy->state_dir : DEFAULT_STATE_DIR;
+    if (state_peek(state_dir, &state, &st) != CODE_OK) {
+        (void)printf("%-12s %s\n", "enrolled", st.code == CODE_NOT_FOUND ? "no" : st.msg);
+        policy_free(policy);
+        return 1;
+    }
+    (void)printf("%-12s %s\n", "agent", state->agent_id);
+    (void)printf("%-12s %s\n", "running", is_running(state) ? "yes" : "no");
+    (void)printf("%-12s %s\n", "gateway", policy && policy->gateway ? policy->gateway : state->gateway);
+    (void)printf("%-12s %s\n", "domain", state->trust_domain);
+    (void)printf("%-12s %u%s\n", "generation", state->generation,
+                 state->confirmed ? "" : " (not yet confirmed)");
+    print_certificate("identity", &state->identity_chain);
+    print_certificate("task key", &state->task_chain);
+    print_tasks(state);
+    state_free(state);
+    policy_free(policy);
+    return 0;
+}

@@ -1,0 +1,9 @@
+/* `clm-agent status`: what the state directory says, for the host's administrator. Starts and changes
+ * nothing. */
+#ifndef CLM_AGENT_STATUS_H
+#define CLM_AGENT_STATUS_H
+
+/* Prints to stdout. 0: enrolled; 1: not, or unreadable. */
+int agent_status_main(const char *config_path, const char *state_dir);
+
+#endif
