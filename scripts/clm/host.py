@@ -6,8 +6,8 @@ import socket
 import ssl
 from pathlib import Path
 
-from clm.platform import HOST, free_port, write
-from clm.process import Process, run, wait_until
+from clm.platform import HOST, free_port, ini, write
+from clm.process import Failed, Process, run, wait_until
 
 NGINX_CONF = """\
 {user}daemon off;
@@ -90,22 +90,36 @@ class Agent:
         self.platform, self.dir = platform, Path(root).resolve()
         self.dir.mkdir(parents=True, exist_ok=True)
         self.conf, self.state, self.token = self.dir / "agent.conf", self.dir / "state", self.dir / "token"
-        self.process = Process(name, [platform.bin / "clm-agent", "run", "--config", self.conf, "--token-file", self.token],
-                               platform.log_dir / f"{name}.log")
+        self.process = Process(name, [platform.bin / "clm-agent", "run", "--config", self.conf], platform.log_dir / f"{name}.log")
 
     def setup(self, nginx):
         """The administrator's yes: local policy for one nginx."""
-        run([self.platform.bin / "clm-agent", "setup", "--nginx-conf", nginx.conf, "--config", self.conf,
-             "--state-dir", self.state, "--yes"])
+        if not self.conf.exists():
+            write(self.conf, ini({"agent": {"state_dir": self.state, "net_user": "nobody"}}))
+            run([self.platform.bin / "clm-agent", "setup", "--nginx-conf", nginx.conf, "--config", self.conf, "--yes"])
         return self
+
+    def change(self, old, new):
+        """Edits the local policy."""
+        text = self.conf.read_text()
+        if old not in text:
+            raise Failed(f"{self.conf} has no {old!r}:\n{text}")
+        write(self.conf, text.replace(old, new, 1))
 
     def enrol(self, token):
         write(self.token, token + "\n", 0o600)
         return self
 
     def start(self):
+        given = ["--token-file", self.token] if self.token.exists() else []
+        self.process.argv = self.process.argv[:4] + [str(a) for a in given]
         self.process.start()
         return self
 
     def stop(self):
         self.process.stop()
+
+    def task_identity(self):
+        """(key, certificate) of the newest generation: what only this host's exec process holds."""
+        key = max(self.state.glob("task-*.key"), key=lambda path: int(path.stem.split("-")[1]))
+        return key, key.with_suffix(".pem")

@@ -14,7 +14,7 @@ sys.path.insert(0, str(TOP / "scripts"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from clm.host import Agent, Nginx  # noqa: E402
-from clm.platform import Platform  # noqa: E402
+from clm.platform import Platform, write  # noqa: E402
 from support.bus import Spy, add_spy  # noqa: E402
 
 ALL_OPERATIONS = ("DEPLOY", "RENEW", "VALIDATE", "DISCOVER")
@@ -62,6 +62,8 @@ def platform(make_platform):
 
     def progress(name, function):
         function()
+        if name == "configuration":  # all our hosts are one source: what tests do wrong on purpose is not to hold up the others
+            platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000}})
         if name == "certificate authorities":
             add_spy(platform)
         if name == "nats-server":
@@ -85,7 +87,27 @@ class Host:
         self.platform, self.name, self.dir = platform, name, directory
         self.nginx = Nginx(directory / "nginx", f"{name}.clm.test")
         self.agent = Agent(platform, directory / "agent", f"agent-{name}")
+        self.reload_begun = directory / "reload-begun"
+        self.slow_sec = 0
         self.id = None
+
+    def slow_reload(self, seconds):
+        """Before start: its reload takes so long, and says when it begins."""
+        self.slow_sec = seconds
+
+    def prepare(self):
+        """nginx serves and the local policy is written."""
+        self.nginx.start()
+        self.agent.setup(self.nginx)
+        if self.slow_sec:
+            script = self.dir / "slow-reload"
+            write(script, f"#!/bin/sh\ntouch {self.reload_begun}\nsleep {self.slow_sec}\nexec \"$@\"\n", 0o755)
+            self.agent.change("command = ", f"command = {script} ")
+        return self
+
+    def use_gateway(self, address):
+        """Another gateway than the one that the token names."""
+        self.agent.change("[agent]", f"[agent]\ngateway = {address}")
 
     def register(self, rest, **more):
         answer = rest.register(self.name, operations=ALL_OPERATIONS, paths=[f"{self.dir}/**"],
@@ -95,8 +117,7 @@ class Host:
         return answer
 
     def start(self, rest):
-        self.nginx.start()
-        self.agent.setup(self.nginx)
+        self.prepare()
         self.register(rest)
         self.agent.start()
         rest.wait_agent(self.id, "ONLINE", process=self.agent.process)

@@ -253,11 +253,10 @@ def swapped_certificates(directory):
 @pytest.mark.parametrize("swap", [swapped_roots, added_root, swapped_certificates])
 def test_an_agent_refuses_a_bootstrap_answer_with(swap, platform, make_host, rest, take_over, tmp_path):
     host = make_host()
-    host.nginx.start()
-    host.agent.setup(host.nginx)
+    host.prepare()
     host.register(rest)
     gateway = take_over(change=swap(tmp_path / "ca"))
-    host.agent.use_gateway(f"{HOST}:{gateway.port}")
+    host.use_gateway(f"{HOST}:{gateway.port}")
     host.agent.start()
     wait_until("the agent to ask for its identity", lambda: gateway.seen, 20)
     wait_until("the agent to refuse", lambda: "refus" in host.agent.process.text().lower()
@@ -269,8 +268,7 @@ def test_an_agent_refuses_a_bootstrap_answer_with(swap, platform, make_host, res
 def test_an_agent_does_not_give_its_token_to_a_gateway_that_the_token_does_not_pin(platform, make_host, rest, tmp_path):
     """A server with a certificate of somebody else's CA never sees the request."""
     host = make_host()
-    host.nginx.start()
-    host.agent.setup(host.nginx)
+    host.prepare()
     host.register(rest)
     other = Authority(tmp_path / "ca")
     key = new_key(tmp_path / "tls.key")
@@ -294,7 +292,7 @@ def test_an_agent_does_not_give_its_token_to_a_gateway_that_the_token_does_not_p
             except (OSError, ssl.SSLError):
                 pass
     threading.Thread(target=serve, daemon=True).start()
-    host.agent.use_gateway(f"{HOST}:{listener.getsockname()[1]}")
+    host.use_gateway(f"{HOST}:{listener.getsockname()[1]}")
     host.agent.start()
     wait_until("the agent to try", lambda: attempts, 20)
     wait_until("the agent to say why not", lambda: "certificate" in host.agent.process.text().lower()
@@ -318,7 +316,7 @@ def test_exec_refuses(what, platform, host, rest, take_over, tmp_path):
         stranger = Authority(tmp_path / "stranger")
         envelope = cms_sign(envelope, "1.2.840.113549.1.9.16.1.23", stranger.key, stranger.certificate, tmp_path)
     gateway = take_over(deliveries=[pb.encode((1, task_id), (2, 1), (3, 1), (4, envelope))])
-    host.agent.use_gateway(f"{HOST}:{gateway.port}")
+    host.use_gateway(f"{HOST}:{gateway.port}")
     host.agent.start()
     wait_until("the agent to check in and be given work", lambda: len(gateway.seen) > 3, 30)
     gateway.pause.wait(1)

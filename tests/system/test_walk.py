@@ -135,8 +135,7 @@ def test_no_byte_of_a_private_key_is_anywhere_but_on_the_host(walk, platform):
 
 def test_no_token_and_no_api_key_is_kept_or_logged(platform, make_host, rest):
     host = make_host()
-    host.nginx.start()
-    host.agent.setup(host.nginx)
+    host.prepare()
     token = host.register(rest)["token"]
     host.agent.start()
     rest.wait_agent(host.id, "ONLINE", process=host.agent.process)
