@@ -378,8 +378,8 @@ static bool path_is_plain(const char *path)
 /* http_parser skips further spaces; the grammar has one on each side (RFC 9112 section 3). */
 static bool start_line_is_tight(const struct http_message *message, const char *target, size_t len)
 {
-    return target == message->head + strlen(message->method) + 1 && strncmp(target + len, " HTTP/1.", 8) == 0 &&
-           target[len + 9] == '\r';
+    return target == message->head + strlen(message->method) + 1 &&
+           strncmp(target + len, " HTTP/1.", 8) == 0 && target[len + 9] == '\r';
 }
 
 static bool read_target(struct parser *parser, char *target, size_t len)

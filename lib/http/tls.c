@@ -224,24 +224,20 @@ static void note_refused(struct tls_conn *conn, X509 *cert, const char *reason)
     first_uri(cert, failure->uri, sizeof(failure->uri));
 }
 
-static int error_of_verdict(enum tls_verdict verdict)
-{
-    switch (verdict) {
-    case TLS_PEER_OK:
-        return X509_V_OK;
-    case TLS_PEER_REVOKED:
-        return X509_V_ERR_CERT_REVOKED;
-    case TLS_PEER_EXPIRED:
-        return X509_V_ERR_CERT_HAS_EXPIRED;
-    case TLS_PEER_UNSUPPORTED:
-        return X509_V_ERR_INVALID_PURPOSE;
-    case TLS_PEER_DENIED:
-        return X509_V_ERR_CERT_REJECTED;
-    case TLS_PEER_UNKNOWN:
-        break;
-    }
-    return X509_V_ERR_UNSPECIFIED;
-}
+/* OpenSSL chooses the alert by the verification error. */
+static const struct {
+    int error;
+    const char *reason; /* where the hook gives none */
+} verdicts[] = {
+    [TLS_PEER_OK] = {X509_V_OK, "accepted"},
+    [TLS_PEER_REVOKED] = {X509_V_ERR_CERT_REVOKED, "certificate revoked"},
+    [TLS_PEER_EXPIRED] = {X509_V_ERR_CERT_HAS_EXPIRED, "certificate expired"},
+    /* One that OpenSSL's table does not hold: then the alert is certificate_unknown. */
+    [TLS_PEER_UNKNOWN] = {X509_V_ERR_UNNESTED_RESOURCE, "certificate unknown"},
+    [TLS_PEER_UNSUPPORTED] = {X509_V_ERR_INVALID_PURPOSE, "certificate of another purpose"},
+    [TLS_PEER_DENIED] = {X509_V_ERR_CERT_REJECTED, "certificate denied"},
+};
+_Static_assert(ARRAY_LEN(verdicts) == TLS_PEER_DENIED + 1, "one row for each verdict");
 
 /* reason is left empty if the hook gives none. */
 static enum tls_verdict ask_hook(struct tls_context *context, X509 *cert, char reason[128])
@@ -270,9 +266,8 @@ static int verify_client(struct tls_conn *conn, X509_STORE_CTX *store)
     enum tls_verdict verdict = ask_hook(conn->context, cert, reason);
     if (verdict == TLS_PEER_OK)
         return 1;
-    int error = error_of_verdict(verdict);
-    X509_STORE_CTX_set_error(store, error);
-    note_refused(conn, cert, reason[0] ? reason : X509_verify_cert_error_string(error));
+    X509_STORE_CTX_set_error(store, verdicts[verdict].error);
+    note_refused(conn, cert, reason[0] ? reason : verdicts[verdict].reason);
     return 0;
 }
 
