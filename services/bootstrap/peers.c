@@ -1,43 +1,11 @@
-/* Foreign messages in and out: the content of an agent's CMS, and the call to clm-tasks. Worker threads. */
+/* Calls to other services. Worker threads. */
 #include "peers.h"
 
 #include "base/clock.h"
 #include "border.h"
-#include "proto/envelope.pb-c.h"
 #include "proto/tasks.pb-c.h"
 
 #define AUTHORIZE_TIMEOUT_MS 5000
-
-static enum signed_purpose purpose_of(const Clm__SignedRequest *in)
-{
-    if (!in->has_purpose)
-        return SIGNED_OTHER;
-    switch (in->purpose) {
-    case CLM__SIGNED_REQUEST__PURPOSE__CONFIRM:
-        return SIGNED_CONFIRM;
-    case CLM__SIGNED_REQUEST__PURPOSE__SIGN:
-        return SIGNED_SIGN;
-    default:
-        return SIGNED_OTHER;
-    }
-}
-
-enum code signed_request_read(struct bytes content, struct arena *arena, struct signed_request *ret,
-                              struct status *st)
-{
-    ProtobufCMessage *message;
-    TRY(wire_unpack(&clm__signed_request__descriptor, content.data, content.len, arena, &message, st));
-    const Clm__SignedRequest *in = (const Clm__SignedRequest *)message;
-    *ret = (struct signed_request){
-        .purpose = purpose_of(in),
-        .agent_id = in->agent_id ? in->agent_id : "",
-        .task_id = in->task_id ? in->task_id : "",
-        .generation = in->generation,
-        .attempt = in->attempt,
-        .csr = {in->csr.data, in->csr.len},
-    };
-    return CODE_OK;
-}
 
 enum code tasks_authorize_certificate(struct request *req, const struct signed_request *signed_request,
                                       char *const *names, size_t n_names, uint32_t *ret_life_sec,

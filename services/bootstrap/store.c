@@ -290,7 +290,7 @@ enum code store_identity_confirm(struct db *db, struct arena *arena, const char 
     db_arg_time(args, now_ms);
     TRY(db_query(
         db,
-        "WITH head AS (UPDATE agent_identity h SET confirmed_generation = $2, version = version + 1 "
+        "WITH head AS (UPDATE agent_identity h SET confirmed_generation = $2, version = h.version + 1 "
         "FROM identity i LEFT JOIN token t ON t.id = i.token_id "
         "WHERE h.agent_id = $1 AND i.agent_id = $1 AND i.generation = $2 AND t.revoked_at IS NULL AND "
         "coalesce(h.confirmed_generation, -1) < $2 RETURNING h.version), "

@@ -1,0 +1,35 @@
+/* What an agent's task key has signed: the content of a verified CMS. Worker threads. */
+#include "peers.h"
+#include "proto/envelope.pb-c.h"
+#include "wire/wire.h"
+
+static enum signed_purpose purpose_of(const Clm__SignedRequest *in)
+{
+    if (!in->has_purpose)
+        return SIGNED_OTHER;
+    switch (in->purpose) {
+    case CLM__SIGNED_REQUEST__PURPOSE__CONFIRM:
+        return SIGNED_CONFIRM;
+    case CLM__SIGNED_REQUEST__PURPOSE__SIGN:
+        return SIGNED_SIGN;
+    default:
+        return SIGNED_OTHER;
+    }
+}
+
+enum code signed_request_read(struct bytes content, struct arena *arena, struct signed_request *ret,
+                              struct status *st)
+{
+    ProtobufCMessage *message;
+    TRY(wire_unpack(&clm__signed_request__descriptor, content.data, content.len, arena, &message, st));
+    const Clm__SignedRequest *in = (const Clm__SignedRequest *)message;
+    *ret = (struct signed_request){
+        .purpose = purpose_of(in),
+        .agent_id = in->agent_id ? in->agent_id : "",
+        .task_id = in->task_id ? in->task_id : "",
+        .generation = in->generation,
+        .attempt = in->attempt,
+        .csr = {in->csr.data, in->csr.len},
+    };
+    return CODE_OK;
+}
