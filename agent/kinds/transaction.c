@@ -141,18 +141,20 @@ static enum code probe_before(struct tx *tx, struct status *st)
     return CODE_OK;
 }
 
-/* Until the endpoint serves `wanted`, or the time is up. */
+/* Until the endpoint serves `wanted` twice in a row, or the time is up: for an instant after a reload the
+ * former workers still answer beside the new ones. */
 static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HEX_SIZE], char *why,
                         size_t why_size)
 {
     int64_t end_ms = clock_mono_ms() + (tx->reload ? tx->reload->timeout_ms : VERIFY_DEFAULT_MS);
-    for (;;) {
+    for (unsigned seen = 0;;) {
         int64_t started_ms = clock_mono_ms();
         (void)look(tx, served, why, why_size);
-        if (strcmp(served, wanted) == 0)
+        seen = strcmp(served, wanted) == 0 ? seen + 1 : 0;
+        if (seen == 2)
             return true;
         int64_t now_ms = clock_mono_ms(), pause_ms = VERIFY_STEP_MS - (now_ms - started_ms);
-        if (now_ms >= end_ms)
+        if (now_ms >= end_ms && seen == 0)
             return false;
         if (pause_ms > 0)
             (void)poll(NULL, 0, (int)pause_ms);

@@ -1,0 +1,599 @@
+/* Deploying to a real nginx: either the new certificate is served, or the old one still is. */
+#include "harness.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/id.h"
+#include "pki/digest.h"
+
+/* --- a crash anywhere: the wrapped functions end the process before or after their n-th call -------------
+ */
+
+static int crash_at; /* 0: never; odd: before call (n+1)/2, even: after call n/2 */
+static int calls;
+
+static void maybe_crash(bool after)
+{
+    if (crash_at && !after)
+        calls++;
+    if (crash_at && 2 * calls - (after ? 0 : 1) == crash_at)
+        _exit(42);
+}
+
+enum code __real_journal_step(struct journal *journal, const char *step, const char *target, const char *path,
+                              const char *other_path, const char *fingerprint, struct status *st);
+enum code __wrap_journal_step(struct journal *journal, const char *step, const char *target, const char *path,
+                              const char *other_path, const char *fingerprint, struct status *st);
+enum code __wrap_journal_step(struct journal *journal, const char *step, const char *target, const char *path,
+                              const char *other_path, const char *fingerprint, struct status *st)
+{
+    maybe_crash(false);
+    enum code code = __real_journal_step(journal, step, target, path, other_path, fingerprint, st);
+    maybe_crash(true);
+    return code;
+}
+
+int __real_renameat(int from_dir, const char *from, int to_dir, const char *to);
+int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to);
+int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+    maybe_crash(false);
+    int rc = __real_renameat(from_dir, from, to_dir, to);
+    maybe_crash(true);
+    return rc;
+}
+
+/* --- helpers ------------------------------------------------------------------------------------------ */
+
+static Clm__TaskSpec spec;
+static Clm__DeploySpec deploy;
+static Clm__RenewSpec renew;
+
+static const Clm__TaskSpec *deploying(const struct issued *pair)
+{
+    clm__task_spec__init(&spec);
+    clm__deploy_spec__init(&deploy);
+    spec.has_kind = true;
+    spec.kind = CLM__TASK__KIND__DEPLOY;
+    spec.deploy = &deploy;
+    deploy.target = (char *)(uintptr_t) "nginx";
+    deploy.chain_pem = (char *)(uintptr_t)buf_text(&pair->cert_pem);
+    return &spec;
+}
+
+static const Clm__TaskSpec *renewing(void)
+{
+    clm__task_spec__init(&spec);
+    clm__renew_spec__init(&renew);
+    spec.has_kind = true;
+    spec.kind = CLM__TASK__KIND__RENEW;
+    spec.renew = &renew;
+    renew.target = (char *)(uintptr_t) "nginx";
+    return &spec;
+}
+
+static struct key *key_of(const struct issued *pair)
+{
+    struct key *key = NULL;
+    struct status st;
+    assert_int_equal(key_parse(pair->key_pem, NULL, &key, &st), CODE_OK);
+    return key;
+}
+
+/* A newer certificate for the same key. */
+static struct issued newer(struct host *host, const struct issued *pair, const char *name)
+{
+    AUTO_KEY struct key *key = key_of(pair);
+    int64_t now = clock_wall_ms();
+    return issue_for_key(host, key, name, now - 60000, now + 90 * DAY_MS);
+}
+
+static struct issued old_pair(struct host *host)
+{
+    int64_t now = clock_wall_ms();
+    struct issued pair = issue(host, NULL, now - 80 * DAY_MS, now + 10 * DAY_MS);
+    put_pair(host, &pair);
+    return pair;
+}
+
+static void assert_served(struct host *host, const char *fingerprint)
+{
+    char now[65];
+    served(host, now);
+    assert_string_equal(now, fingerprint);
+}
+
+static void assert_ok(const struct outcome *out)
+{
+    if (out->code != CODE_OK)
+        fail_msg("%s", out->st.msg);
+}
+
+static bool pair_on_disk_matches(struct host *host)
+{
+    struct status st;
+    AUTO_DER_LIST struct der_list certs = {0};
+    AUTO_KEY struct key *key = NULL;
+    AUTO_SECRET struct secret *encoded = NULL;
+    const char *pem = read_text(host_path(host, "cert.pem"));
+    assert_int_equal(pem_to_certs((struct bytes){(const uint8_t *)pem, strlen(pem)}, &certs, &st), CODE_OK);
+    assert_int_equal(secret_read_file(host_path(host, "key.pem"), 65536, false, &encoded, &st), CODE_OK);
+    assert_int_equal(key_parse(encoded, NULL, &key, &st), CODE_OK);
+    return key_matches_cert(key, der_bytes(&certs.item[0]));
+}
+
+/* Nothing of ours stays beside the target. */
+static void assert_no_leftovers(struct host *host)
+{
+    char command[128];
+    (void)snprintf(command, sizeof(command), "%s", host->dir);
+    AUTO_FREE char *pattern = NULL;
+    assert_true(asprintf(&pattern, "%s/.clm-%s-1-cert.new", host->dir, host->task_id) > 0);
+    assert_int_not_equal(access(pattern, F_OK), 0);
+    free(pattern);
+    assert_true(asprintf(&pattern, "%s/.clm-%s-1-key.new", host->dir, host->task_id) > 0);
+    assert_int_not_equal(access(pattern, F_OK), 0);
+    free(pattern);
+    assert_true(asprintf(&pattern, "%s/.clm-%s-1-made.key", host->dir, host->task_id) > 0);
+    assert_int_not_equal(access(pattern, F_OK), 0);
+}
+
+#define NOTHING "command = /bin/true\ntimeout = 1s\n"
+
+/* --- the ways that it can go -------------------------------------------------------------------------- */
+
+static void deployed_certificate_is_served(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NULL);
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_ok(&out);
+    assert_int_equal(out.code, CODE_OK);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_string_equal(out.result.fingerprint_before_sha256, old.fingerprint);
+    assert_string_equal(out.result.fingerprint_after_sha256, fresh.fingerprint);
+    assert_string_equal(out.result.served_fingerprint_sha256, fresh.fingerprint);
+    assert_string_equal(out.result.certificate->dns_names[0], "www.example.test");
+    assert_served(host, fresh.fingerprint);
+    assert_no_leftovers(host);
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void renewal_makes_the_key_on_this_host(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NULL);
+    char *key_before = read_text(host_path(host, "key.pem"));
+    assert_int_equal(chown(host_path(host, "key.pem"), 33, 33), 0);
+    assert_int_equal(chmod(host_path(host, "key.pem"), 0600), 0);
+    struct outcome out = run_kind(host, renewing());
+    assert_ok(&out);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_int_equal(sign_calls, 1);
+    assert_string_not_equal(read_text(host_path(host, "key.pem")), key_before);
+    assert_true(pair_on_disk_matches(host));
+    assert_served(host, out.result.certificate->fingerprint_sha256);
+    struct stat info;
+    assert_int_equal(stat(host_path(host, "key.pem"), &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    assert_int_equal(info.st_uid, 33);
+    assert_int_equal(stat(host_path(host, "cert.pem"), &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0644);
+    assert_no_leftovers(host);
+    outcome_done(&out);
+    issued_done(&old);
+}
+
+static void renewal_with_the_key_in_place_keeps_it(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NULL);
+    char *key_before = read_text(host_path(host, "key.pem"));
+    (void)renewing();
+    renew.has_reuse_key = renew.reuse_key = true;
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_string_equal(read_text(host_path(host, "key.pem")), key_before);
+    assert_string_not_equal(out.result.fingerprint_after_sha256, old.fingerprint);
+    outcome_done(&out);
+    issued_done(&old);
+}
+
+static void first_installation_needs_no_file_in_place(void **state)
+{
+    struct host *host = *state;
+    load_policy(host, "", NOTHING);
+    (void)renewing();
+    char *names[] = {(char[]){"www.example.test"}, (char[]){"127.0.0.1"}};
+    renew.dns_names = names;
+    renew.n_dns_names = 2;
+    struct outcome out = run_kind(host, &spec);
+    assert_ok(&out);
+    /* Nothing to look at: it is installed, and nobody says that it is served. */
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    assert_true(pair_on_disk_matches(host));
+    struct stat info;
+    assert_int_equal(stat(host_path(host, "key.pem"), &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    outcome_done(&out);
+}
+
+static void bundle_holds_key_and_certificate(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    AUTO_BUF struct buf both = {0};
+    assert_true(buf_append(&both, old.cert_pem.data, old.cert_pem.len));
+    assert_true(buf_append(&both, old.key_pem->data, old.key_pem->len));
+    write_file(host_path(host, "cert.pem"), both.data, both.len, 0600);
+    assert_int_equal(unlink(host_path(host, "key.pem")), 0);
+    AUTO_FREE char *conf = NULL;
+    struct status st;
+    assert_true(
+        asprintf(&conf,
+                 "[agent]\nstate_dir=%s/state\n[policy]\noperations=deploy\ndns_names=*.example.test\n"
+                 "[target nginx]\ncertificate=%s/cert.pem\n",
+                 host->dir, host->dir) > 0);
+    write_text(host_path(host, "agent.conf"), conf, 0644);
+    assert_int_equal(policy_load(host_path(host, "agent.conf"), &host->policy, &st), CODE_OK);
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_ok(&out);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    const char *now = read_text(host_path(host, "cert.pem"));
+    assert_non_null(strstr(now, "PRIVATE KEY"));
+    assert_non_null(strstr(now, buf_text(&fresh.cert_pem)));
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void certificate_for_another_key_is_refused(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    struct issued old = old_pair(host), other = issue(host, NULL, now - 60000, now + 90 * DAY_MS);
+    load_policy(host, NULL, NOTHING);
+    struct outcome out = run_kind(host, deploying(&other));
+    assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(out.st.msg, "another key"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    assert_no_leftovers(host);
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&other);
+}
+
+static void older_and_expired_certificates_are_refused(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    AUTO_KEY struct key *key = key_of(&old);
+    int64_t now = clock_wall_ms();
+    struct issued older = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now + 5 * DAY_MS);
+    struct issued expired = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now - DAY_MS);
+    load_policy(host, NULL, NOTHING);
+    struct outcome out = run_kind(host, deploying(&older));
+    assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(out.st.msg, "older than the one in place"));
+    outcome_done(&out);
+    out = run_kind(host, deploying(&expired));
+    assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(out.st.msg, "expired"));
+    outcome_done(&out);
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    issued_done(&old);
+    issued_done(&older);
+    issued_done(&expired);
+}
+
+static void name_outside_policy_is_refused(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, "www.elsewhere.test");
+    load_policy(host, NULL, NOTHING);
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.code, CODE_PERMISSION_DENIED);
+    assert_non_null(strstr(out.st.msg, "www.elsewhere.test"));
+    outcome_done(&out);
+    (void)renewing();
+    char *names[] = {(char[]){"www.elsewhere.test"}};
+    renew.dns_names = names;
+    renew.n_dns_names = 1;
+    out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_PERMISSION_DENIED);
+    assert_int_equal(sign_calls, 0);
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void target_that_policy_does_not_name_is_refused(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    load_policy(host, NULL, NOTHING);
+    (void)deploying(&old);
+    deploy.target = (char *)(uintptr_t) "apache";
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_PERMISSION_DENIED);
+    assert_non_null(strstr(out.st.msg, "[target apache]"));
+    outcome_done(&out);
+    (void)deploying(&old);
+    deploy.key_path = (char *)(uintptr_t) "/etc/shadow";
+    out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_PERMISSION_DENIED);
+    outcome_done(&out);
+    issued_done(&old);
+}
+
+static void failing_configuration_test_rolls_back(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, "command = /usr/sbin/nginx -s reload\ntest = /bin/false\ntimeout = 2s\n");
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.code, CODE_OK);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+    assert_non_null(strstr(out.message, "configuration test failed"));
+    assert_null(find_step(&out, "reload"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    assert_served(host, old.fingerprint);
+    assert_no_leftovers(host);
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void reload_that_does_not_take_rolls_back(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NOTHING);
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.code, CODE_OK);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+    assert_non_null(strstr(out.message, "still serves another certificate"));
+    assert_true(find_step(&out, "rollback-verify")->ok);
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    assert_string_equal(read_text(host_path(host, "key.pem")), (const char *)old.key_pem->data);
+    assert_served(host, old.fingerprint);
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void unreachable_before_and_after_is_installed_unverified(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    load_policy(host, NULL, NOTHING);
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.code, CODE_OK);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    assert_non_null(strstr(out.message, "cannot be reached"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&fresh.cert_pem));
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void expired_one_is_not_brought_back(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    struct issued old = issue(host, NULL, now - 80 * DAY_MS, now - DAY_MS), fresh = newer(host, &old, NULL);
+    put_pair(host, &old);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NOTHING);
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&fresh.cert_pem));
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void platform_away_changes_nothing_and_is_retryable(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    load_policy(host, NULL, NOTHING);
+    sign_answer = CODE_UNAVAILABLE;
+    struct outcome out = run_kind(host, renewing());
+    assert_int_equal(out.code, CODE_UNAVAILABLE);
+    assert_string_equal(read_text(host_path(host, "key.pem")), (const char *)old.key_pem->data);
+    assert_no_leftovers(host);
+    outcome_done(&out);
+    issued_done(&old);
+}
+
+/* --- traps -------------------------------------------------------------------------------------------- */
+
+static void assert_trap_is_refused(struct host *host, const char *reason)
+{
+    struct outcome out = run_kind(host, renewing());
+    assert_int_equal(out.code, CODE_PERMISSION_DENIED);
+    assert_non_null(strstr(out.st.msg, reason));
+    outcome_done(&out);
+}
+
+static void links_and_pipes_in_the_target_are_refused(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    load_policy(host, NULL, NOTHING);
+    char *cert = host_path(host, "cert.pem"), *aside = host_path(host, "aside.pem");
+
+    assert_int_equal(rename(cert, aside), 0);
+    assert_int_equal(symlink(aside, cert), 0);
+    assert_trap_is_refused(host, "symbolic link");
+    assert_int_equal(unlink(cert), 0);
+
+    assert_int_equal(link(aside, cert), 0);
+    assert_trap_is_refused(host, "hard links");
+    assert_int_equal(unlink(cert), 0);
+
+    assert_int_equal(mkfifo(cert, 0600), 0);
+    assert_trap_is_refused(host, "not a regular file");
+    assert_int_equal(unlink(cert), 0);
+
+    /* A link in the middle of the path. */
+    assert_int_equal(mkdir(host_path(host, "real"), 0700), 0);
+    assert_int_equal(rename(aside, host_path(host, "real/cert.pem")), 0);
+    assert_int_equal(symlink(host_path(host, "real"), host_path(host, "link")), 0);
+    AUTO_FREE char *conf = NULL;
+    struct status st;
+    assert_true(asprintf(&conf,
+                         "[policy]\noperations=renew\ndns_names=*.example.test\n[target nginx]\n"
+                         "certificate=%s/link/cert.pem\nkey=%s/key.pem\n",
+                         host->dir, host->dir) > 0);
+    write_text(host_path(host, "agent.conf"), conf, 0644);
+    policy_free(host->policy);
+    assert_int_equal(policy_load(host_path(host, "agent.conf"), &host->policy, &st), CODE_OK);
+    assert_trap_is_refused(host, "symbolic link");
+    issued_done(&old);
+}
+
+/* --- crashes ------------------------------------------------------------------------------------------ */
+
+/* True if the run was cut off there; false if it ended by itself. */
+static bool crash_run(struct host *host, const Clm__TaskSpec *what, int at)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        crash_at = at;
+        struct outcome out = run_kind(host, what);
+        _exit(out.code == CODE_OK ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status) == 42;
+}
+
+static void renewal_survives_a_crash_at_every_step(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NULL);
+    int at = 1;
+    for (;; at++) {
+        uuid_v7(host->task_id);
+        char before[65], after[65];
+        served(host, before);
+        bool cut = crash_run(host, renewing(), at);
+        if (!cut)
+            break;
+        served(host, after); /* whatever happened: a pair that belongs together is being served */
+        assert_int_equal(strlen(after), 64);
+        struct outcome out = run_kind(host, renewing());
+        assert_ok(&out);
+        assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+        assert_true(pair_on_disk_matches(host));
+        assert_served(host, out.result.fingerprint_after_sha256);
+        assert_string_not_equal(out.result.fingerprint_after_sha256, before);
+        assert_no_leftovers(host);
+        outcome_done(&out);
+    }
+    assert_true(at > 20);
+    issued_done(&old);
+}
+
+static void rollback_survives_a_crash_at_every_step(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, "command = /bin/true\ntest = /bin/false\ntimeout = 1s\n");
+    int at = 1;
+    for (;; at++) {
+        uuid_v7(host->task_id);
+        if (!crash_run(host, renewing(), at))
+            break;
+        struct outcome out = run_kind(host, renewing());
+        assert_ok(&out);
+        assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+        assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+        assert_string_equal(read_text(host_path(host, "key.pem")), (const char *)old.key_pem->data);
+        assert_served(host, old.fingerprint);
+        assert_no_leftovers(host);
+        outcome_done(&out);
+    }
+    assert_true(at > 20);
+    issued_done(&old);
+}
+
+static void same_key_is_asked_for_again_after_a_crash(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    load_policy(host, "", NOTHING);
+    /* Steps: key, sign, probe … : the fifth event is before "probe", after the first answer of sign. */
+    assert_true(crash_run(host, renewing(), 5));
+    AUTO_SECRET struct secret *made = NULL;
+    AUTO_KEY struct key *key = NULL;
+    AUTO_DER struct der spki = {0};
+    AUTO_FREE char *path = NULL;
+    struct status st;
+    assert_true(asprintf(&path, "%s/.clm-%s-1-made.key", host->dir, host->task_id) > 0);
+    assert_int_equal(secret_read_file(path, 65536, false, &made, &st), CODE_OK);
+    assert_int_equal(key_parse(made, NULL, &key, &st), CODE_OK);
+    assert_int_equal(key_spki(key, &spki, &st), CODE_OK);
+    char spki_hex[65];
+    sha256_hex(der_bytes(&spki), spki_hex);
+    struct outcome out = run_kind(host, renewing());
+    assert_int_equal(out.code, CODE_OK);
+    assert_string_equal(last_spki, spki_hex);
+    outcome_done(&out);
+    issued_done(&old);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, host_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(deployed_certificate_is_served),
+        TEST(renewal_makes_the_key_on_this_host),
+        TEST(renewal_with_the_key_in_place_keeps_it),
+        TEST(first_installation_needs_no_file_in_place),
+        TEST(bundle_holds_key_and_certificate),
+        TEST(certificate_for_another_key_is_refused),
+        TEST(older_and_expired_certificates_are_refused),
+        TEST(name_outside_policy_is_refused),
+        TEST(target_that_policy_does_not_name_is_refused),
+        TEST(failing_configuration_test_rolls_back),
+        TEST(reload_that_does_not_take_rolls_back),
+        TEST(unreachable_before_and_after_is_installed_unverified),
+        TEST(expired_one_is_not_brought_back),
+        TEST(platform_away_changes_nothing_and_is_retryable),
+        TEST(links_and_pipes_in_the_target_are_refused),
+        TEST(renewal_survives_a_crash_at_every_step),
+        TEST(rollback_survives_a_crash_at_every_step),
+        TEST(same_key_is_asked_for_again_after_a_crash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
