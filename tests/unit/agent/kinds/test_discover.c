@@ -1,0 +1,183 @@
+/* DISCOVER: finds what is there, on disk, in configurations and on sockets, and survives what is hostile. */
+#include "harness.h"
+
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/id.h"
+
+static Clm__TaskSpec spec;
+static Clm__DiscoverSpec discover;
+
+static const Clm__TaskSpec *discovering(bool listening)
+{
+    clm__task_spec__init(&spec);
+    clm__discover_spec__init(&discover);
+    spec.has_kind = true;
+    spec.kind = CLM__TASK__KIND__DISCOVER;
+    spec.discover = &discover;
+    discover.has_listening = true;
+    discover.listening = listening;
+    return &spec;
+}
+
+static const Clm__FoundCertificate *find(const struct outcome *out, Clm__FoundCertificate__Source source,
+                                         const char *fingerprint)
+{
+    for (size_t i = 0; i < out->result.n_certificates; i++) {
+        const Clm__FoundCertificate *found = out->result.certificates[i];
+        if (found->source == source && strcmp(found->certificate->fingerprint_sha256, fingerprint) == 0)
+            return found;
+    }
+    return NULL;
+}
+#define FILE_SOURCE CLM__FOUND_CERTIFICATE__SOURCE__FILE
+#define CONFIGURED  CLM__FOUND_CERTIFICATE__SOURCE__CONFIGURATION
+#define LISTENER    CLM__FOUND_CERTIFICATE__SOURCE__LISTENER
+
+static void certificate_of_nginx_is_found_everywhere(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    char endpoint[32];
+    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    put_pair(host, &pair);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NULL);
+    struct outcome out = run_kind(host, discovering(true));
+    assert_int_equal(out.code, CODE_OK);
+    (void)snprintf(endpoint, sizeof(endpoint), "127.0.0.1:%u", host->port);
+
+    const Clm__FoundCertificate *file = find(&out, FILE_SOURCE, pair.fingerprint);
+    assert_non_null(file);
+    assert_string_equal(file->path, host_path(host, "cert.pem"));
+    assert_string_equal(file->used_by, "nginx");
+    assert_string_equal(file->key_path, host_path(host, "key.pem"));
+    assert_true(file->served);
+    const Clm__FoundCertificate *configured = find(&out, CONFIGURED, pair.fingerprint);
+    assert_non_null(configured);
+    assert_string_equal(configured->endpoint, endpoint);
+    assert_string_equal(configured->server_name, "www.example.test");
+    assert_true(configured->served);
+    const Clm__FoundCertificate *listener = find(&out, LISTENER, pair.fingerprint);
+    assert_non_null(listener);
+    assert_string_equal(listener->endpoint, endpoint);
+    assert_string_equal(listener->used_by, "nginx");
+    outcome_done(&out);
+    issued_done(&pair);
+}
+
+static void content_decides_and_not_the_name(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    struct issued pem = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    struct issued der = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    load_policy(host, NULL, NULL);
+    assert_int_equal(mkdir(host_path(host, "a"), 0700), 0);
+    assert_int_equal(mkdir(host_path(host, "a/b"), 0700), 0);
+    AUTO_BUF struct buf text = {0};
+    assert_true(buf_printf(&text, "some words before\n%s", buf_text(&pem.cert_pem)));
+    write_text(host_path(host, "a/b/notes.txt"), buf_text(&text), 0600);
+    write_file(host_path(host, "a/blob"), der.cert.data, der.cert.len, 0600);
+    write_file(host_path(host, "a/key.pem"), pem.key_pem->data, pem.key_pem->len, 0600);
+    write_text(host_path(host, "a/fake.crt"),
+               "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n"
+               "-----END CERTIFICATE-----\n",
+               0600);
+    struct outcome out = run_kind(host, discovering(false));
+    assert_int_equal(out.code, CODE_OK);
+    assert_non_null(find(&out, FILE_SOURCE, pem.fingerprint));
+    assert_non_null(find(&out, FILE_SOURCE, der.fingerprint));
+    assert_int_equal(out.result.n_certificates, 2);
+    assert_false(out.result.truncated);
+    outcome_done(&out);
+    issued_done(&pem);
+    issued_done(&der);
+}
+
+static void hostile_entries_cost_nothing_else(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    load_policy(host, NULL, NULL);
+    assert_int_equal(mkdir(host_path(host, "d"), 0700), 0);
+    write_file(host_path(host, "d/good.pem"), pair.cert_pem.data, pair.cert_pem.len, 0600);
+    /* Traps of the file system. */
+    assert_int_equal(mkfifo(host_path(host, "d/pipe.pem"), 0600), 0);
+    assert_int_equal(symlink("/dev/zero", host_path(host, "d/zero.pem")), 0);
+    assert_int_equal(symlink(host->dir, host_path(host, "d/loop")), 0);
+    AUTO_FREE char *huge = host_path(host, "d/huge.pem") ? strdup(host_path(host, "d/huge.pem")) : NULL;
+    write_text(huge, "-----BEGIN CERTIFICATE-----\n", 0600);
+    assert_int_equal(truncate(huge, 5ll * 1024 * 1024 * 1024), 0);
+    /* Traps of the content: lengths that lie, nesting, cut and repeated blocks. */
+    uint8_t lies[512];
+    memset(lies, 0x30, sizeof(lies));
+    lies[1] = 0x84;
+    write_file(host_path(host, "d/lies.der"), lies, sizeof(lies), 0600);
+    for (size_t i = 1; i < sizeof(lies); i += 2)
+        lies[i] = 0x80;
+    write_file(host_path(host, "d/nested.der"), lies, sizeof(lies), 0600);
+    write_file(host_path(host, "d/cut.pem"), pair.cert_pem.data, pair.cert_pem.len / 2, 0600);
+    AUTO_BUF struct buf many = {0};
+    while (many.len < 900 * 1024)
+        assert_true(buf_puts(&many, "-----BEGIN CERTIFICATE-----\n"));
+    write_file(host_path(host, "d/many.pem"), many.data, many.len, 0600);
+    for (size_t i = 100; i < pair.cert.len; i += 97) { /* flipped bytes all over a certificate */
+        char name[32];
+        (void)snprintf(name, sizeof(name), "d/flip%zu.der", i);
+        pair.cert.data[i] ^= 0xff;
+        write_file(host_path(host, name), pair.cert.data, pair.cert.len, 0600);
+        pair.cert.data[i] ^= 0xff;
+    }
+    struct outcome out = run_kind(host, discovering(false));
+    assert_int_equal(out.code, CODE_OK);
+    assert_non_null(find(&out, FILE_SOURCE, pair.fingerprint));
+    for (size_t i = 0; i < out.result.n_certificates; i++)
+        assert_null(strstr(out.result.certificates[i]->path, "/loop/"));
+    outcome_done(&out);
+    issued_done(&pair);
+}
+
+static void limits_are_kept_and_told(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    load_policy(host, NULL, NULL);
+    for (int i = 0; i < 5; i++) {
+        char name[16];
+        struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+        (void)snprintf(name, sizeof(name), "c%d.pem", i);
+        write_file(host_path(host, name), pair.cert_pem.data, pair.cert_pem.len, 0600);
+        issued_done(&pair);
+    }
+    (void)discovering(false);
+    discover.has_max_certificates = true;
+    discover.max_certificates = 3;
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.result.n_certificates, 3);
+    assert_true(out.result.truncated);
+    outcome_done(&out);
+    char *roots[] = {(char[]){"/root"}};
+    (void)discovering(false);
+    discover.roots = roots;
+    discover.n_roots = 1;
+    out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_PERMISSION_DENIED);
+    assert_non_null(strstr(out.st.msg, "discovery_roots"));
+    outcome_done(&out);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, host_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(certificate_of_nginx_is_found_everywhere),
+        TEST(content_decides_and_not_the_name),
+        TEST(hostile_entries_cost_nothing_else),
+        TEST(limits_are_kept_and_told),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

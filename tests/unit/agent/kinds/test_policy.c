@@ -1,0 +1,198 @@
+/* What the local policy lets the agent do: nothing that is not written down. */
+#include "harness.h"
+
+#include <sys/stat.h>
+
+#include "base/file.h"
+
+static struct policy *policy;
+static struct status st;
+
+static enum code load(struct host *host, const char *text)
+{
+    write_text(host_path(host, "agent.conf"), text, 0644);
+    policy_free(policy);
+    policy = NULL;
+    memset(&st, 0, sizeof(st));
+    return policy_load(host_path(host, "agent.conf"), &policy, &st);
+}
+
+static int teardown(void **state)
+{
+    policy_free(policy);
+    policy = NULL;
+    return host_teardown(state);
+}
+
+static void assert_says(const char *text)
+{
+    if (!strstr(st.msg, text))
+        fail_msg("\"%s\" is not in \"%s\"", text, st.msg);
+}
+
+static void empty_policy_allows_only_looking_at_this_host(void **state)
+{
+    struct host *host = *state;
+    const struct policy_target *target;
+    assert_int_equal(load(host, ""), CODE_OK);
+    assert_int_equal(policy_allows_operation(policy, CLM__TASK__KIND__VALIDATE, &st), CODE_OK);
+    assert_int_equal(policy_allows_operation(policy, CLM__TASK__KIND__DISCOVER, &st), CODE_OK);
+    assert_int_equal(policy_allows_operation(policy, CLM__TASK__KIND__RENEW, &st), CODE_PERMISSION_DENIED);
+    assert_says("local policy forbids renew: add \"renew\" to operations in [policy] of ");
+    assert_says("agent.conf");
+    assert_int_equal(policy_allows_operation(policy, CLM__TASK__KIND__DEPLOY, &st), CODE_PERMISSION_DENIED);
+    assert_int_equal(policy_allows_operation(policy, 77, &st), CODE_UNIMPLEMENTED);
+    assert_int_equal(policy_find_target(policy, "nginx", &target, &st), CODE_PERMISSION_DENIED);
+    assert_int_equal(policy_allows_discovery(policy, "/etc/ssl", &st), CODE_OK);
+    assert_int_equal(policy_allows_discovery(policy, "/home", &st), CODE_PERMISSION_DENIED);
+    assert_string_equal(policy->state_dir, "/var/lib/clm-agent");
+}
+
+static void operations_that_are_set_are_all(void **state)
+{
+    assert_int_equal(load(*state, "[policy]\noperations = renew validate\n"), CODE_OK);
+    assert_int_equal(policy_allows_operation(policy, CLM__TASK__KIND__RENEW, &st), CODE_OK);
+    assert_int_equal(policy_allows_operation(policy, CLM__TASK__KIND__VALIDATE, &st), CODE_OK);
+    assert_int_equal(policy_allows_operation(policy, CLM__TASK__KIND__DISCOVER, &st), CODE_PERMISSION_DENIED);
+}
+
+static void commands_become_argv_with_quotes(void **state)
+{
+    assert_int_equal(
+        load(*state, "[reload x]\ncommand = /bin/echo 'a b' \"c\"d  e, \ntest = /bin/true\ntimeout = 5s\n"),
+        CODE_OK);
+    const struct policy_reload *reload = policy_find_reload(policy, "x");
+    assert_non_null(reload);
+    assert_string_equal(reload->command[0], "/bin/echo");
+    assert_string_equal(reload->command[1], "a b");
+    assert_string_equal(reload->command[2], "cd");
+    assert_string_equal(reload->command[3], "e,");
+    assert_null(reload->command[4]);
+    assert_string_equal(reload->test[0], "/bin/true");
+    assert_int_equal(reload->timeout_ms, 5000);
+    assert_null(policy_find_reload(policy, "y"));
+}
+
+static void mistakes_are_named(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } cases[] = {
+        {"[reload x]\ncommand = nginx -s reload\n", "absolute path"},
+        {"[reload x]\ncommand = /bin/echo 'a\n", "a quote is not closed"},
+        {"[policy]\noperations = renew delete\n", "\"delete\" is none of"},
+        {"[policy]\ndns_names = *.*.example\n", "dns_names: \"*.*.example\""},
+        {"[target a]\ncertificate = /c\nreload = none\n", "there is no [reload none]"},
+        {"[target a]\ncertificate = /c\nendpoint = localhost\n",
+         "[target a] endpoint: \"localhost\" is not host:port"},
+        {"[target a]\ncertificate = /c\nendpoint = ::1:443\n", "[address]:port"},
+        {"[target a]\ncertificate = /c\nendpoint = h:70000\n", "is not host:port"},
+        {"[target a]\ncertificate = /c\nkey = /k\nchain = /k\n", "same file"},
+        {"[target a b]\ncertificate = /c\n", "letters, digits"},
+        {"[target a]\nkey = /k\n", "certificate"},
+        {"[policy]\npaths = /x\n", "unknown key \"paths\""},
+        {"[policy]\ndiscovery_roots = etc\n", "not absolute"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_not_equal(load(*state, cases[i].text), CODE_OK);
+        assert_says(cases[i].says);
+        assert_says("agent.conf");
+    }
+}
+
+static void file_that_others_may_change_is_refused(void **state)
+{
+    struct host *host = *state;
+    assert_int_equal(load(host, ""), CODE_OK);
+    char *path = host_path(host, "agent.conf");
+    policy_free(policy);
+    policy = NULL;
+    assert_int_equal(chmod(path, 0664), 0);
+    assert_int_equal(policy_load(path, &policy, &st), CODE_PERMISSION_DENIED);
+    assert_says("chmod go-w");
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_int_equal(chmod(host->dir, 0777), 0);
+    assert_int_equal(policy_load(path, &policy, &st), CODE_PERMISSION_DENIED);
+    assert_int_equal(chmod(host->dir, 0700), 0);
+    assert_int_equal(rename(path, host_path(host, "other")), 0);
+    assert_int_equal(symlink(host_path(host, "other"), path), 0);
+    assert_int_equal(policy_load(path, &policy, &st), CODE_PERMISSION_DENIED);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(policy_load(path, &policy, &st), CODE_NOT_FOUND);
+}
+
+static void file_of_another_user_is_refused(void **state)
+{
+    struct host *host = *state;
+    if (geteuid() != 0) {
+        assert_int_equal(policy_load("/proc/1/environ", &policy, &st), CODE_PERMISSION_DENIED);
+        return;
+    }
+    write_text(host_path(host, "agent.conf"), "", 0644);
+    assert_int_equal(chown(host_path(host, "agent.conf"), 65534, 65534), 0);
+    assert_int_equal(policy_load(host_path(host, "agent.conf"), &policy, &st), CODE_PERMISSION_DENIED);
+    assert_says("chown root");
+}
+
+static void names_are_held_against_the_target_first(void **state)
+{
+    struct policy_target const *a, *b;
+    assert_int_equal(load(*state, "[policy]\ndns_names = *.example.test\n[target a]\ncertificate = /c\n"
+                                  "[target b]\ncertificate = /d\ndns_names = only.example.test\n"),
+                     CODE_OK);
+    assert_int_equal(policy_find_target(policy, "a", &a, &st), CODE_OK);
+    assert_int_equal(policy_find_target(policy, "b", &b, &st), CODE_OK);
+    char *names[] = {(char[]){"www.example.test"}, (char[]){"x.y.example.test"}};
+    assert_int_equal(policy_allows_names(policy, a, names, 1, &st), CODE_OK);
+    assert_int_equal(policy_allows_names(policy, a, names, 2, &st), CODE_PERMISSION_DENIED);
+    assert_says("x.y.example.test");
+    assert_int_equal(policy_allows_names(policy, b, names, 1, &st), CODE_PERMISSION_DENIED);
+    assert_says("[target b]");
+}
+
+static void probes_stay_on_this_host_unless_listed(void **state)
+{
+    assert_int_equal(load(*state, "[policy]\nprobe_hosts = db.example.test 10.1.0.0/16 fd00::/8\n"
+                                  "[target a]\ncertificate = /c\nendpoint = lb.example.test:443\n"),
+                     CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "localhost", &st), CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "127.0.0.53", &st), CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "::1", &st), CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "db.example.test", &st), CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "lb.example.test", &st), CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "10.1.255.1", &st), CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "fd12::1", &st), CODE_OK);
+    assert_int_equal(policy_allows_probe(policy, "10.2.0.1", &st), CODE_PERMISSION_DENIED);
+    assert_says("probe_hosts");
+    assert_int_equal(policy_allows_probe(policy, "192.0.2.1", &st), CODE_PERMISSION_DENIED);
+    assert_int_equal(policy_allows_probe(policy, "example.test", &st), CODE_PERMISSION_DENIED);
+}
+
+static void discovery_stays_below_its_roots(void **state)
+{
+    assert_int_equal(load(*state, "[policy]\ndiscovery_roots = /etc/nginx /srv/\n"), CODE_OK);
+    assert_int_equal(policy_allows_discovery(policy, "/etc/nginx", &st), CODE_OK);
+    assert_int_equal(policy_allows_discovery(policy, "/etc/nginx/ssl", &st), CODE_OK);
+    assert_int_equal(policy_allows_discovery(policy, "/srv/www", &st), CODE_OK);
+    assert_int_equal(policy_allows_discovery(policy, "/etc/nginx2", &st), CODE_PERMISSION_DENIED);
+    assert_int_equal(policy_allows_discovery(policy, "/etc", &st), CODE_PERMISSION_DENIED);
+    assert_int_equal(policy_allows_discovery(policy, "/etc/nginx/../shadow", &st), CODE_INVALID_ARGUMENT);
+    assert_int_equal(policy_allows_discovery(policy, "etc/nginx", &st), CODE_INVALID_ARGUMENT);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(empty_policy_allows_only_looking_at_this_host),
+        TEST(operations_that_are_set_are_all),
+        TEST(commands_become_argv_with_quotes),
+        TEST(mistakes_are_named),
+        TEST(file_that_others_may_change_is_refused),
+        TEST(file_of_another_user_is_refused),
+        TEST(names_are_held_against_the_target_first),
+        TEST(probes_stay_on_this_host_unless_listed),
+        TEST(discovery_stays_below_its_roots),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
