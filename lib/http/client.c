@@ -41,6 +41,7 @@ struct http_response {
 
 /* Shared with the thread that looks the name up; the second of the two to be done with it frees it. */
 struct lookup {
+    atomic_bool done; /* error and info are written */
     atomic_bool left; /* by one of the two */
     int wake_fd;      /* eventfd */
     char *host;
@@ -232,6 +233,7 @@ static void *lookup_thread(void *arg)
     lookup->error = getaddrinfo(lookup->host, lookup->port, &hints, &lookup->info);
     if (lookup->error)
         lookup->info = NULL;
+    atomic_store(&lookup->done, true);
     (void)eventfd_write(lookup->wake_fd, 1);
     lookup_leave(lookup);
     return NULL;
@@ -242,6 +244,8 @@ static void on_looked_up(int fd, int events, void *arg)
     (void)fd;
     (void)events;
     struct http_client *client = arg;
+    if (!atomic_load(&client->lookup->done))
+        return;
     struct lookup *lookup = TAKE(client->lookup);
     loop_watch_free(TAKE(client->lookup_watch));
     int error = lookup->error;
