@@ -21,6 +21,12 @@ struct app { /* the process's state; constant while it serves */
     struct throttle *throttle;
 };
 
+/* Counters of this service, made by main.c before it serves. */
+struct bootstrap_metrics {
+    struct metric *tokens_refused, *certificates, *signer_restarts;
+};
+extern struct bootstrap_metrics bootstrap_metrics;
+
 struct border {
     struct worker *worker;
     const struct rpc_ctx *rpc; /* NULL for an event */

@@ -39,6 +39,19 @@ static const struct config_key config_keys[] = {
     {0},
 };
 
+struct bootstrap_metrics bootstrap_metrics;
+
+static void make_metrics(void)
+{
+    bootstrap_metrics = (struct bootstrap_metrics){
+        .tokens_refused = metric_counter("clm_tokens_refused_total", "Bootstrap tokens refused, by reason."),
+        .certificates =
+            metric_counter("clm_certificates_given_total", "Answers that gave a certificate, by profile."),
+        .signer_restarts =
+            metric_counter("clm_signer_restarts_total", "Times the signer had to be started again."),
+    };
+}
+
 static enum code fill_settings(const struct bootstrap_config *config, struct app *app, struct status *st)
 {
     AUTO_CERT_INFO struct cert_info root = {0};
@@ -63,6 +76,7 @@ static enum code watch_signer(struct worker *worker, struct status *st)
     if (signer_ready(app->signer))
         return CODE_OK;
     log_error("the signer has died; starting it again", NULL);
+    metric_add(bootstrap_metrics.signer_restarts, NULL, NULL, 1);
     return signer_ensure(app->signer, st);
 }
 
@@ -79,6 +93,7 @@ static enum code app_start(struct service *service, struct app *app, struct stat
     const struct signer_config signer = {.executable = "/proc/self/exe", .ca_dir = config->ca_dir};
     CLEANUP(cleanup_db) struct db *db = NULL;
 
+    make_metrics();
     TRY(signer_start(&signer, &app->signer, st));
     TRY(service_open_db(service, &db, st));
     TRY(trust_check(db, signer_root(app->signer), signer_trust_domain(app->signer), service_roots(service),

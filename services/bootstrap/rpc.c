@@ -130,6 +130,19 @@ static void fill_bootstrap_response(struct request *req, const struct enrolled *
     out->trust_domain = arena_strdup(req->arena, settings->trust_domain);
 }
 
+static void count_certificate(const char *profile)
+{
+    metric_add(bootstrap_metrics.certificates, "profile", profile, 1);
+}
+
+/* What the throttle holds back is counted, not logged: a flood must not fill the disk. */
+static void say_refused(const char *reason, const char *source, enum code code)
+{
+    metric_add(bootstrap_metrics.tokens_refused, "reason", reason, 1);
+    if (code == CODE_UNAUTHENTICATED)
+        log_warn("bootstrap token refused", "reason", reason, "source", source, NULL);
+}
+
 static enum code handle_bootstrap_agent(struct rpc_ctx *ctx, const void *request, void *response,
                                         struct status *st)
 {
@@ -148,12 +161,13 @@ static enum code handle_bootstrap_agent(struct rpc_ctx *ctx, const void *request
     };
     enum code code = enrol(&req, &enrolment, &done, &refusal, st);
     if (refusal)
-        log_warn("bootstrap token refused", "reason", refusal, "source", enrolment.source, "answer",
-                 code_name(code), NULL);
+        say_refused(refusal, enrolment.source, code);
     TRY(code);
-    if (done.issued_now)
+    if (done.issued_now) {
+        count_certificate("AGENT");
         log_info("identity issued", "agent", done.agent_id, "generation", LOG_NUM(done.generation), "source",
                  enrolment.source, NULL);
+    }
     fill_bootstrap_response(&req, &done, response);
     return CODE_OK;
 }
@@ -186,6 +200,7 @@ static enum code handle_sign_certificate(struct rpc_ctx *ctx, const void *reques
     if (!uuid_valid(or_empty(in->agent_id)))
         return status_set(st, CODE_INVALID_ARGUMENT, "SignCertificateRequest.agent_id: expected a UUID");
     TRY(certificate_sign(&req, in->agent_id, bytes_of(in->request), chain, st));
+    count_certificate("MANAGED_SERVER");
     out->has_state = out->has_root = 1;
     out->state = CLM__SIGN_CERTIFICATE_RESPONSE__STATE__ISSUED;
     out->n_chain = 2;
@@ -206,6 +221,7 @@ static enum code handle_issue_service_certificate(struct rpc_ctx *ctx, const voi
         return status_set(st, CODE_INVALID_ARGUMENT, "IssueServiceCertificateRequest.profile: missing");
     bool envelope = in->profile == CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__ENVELOPE;
     TRY(service_certificate_issue(&req, ctx->sender, envelope, bytes_of(in->csr), chain, st));
+    count_certificate(envelope ? "ENVELOPE" : "SERVICE");
     log_info("service certificate issued", "service", ctx->sender, "profile",
              envelope ? "ENVELOPE" : "SERVICE", NULL);
     out->n_chain = 2;
