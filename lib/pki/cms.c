@@ -69,28 +69,23 @@ static enum code check_frame(struct bytes der, struct status *st)
     struct bytes info;
     struct bytes explicit;
     struct bytes data;
-    if (!strict_next(&at, 0x30, &info, NULL) || info.len < sizeof(oid) ||
-        memcmp(info.data, oid, sizeof(oid)) != 0)
-        return status_set(st, CODE_INVALID_ARGUMENT, "CMS message is not SignedData");
-    info.data += sizeof(oid);
-    info.len -= sizeof(oid);
-    if (!strict_next(&info, 0xa0, &explicit, NULL) || info.len != 0 ||
-        !strict_next(&explicit, 0x30, &data, NULL) || explicit.len != 0 || data.len < sizeof(head) ||
-        memcmp(data.data, head, sizeof(head)) != 0)
-        return status_set(st, CODE_INVALID_ARGUMENT,
-                          "signed message is not SignedData of version 3 with SHA-256 only");
-    data.data += sizeof(head);
-    data.len -= sizeof(head);
     struct bytes signers;
     struct bytes signer;
-    bool fits = strict_next(&data, 0x30, NULL, NULL);
-    (void)strict_next(&data, 0xa0, NULL, NULL);
-    if (!fits || !strict_next(&data, 0x31, &signers, NULL) || data.len != 0)
+    if (!strict_next(&at, DER_SEQUENCE, &info, NULL) || !strict_exact(&info, oid, sizeof(oid)))
+        return status_set(st, CODE_INVALID_ARGUMENT, "CMS message is not SignedData");
+    if (!strict_next(&info, DER_CONTEXT_0_CONSTRUCTED, &explicit, NULL) || info.len != 0 ||
+        !strict_next(&explicit, DER_SEQUENCE, &data, NULL) || explicit.len != 0 ||
+        !strict_exact(&data, head, sizeof(head)))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "signed message is not SignedData of version 3 with SHA-256");
+    bool fits = strict_next(&data, DER_SEQUENCE, NULL, NULL);
+    (void)strict_next(&data, DER_CONTEXT_0_CONSTRUCTED, NULL, NULL);
+    if (!fits || !strict_next(&data, DER_SET, &signers, NULL) || data.len != 0)
         return status_set(st, CODE_INVALID_ARGUMENT,
                           "signed message holds more than content, certificates and a signer");
-    if (!strict_next(&signers, 0x30, &signer, NULL) || signers.len != 0)
+    if (!strict_next(&signers, DER_SEQUENCE, &signer, NULL) || signers.len != 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "signed message has not exactly one signer");
-    if (signer.len < sizeof(version_1) || memcmp(signer.data, version_1, sizeof(version_1)) != 0)
+    if (!strict_exact(&signer, version_1, sizeof(version_1)))
         return status_set(st, CODE_INVALID_ARGUMENT,
                           "signer of the message is not named by issuer and serial number");
     return CODE_OK;

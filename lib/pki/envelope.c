@@ -11,19 +11,6 @@
 #include "pki/cms.h"
 #include "pki/ossl.h"
 
-/* Identifier octets. */
-enum {
-    DER_INTEGER = 0x02,
-    DER_BIT_STRING = 0x03,
-    DER_OCTET_STRING = 0x04,
-
-    DER_SEQUENCE = 0x30,
-    DER_SET = 0x31,
-    DER_CONTEXT_0 = 0x80,
-    DER_CONTEXT_0_CONSTRUCTED = 0xa0,
-    DER_CONTEXT_1_CONSTRUCTED = 0xa1,
-};
-
 #define CONSTANT(name, ...) static const uint8_t name[] = {__VA_ARGS__}
 
 CONSTANT(version_0, 0x02, 0x01, 0x00);
@@ -47,16 +34,7 @@ CONSTANT(alg_kdf_wrap, 0x30, 0x15, 0x06, 0x06, 0x2b, 0x81, 0x04, 0x01, 0x0b, 0x0
 #define WRAPPED_KEY_SIZE 40
 #define POINT_BITS_SIZE  66 /* no unused bits, 0x04, x, y */
 
-/* The next bytes are exactly these. */
-static bool take_exact(struct bytes *at, const uint8_t *wanted, size_t len)
-{
-    if (at->len < len || memcmp(at->data, wanted, len) != 0)
-        return false;
-    at->data += len;
-    at->len -= len;
-    return true;
-}
-#define TAKE_EXACT(at, constant) take_exact((at), (constant), sizeof(constant))
+#define TAKE_EXACT(at, constant) strict_exact((at), (constant), sizeof(constant))
 
 static bool take_sized(struct bytes *at, uint8_t identifier, size_t len)
 {

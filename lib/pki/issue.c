@@ -64,9 +64,12 @@ static enum code add_basic_constraints(X509 *cert, const struct cert_request *re
     return add_extension(cert, NID_basic_constraints, bc, true, st);
 }
 
-static enum code add_key_usage(X509 *cert, const struct cert_request *req, struct status *st)
+static enum code add_key_usage(X509 *cert, const struct cert_request *req, bool rsa, struct status *st)
 {
     uint32_t usage = req->is_ca ? KU_KEY_CERT_SIGN | KU_CRL_SIGN : profiles[req->purpose].key_usage;
+    /* TLS 1.2 clients without ECDHE encrypt to an RSA key. */
+    if (!req->is_ca && req->purpose == PURPOSE_TLS_SERVER && rsa)
+        usage |= KU_KEY_ENCIPHERMENT;
     CLEANUP(cleanup_bit_string) ASN1_BIT_STRING *bits = MUST(ASN1_BIT_STRING_new());
     /* OpenSSL's KU_ flags have the first bit of KeyUsage as 0x80, as it lies in the first octet. */
     for (int i = 0; i < 8; i++)
@@ -186,15 +189,33 @@ static enum code set_subject(X509 *cert, const struct cert_request *req, struct 
     return add_attribute(cert, NID_serialNumber, req->subject_serial, st);
 }
 
-static enum code fill(X509 *cert, const struct cert_request *req, EVP_PKEY *pkey, AUTHORITY_KEYID *akid,
-                      int64_t until_ms, struct status *st)
+/* The SubjectPublicKeyInfo as it came, where its form is known: X509_set_pubkey would encode the key and
+ * decode it again, ten times the cost of the signature. */
+static enum code set_public_key(X509 *cert, struct bytes spki, EVP_PKEY *pkey, struct status *st)
 {
-    if (X509_set_version(cert, X509_VERSION_3) != 1 || X509_set_pubkey(cert, pkey) != 1)
+    struct bytes point;
+    if (!ossl_p256_point(spki, &point)) {
+        if (X509_set_pubkey(cert, pkey) != 1)
+            return ossl_fail(st, CODE_INTERNAL, "cannot set the public key");
+        return CODE_OK;
+    }
+    uint8_t *copy = MUST(OPENSSL_memdup(point.data, point.len));
+    if (X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(cert), OBJ_nid2obj(NID_X9_62_id_ecPublicKey),
+                               V_ASN1_OBJECT, OBJ_nid2obj(NID_X9_62_prime256v1), copy, (int)point.len) != 1)
+        return ossl_fail(st, CODE_INTERNAL, "cannot set the public key");
+    return CODE_OK;
+}
+
+static enum code fill(X509 *cert, const struct cert_request *req, struct bytes spki, EVP_PKEY *pkey,
+                      AUTHORITY_KEYID *akid, int64_t until_ms, struct status *st)
+{
+    if (X509_set_version(cert, X509_VERSION_3) != 1)
         return ossl_fail(st, CODE_INTERNAL, "cannot build a certificate");
+    TRY(set_public_key(cert, spki, pkey, st));
     TRY(set_serial(cert, st));
     TRY(set_validity(cert, req->not_before_ms, until_ms, st));
     TRY(add_basic_constraints(cert, req, st));
-    TRY(add_key_usage(cert, req, st));
+    TRY(add_key_usage(cert, req, EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA, st));
     TRY(add_eku(cert, req, st));
     TRY(add_key_ids(cert, akid, st));
     return add_names(cert, req, st);
@@ -257,7 +278,7 @@ enum code issuer_sign(struct issuer *issuer, const struct cert_request *req, str
     if (X509_set_issuer_name(cert, X509_get_subject_name(issuer->cert)) != 1)
         return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
     TRY(set_subject(cert, req, st));
-    TRY(fill(cert, req, pkey, issuer->akid, until, st));
+    TRY(fill(cert, req, req->spki, pkey, issuer->akid, until, st));
     return sign_and_encode(cert, key_evp(issuer->key), ret, st);
 }
 
@@ -269,6 +290,8 @@ enum code issuer_self_sign(struct key *key, const struct cert_request *req, stru
     TRY(set_subject(cert, req, st));
     if (X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1)
         return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
-    TRY(fill(cert, req, pkey, NULL, req->not_after_ms, st));
+    AUTO_DER struct der spki = {0};
+    TRY(key_spki(key, &spki, st));
+    TRY(fill(cert, req, der_bytes(&spki), pkey, NULL, req->not_after_ms, st));
     return sign_and_encode(cert, pkey, ret, st);
 }

@@ -141,14 +141,23 @@ static EVP_PKEY *p256_from_point(const uint8_t *point)
     return pkey;
 }
 
+bool ossl_p256_point(struct bytes spki, struct bytes *ret)
+{
+    if (spki.len != sizeof(p256_prefix) + P256_POINT_SIZE ||
+        memcmp(spki.data, p256_prefix, sizeof(p256_prefix)) != 0 || spki.data[sizeof(p256_prefix)] != 0x04)
+        return false;
+    *ret = (struct bytes){spki.data + sizeof(p256_prefix), P256_POINT_SIZE};
+    return true;
+}
+
 enum code ossl_parse_spki(struct bytes der, EVP_PKEY **ret, struct status *st)
 {
     if (der.len == 0 || der.len > CERT_MAX_BYTES)
         return status_set(st, CODE_INVALID_ARGUMENT, "public key of %zu bytes", der.len);
     AUTO_EVP_PKEY EVP_PKEY *pkey = NULL;
-    if (der.len == sizeof(p256_prefix) + P256_POINT_SIZE &&
-        memcmp(der.data, p256_prefix, sizeof(p256_prefix)) == 0 && der.data[sizeof(p256_prefix)] == 0x04) {
-        pkey = p256_from_point(der.data + sizeof(p256_prefix));
+    struct bytes point;
+    if (ossl_p256_point(der, &point)) {
+        pkey = p256_from_point(point.data);
     } else {
         const uint8_t *at = der.data;
         pkey = d2i_PUBKEY(NULL, &at, (long)der.len);

@@ -99,6 +99,9 @@ void ossl_name_text(const X509_NAME *name, char *out, size_t out_size);
 /* Unix milliseconds; false if the time is malformed. */
 bool ossl_time_ms(const ASN1_TIME *time, int64_t *ret_ms);
 
+/* Whether it is a SubjectPublicKeyInfo of P-256 with an uncompressed point, which need not be on the curve.
+ */
+bool ossl_p256_point(struct bytes spki, struct bytes *ret);
 /* SubjectPublicKeyInfo → key. P-256 points take a way past OpenSSL's decoder, which costs seven times more.
  */
 enum code ossl_parse_spki(struct bytes der, EVP_PKEY **ret, struct status *st) MUST_CHECK;
@@ -146,6 +149,19 @@ bool purpose_is_own(enum pki_purpose purpose);
 /* Definite, minimal lengths, primitive strings, exactly one element and nothing after it, at most 24 deep and
  * 4,096 elements. */
 enum code strict_check(struct bytes der, const char *what, struct status *st) MUST_CHECK;
+enum { /* identifier octets */
+       DER_INTEGER = 0x02,
+       DER_BIT_STRING = 0x03,
+       DER_OCTET_STRING = 0x04,
+       DER_OID = 0x06,
+       DER_SEQUENCE = 0x30,
+       DER_SET = 0x31,
+       DER_CONTEXT_0 = 0x80,
+       DER_CONTEXT_0_CONSTRUCTED = 0xa0,
+       DER_CONTEXT_1_CONSTRUCTED = 0xa1,
+};
+/* Takes the next bytes off *at if they are exactly these. */
+bool strict_exact(struct bytes *at, const uint8_t *wanted, size_t len);
 /* Takes the next element off *at, whose identifier octet (class, form, tag) must be this one; ret_body and
  * ret_whole may be NULL and are borrowed. */
 bool strict_next(struct bytes *at, uint8_t identifier, struct bytes *ret_body, struct bytes *ret_whole);

@@ -3,6 +3,8 @@
  * lengths, strings in pieces. What a peer sends passes here first, so that one message has one form and no
  * tricks.
  */
+#include <string.h>
+
 #include "pki/ossl.h"
 
 #define DEPTH_MAX    24
@@ -69,6 +71,15 @@ enum code strict_check(struct bytes der, const char *what, struct status *st)
     if (!walk(der, 0, &elements))
         return status_set(st, CODE_INVALID_ARGUMENT, "%s is not strict DER, or nested too deeply", what);
     return CODE_OK;
+}
+
+bool strict_exact(struct bytes *at, const uint8_t *wanted, size_t len)
+{
+    if (at->len < len || memcmp(at->data, wanted, len) != 0)
+        return false;
+    at->data += len;
+    at->len -= len;
+    return true;
 }
 
 bool strict_next(struct bytes *at, uint8_t identifier, struct bytes *ret_body, struct bytes *ret_whole)
