@@ -1,0 +1,90 @@
+/* CreateTask: the specification is complete, the agent is known and may be asked, and the same key never
+ * makes two. */
+#include <inttypes.h>
+
+#include "base/clock.h"
+#include "convert.h"
+#include "events.h"
+#include "store.h"
+
+#define DEADLINE_MAX_SEC (366 * 86400)
+#define MAX_ATTEMPTS_MAX 20
+
+static enum code check_numbers(const struct new_task *task, int64_t now_ms, struct status *st)
+{
+    if (task->priority > 9)
+        return status_set(st, CODE_INVALID_ARGUMENT, "priority: 0 to 9");
+    if (task->max_attempts < 1 || task->max_attempts > MAX_ATTEMPTS_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "maxAttempts: 1 to %d", MAX_ATTEMPTS_MAX);
+    if (task->deadline_sec < 1 || task->deadline_sec > DEADLINE_MAX_SEC)
+        return status_set(st, CODE_INVALID_ARGUMENT, "deadlineSec: 1 to %d", DEADLINE_MAX_SEC);
+    if (task->not_before_at_ms > now_ms + (int64_t)DEADLINE_MAX_SEC * 1000)
+        return status_set(st, CODE_INVALID_ARGUMENT, "notBeforeAt: at most a year ahead");
+    return CODE_OK;
+}
+
+static enum code find_agent(struct tasks *tasks, struct db *db, struct arena *arena, const char *agent_id,
+                            struct agent *ret, struct status *st)
+{
+    enum code code = store_agent_get(db, arena, agent_id, ret, st);
+    if (code == CODE_NOT_FOUND && tasks->fetch_agent) {
+        /* Its event may still be on its way. */
+        TRY(tasks->fetch_agent(tasks, db, arena, agent_id, st));
+        code = store_agent_get(db, arena, agent_id, ret, st);
+    }
+    if (code == CODE_OK && ret->deleted)
+        return status_set(st, CODE_NOT_FOUND, "no agent %s", agent_id);
+    return code;
+}
+
+static enum code check_after(struct db *db, struct arena *arena, const struct new_task *task,
+                             struct status *st)
+{
+    if (task->n_after == 0)
+        return CODE_OK;
+    size_t unknown, failed;
+    TRY(store_check_predecessors(db, arena, task->after, task->n_after, &unknown, &failed, st));
+    if (unknown > 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "after: %zu of its ids are no tasks", unknown);
+    if (failed > 0)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "after: %zu of its tasks ended without success, so this one would never run",
+                          failed);
+    return CODE_OK;
+}
+
+static enum code insert(struct db *db, struct arena *arena, enum task_kind kind,
+                        const struct new_task *request, struct task *ret, bool *ret_fresh, struct status *st)
+{
+    int64_t now_ms = clock_wall_ms();
+    char id[UUID_TEXT_SIZE];
+    uuid_v7(id);
+    TRY(db_begin(db, st));
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(store_task_insert(tx, arena, id, kind, request, now_ms, ret, ret_fresh, st));
+    if (*ret_fresh)
+        TRY(change_emit(tx, arena, ret, "created", request->created_by, now_ms, st));
+    return db_commit(tx, st);
+}
+
+enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, const struct new_task *request,
+                      struct task *ret, struct status *st)
+{
+    struct spec_facts facts;
+    TRY(spec_read(request->spec, arena, &facts, st));
+    TRY(check_numbers(request, clock_wall_ms(), st));
+    struct agent agent;
+    TRY(find_agent(tasks, db, arena, request->agent_id, &agent, st));
+    if (agent.disabled)
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled: enable it first",
+                          request->agent_id);
+    struct scope scope;
+    TRY(scope_read(agent.scope, arena, &scope, st));
+    TRY(scope_check_spec(&scope, &facts, st));
+    TRY(check_after(db, arena, request, st));
+    bool fresh;
+    TRY(insert(db, arena, facts.kind, request, ret, &fresh, st));
+    if (ret->state == STATE_READY)
+        tasks->wake(tasks, &request->agent_id, 1);
+    return CODE_OK;
+}

@@ -1,0 +1,141 @@
+/* See envelope.h. The mutex guards the pointers; the material behind them is copied out under it. */
+#include "envelope.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "convert.h"
+#include "pki/cms.h"
+
+struct envelope_signer {
+    pthread_mutex_t mutex;
+    struct secret *key_pem; /* NULL: none yet */
+    struct der_list chain;  /* leaf first */
+    int64_t not_before_ms, not_after_ms;
+};
+
+struct sealer {
+    struct key *key;
+    struct der_list chain, intermediates; /* intermediates borrow from chain */
+};
+
+struct envelope_signer *envelope_signer_new(void)
+{
+    struct envelope_signer *signer = calloc(1, sizeof(*signer));
+    if (!signer)
+        abort();
+    (void)pthread_mutex_init(&signer->mutex, NULL);
+    return signer;
+}
+
+void envelope_signer_free(struct envelope_signer *signer)
+{
+    if (!signer)
+        return;
+    secret_free(signer->key_pem);
+    der_list_done(&signer->chain);
+    (void)pthread_mutex_destroy(&signer->mutex);
+    free(signer);
+}
+
+static void chain_copy(const struct der_list *from, struct der_list *to)
+{
+    to->n = from->n;
+    for (size_t i = 0; i < from->n; i++) {
+        to->item[i].data = malloc(from->item[i].len);
+        if (!to->item[i].data)
+            abort();
+        memcpy(to->item[i].data, from->item[i].data, from->item[i].len);
+        to->item[i].len = from->item[i].len;
+    }
+}
+
+enum code envelope_signer_set(struct envelope_signer *signer, struct key **key, const struct der_list *chain,
+                              struct status *st)
+{
+    if (chain->n == 0 || !key_matches_cert(*key, der_bytes(&chain->item[0])))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "the envelope certificate is not for the key that asked for it");
+    AUTO_CERT_INFO struct cert_info info = {0};
+    TRY(cert_read(der_bytes(&chain->item[0]), &info, st));
+    AUTO_SECRET struct secret *pem = NULL;
+    TRY(key_to_pem(*key, NULL, &pem, st));
+    (void)pthread_mutex_lock(&signer->mutex);
+    secret_free(signer->key_pem);
+    signer->key_pem = TAKE(pem);
+    der_list_done(&signer->chain);
+    chain_copy(chain, &signer->chain);
+    signer->not_before_ms = info.not_before_ms;
+    signer->not_after_ms = info.not_after_ms;
+    (void)pthread_mutex_unlock(&signer->mutex);
+    key_free(TAKE(*key));
+    return CODE_OK;
+}
+
+static bool ready_locked(const struct envelope_signer *signer, int64_t now_ms)
+{
+    return signer->key_pem && now_ms < signer->not_after_ms;
+}
+
+bool envelope_signer_ready(struct envelope_signer *signer, int64_t now_ms)
+{
+    (void)pthread_mutex_lock(&signer->mutex);
+    bool ready = ready_locked(signer, now_ms);
+    (void)pthread_mutex_unlock(&signer->mutex);
+    return ready;
+}
+
+bool envelope_signer_is_due(struct envelope_signer *signer, int64_t now_ms)
+{
+    (void)pthread_mutex_lock(&signer->mutex);
+    int64_t half = signer->not_before_ms + (signer->not_after_ms - signer->not_before_ms) / 2;
+    bool due = !signer->key_pem || now_ms >= half;
+    (void)pthread_mutex_unlock(&signer->mutex);
+    return due;
+}
+
+void sealer_free(struct sealer *sealer)
+{
+    if (!sealer)
+        return;
+    key_free(sealer->key);
+    der_list_done(&sealer->chain);
+    free(sealer);
+}
+
+enum code sealer_new(struct envelope_signer *signer, int64_t now_ms, struct sealer **ret, struct status *st)
+{
+    AUTO_SECRET struct secret *pem = NULL;
+    AUTO_SEALER struct sealer *sealer = calloc(1, sizeof(*sealer));
+    if (!sealer)
+        abort();
+    (void)pthread_mutex_lock(&signer->mutex);
+    if (ready_locked(signer, now_ms)) {
+        pem = secret_dup(signer->key_pem->data, signer->key_pem->len);
+        chain_copy(&signer->chain, &sealer->chain);
+    }
+    (void)pthread_mutex_unlock(&signer->mutex);
+    if (!pem)
+        return status_set(st, CODE_UNAVAILABLE,
+                          "no envelope certificate yet: waiting for bootstrap to issue one");
+    TRY(key_parse(pem, NULL, &sealer->key, st));
+    sealer->intermediates.n = sealer->chain.n - 1;
+    for (size_t i = 0; i < sealer->intermediates.n; i++)
+        sealer->intermediates.item[i] = sealer->chain.item[i + 1];
+    *ret = TAKE(sealer);
+    return CODE_OK;
+}
+
+enum code sealer_seal(struct sealer *sealer, const struct order *order, struct bytes recipient,
+                      struct arena *arena, struct bytes *ret, struct status *st)
+{
+    struct bytes plaintext;
+    TRY(order_write(order, arena, &plaintext, st));
+    AUTO_DER struct der sealed = {0};
+    TRY(envelope_seal(plaintext, recipient, sealer->key, der_bytes(&sealer->chain.item[0]),
+                      &sealer->intermediates, &sealed, st));
+    *ret = (struct bytes){arena_dup(arena, sealed.data, sealed.len), sealed.len};
+    return CODE_OK;
+}

@@ -1,0 +1,201 @@
+/*
+ * SubmitResult: pages are kept until the receipt comes; the receipt, verified against the task certificate
+ * that this agent was issued, decides. The agent repeats until it is answered, so every step is idempotent.
+ * What came is hostile until the receipt's signature, fields, digest and the result's own form have held.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "convert.h"
+#include "events.h"
+#include "pki/cms.h"
+#include "pki/digest.h"
+#include "store.h"
+
+#define PAGES_MAX           64u
+#define RESULT_MAX_BYTES    (4u * 1024 * 1024)
+#define CANNOT_OPEN_BASE_MS 5000
+#define CANNOT_OPEN_CAP_MS  (5 * 60 * 1000)
+
+struct taken { /* a receipt that held */
+    struct receipt receipt;
+    struct bytes cms, result;
+    uint8_t digest[SHA256_SIZE];
+    int64_t now_ms;
+};
+
+static enum code verify(struct db *db, struct arena *arena, const struct result_submission *submission,
+                        struct taken *taken, struct status *st)
+{
+    AUTO_DER struct der claimed = {0};
+    TRY(cms_claimed_signer(submission->receipt, &claimed, st));
+    struct bytes expected = der_bytes(&claimed);
+    unsigned generation;
+    enum code code = store_identity_find(db, arena, submission->agent_id, expected, &generation, st);
+    if (code == CODE_NOT_FOUND)
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "the receipt is signed by a certificate that is not agent %s's task certificate",
+                          submission->agent_id);
+    TRY(code);
+    AUTO_DER struct der content = {0};
+    AUTO_DER struct der signer = {0};
+    if (cms_verify(CMS_CONTENT_RECEIPT, submission->receipt, &expected, NULL, PURPOSE_AGENT_TASK,
+                   taken->now_ms, &content, &signer, st) != CODE_OK)
+        return status_wrap(st, "receipt");
+    struct bytes copy = {arena_dup(arena, content.data, content.len), content.len};
+    TRY(receipt_read(copy, arena, &taken->receipt, st));
+    const struct receipt *receipt = &taken->receipt;
+    if (strcmp(receipt->agent_id, submission->agent_id) != 0 ||
+        strcmp(receipt->task_id, submission->task_id) != 0 || receipt->attempt != submission->attempt ||
+        receipt->generation != generation)
+        return status_set(
+            st, CODE_PERMISSION_DENIED,
+            "the receipt speaks of another agent, task, attempt or generation than it came for");
+    sha256(submission->receipt, taken->digest);
+    taken->cms = submission->receipt;
+    return CODE_OK;
+}
+
+static enum code collect_result(struct db *db, struct arena *arena, struct taken *taken, struct status *st)
+{
+    const struct receipt *receipt = &taken->receipt;
+    if (receipt->pages > PAGES_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "a result has at most %u pages", PAGES_MAX);
+    TRY(store_pages_get(db, arena, receipt->task_id, receipt->attempt, receipt->pages, &taken->result, st));
+    if (taken->result.len > RESULT_MAX_BYTES)
+        return status_set(st, CODE_INVALID_ARGUMENT, "a result has at most %u bytes", RESULT_MAX_BYTES);
+    uint8_t digest[SHA256_SIZE];
+    sha256(taken->result, digest);
+    bool unsaid = receipt->result_sha256.len == 0 && receipt->pages == 0;
+    if (!unsaid && (receipt->result_sha256.len != SHA256_SIZE ||
+                    memcmp(receipt->result_sha256.data, digest, SHA256_SIZE) != 0))
+        return status_set(st, CODE_INVALID_ARGUMENT, "the pages are not the result that the receipt signs");
+    return result_check(taken->result, st);
+}
+
+static enum code finish(struct db *tx, struct arena *arena, const struct task *task,
+                        const struct taken *taken, enum task_state to, const char *message, struct status *st)
+{
+    struct task ended;
+    TRY(store_task_finish(tx, arena, task, to, message, taken->result, taken->now_ms, &ended, st));
+    struct change change = task_change(&ended, "finished", actor_agent(arena, task->agent_id));
+    change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
+    return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
+}
+
+static enum code reschedule(struct db *tx, struct arena *arena, const struct task *task,
+                            const struct taken *taken, unsigned next_attempt, int64_t wait_ms,
+                            const char *subject, struct status *st)
+{
+    struct task waiting;
+    TRY(store_task_reschedule(tx, arena, task, next_attempt, taken->now_ms + wait_ms, taken->receipt.message,
+                              &waiting, st));
+    struct change change = task_change(&waiting, subject, actor_agent(arena, task->agent_id));
+    change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
+    return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
+}
+
+static enum code apply(struct db *tx, struct arena *arena, const struct task *task, const struct taken *taken,
+                       struct status *st)
+{
+    const struct receipt *receipt = &taken->receipt;
+    switch (receipt->outcome) {
+    case OUTCOME_SUCCEEDED:
+        return finish(tx, arena, task, taken, STATE_SUCCEEDED, receipt->message, st);
+    case OUTCOME_INSTALLED_UNVERIFIED:
+        return finish(tx, arena, task, taken, STATE_INSTALLED_UNVERIFIED, receipt->message, st);
+    case OUTCOME_CANCELLED:
+        return finish(tx, arena, task, taken, STATE_CANCELLED, receipt->message, st);
+    case OUTCOME_REFUSED:
+        return finish(tx, arena, task, taken, STATE_FAILED,
+                      arena_printf(arena, "refused by the agent: %s",
+                                   receipt->message ? receipt->message : "no reason given"),
+                      st);
+    case OUTCOME_CANNOT_OPEN:
+        if (task->cancel_requested)
+            return finish(tx, arena, task, taken, STATE_CANCELLED, receipt->message, st);
+        return reschedule(tx, arena, task, taken, task->attempt,
+                          backoff_full_jitter_ms(task->lease < 8 ? task->lease : 8, CANNOT_OPEN_BASE_MS,
+                                                 CANNOT_OPEN_CAP_MS),
+                          "returned", st);
+    case OUTCOME_FAILED:
+        if (task->cancel_requested)
+            return finish(tx, arena, task, taken, STATE_CANCELLED, receipt->message, st);
+        if (!receipt->retryable || task->attempt >= task->max_attempts)
+            return finish(tx, arena, task, taken, STATE_FAILED, receipt->message, st);
+        return reschedule(tx, arena, task, taken, task->attempt + 1,
+                          task_kind_backoff_ms(task->kind, task->attempt + 1), "retried", st);
+    }
+    return status_set(st, CODE_INVALID_ARGUMENT, "receipt: unknown outcome");
+}
+
+static enum code take_receipt(struct db *tx, struct arena *arena, const struct task *task,
+                              struct taken *taken, struct status *st)
+{
+    bool known;
+    struct bytes digest = {taken->digest, SHA256_SIZE};
+    TRY(store_receipt_exists(tx, arena, task->id, taken->receipt.attempt, digest, &known, st));
+    if (known)
+        return CODE_OK;
+    TRY(collect_result(tx, arena, taken, st));
+    bool late = task_state_is_terminal(task->state) || taken->receipt.attempt < task->attempt;
+    bool fresh;
+    TRY(store_receipt_put(tx, arena, &taken->receipt, taken->cms, digest, late, taken->result, taken->now_ms,
+                          &fresh, st));
+    if (!late)
+        TRY(apply(tx, arena, task, taken, st));
+    TRY(store_pages_delete(tx, arena, task->id, taken->receipt.attempt, st));
+    if (!late)
+        return CODE_OK;
+    /* The task stays as it ended; its row's version does too, so the event repeats it. */
+    struct change change = task_change(task, "late_receipt", actor_agent(arena, task->agent_id));
+    change.receipt_sha256 = digest;
+    change.message = taken->receipt.message;
+    return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
+}
+
+static enum code ready_followers(struct db *tx, struct arena *arena, int64_t now_ms, const char ***ret_agents,
+                                 size_t *ret_n, struct status *st)
+{
+    struct task *ready;
+    TRY(store_ready_due(tx, arena, now_ms, &ready, ret_n, st));
+    TRY(change_emit_all(tx, arena, ready, *ret_n, "readied", now_ms, st));
+    *ret_agents = arena_array(arena, *ret_n, sizeof(**ret_agents));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret_agents)[i] = ready[i].agent_id;
+    return CODE_OK;
+}
+
+enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *arena,
+                             const struct result_submission *submission, bool *ret_finished,
+                             struct status *st)
+{
+    bool has_receipt = submission->receipt.len > 0;
+    if (submission->has_data && (submission->page < 1 || submission->page > PAGES_MAX))
+        return status_set(st, CODE_INVALID_ARGUMENT, "page: 1 to %u", PAGES_MAX);
+    if (!submission->has_data && !has_receipt)
+        return status_set(st, CODE_INVALID_ARGUMENT, "neither a page nor a receipt");
+    struct task task;
+    TRY(db_begin(db, st));
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(store_task_get(tx, arena, submission->task_id, submission->agent_id, true, &task, st));
+    if (task.lease == 0 || submission->attempt > task.attempt || submission->attempt < 1)
+        return status_set(st, CODE_FAILED_PRECONDITION, "attempt %u of task %s was never leased",
+                          submission->attempt, task.id);
+    struct taken taken = {.now_ms = clock_wall_ms()};
+    if (has_receipt)
+        TRY(verify(tx, arena, submission, &taken, st));
+    if (submission->has_data)
+        TRY(store_page_put(tx, arena, submission, taken.now_ms, st));
+    const char **agents = NULL;
+    size_t n_agents = 0;
+    if (has_receipt) {
+        TRY(take_receipt(tx, arena, &task, &taken, st));
+        TRY(ready_followers(tx, arena, taken.now_ms, &agents, &n_agents, st));
+    }
+    TRY(db_commit(tx, st));
+    *ret_finished = has_receipt;
+    if (n_agents > 0)
+        tasks->wake(tasks, agents, n_agents);
+    return CODE_OK;
+}

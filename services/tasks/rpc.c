@@ -1,0 +1,337 @@
+/* The method table, and nothing but conversion: protobuf → the service's structs → a use case → protobuf.
+ * Worker threads. */
+#include <string.h>
+
+#include "app.h"
+#include "proto/tasks.pb-c.h"
+#include "wire/wire.h"
+
+#define PAGE_DEFAULT    50u
+#define PAGE_MAX        500u
+#define REPLY_MAX_BYTES (400u * 1024) /* of what varies in size; the rest of a bus message is for the rest   \
+                                       */
+#define TASK_SIZE_GUESS  1024u        /* a TaskView without specification and result */
+#define DEFAULT_PRIORITY 5u
+#define DEFAULT_DEADLINE 86400
+#define DEFAULT_ATTEMPTS 3u
+
+static struct worker *worker_of(const struct rpc_ctx *ctx)
+{
+    return ctx->worker;
+}
+
+/* Labels are not projected here, so a grant that is limited by them cannot be judged: it may not. */
+static enum code whole_fleet_only(const struct rpc_ctx *ctx, struct status *st)
+{
+    if (ctx->actor.label_selector && *ctx->actor.label_selector)
+        return status_set(st, CODE_PERMISSION_DENIED, "a grant limited to labels does not cover tasks");
+    return CODE_OK;
+}
+
+/* ---- task → TaskView
+ * ---------------------------------------------------------------------------------------- */
+
+static void set_time(protobuf_c_boolean *has, int64_t *field, int64_t ms)
+{
+    *has = ms >= 0;
+    *field = ms >= 0 ? ms : 0;
+}
+
+static enum code view_fill(Clm__TaskView *view, const struct task *task, struct arena *arena,
+                           struct status *st)
+{
+    ProtobufCMessage *spec;
+    TRY(wire_unpack(&clm__task_spec__descriptor, task->spec.data, task->spec.len, arena, &spec, st));
+    view->id = arena_strdup(arena, task->id);
+    view->agent_id = arena_strdup(arena, task->agent_id);
+    view->has_kind = view->has_state = view->has_attempt = view->has_lease = view->has_max_attempts = 1;
+    view->kind = (Clm__Task__Kind)task->kind;
+    view->state = (Clm__Task__State)task->state;
+    view->spec = (Clm__TaskSpec *)spec;
+    view->attempt = task->attempt;
+    view->lease = task->lease;
+    view->max_attempts = task->max_attempts;
+    view->has_priority = view->has_version = view->has_cancel_requested = 1;
+    view->priority = task->priority;
+    view->version = task->version;
+    view->cancel_requested = task->cancel_requested;
+    view->created_by = arena_strdup(arena, task->created_by);
+    set_time(&view->has_created_at_ms, &view->created_at_ms, task->created_at_ms);
+    set_time(&view->has_leased_at_ms, &view->leased_at_ms, task->leased_at_ms);
+    set_time(&view->has_started_at_ms, &view->started_at_ms, task->started_at_ms);
+    set_time(&view->has_finished_at_ms, &view->finished_at_ms, task->finished_at_ms);
+    set_time(&view->has_deadline_at_ms, &view->deadline_at_ms, task->deadline_at_ms);
+    view->phase = arena_strdup(arena, task->phase);
+    view->has_progress_permille = task->progress_permille >= 0;
+    view->progress_permille = task->progress_permille >= 0 ? (uint32_t)task->progress_permille : 0;
+    view->message = arena_strdup(arena, task->message);
+    return CODE_OK;
+}
+
+/* A DISCOVER's result may be larger than a reply: certificates are left out from the end, and it says so. */
+static enum code view_fill_result(Clm__TaskView *view, const struct task *task, struct arena *arena,
+                                  struct status *st)
+{
+    if (task->result.len == 0)
+        return CODE_OK;
+    ProtobufCMessage *msg;
+    TRY(wire_unpack(&clm__task_result__descriptor, task->result.data, task->result.len, arena, &msg, st));
+    view->result = (Clm__TaskResult *)msg;
+    while (view->result->n_certificates > 0 &&
+           protobuf_c_message_get_packed_size(msg) > REPLY_MAX_BYTES - 128 * 1024) {
+        view->result->n_certificates -= view->result->n_certificates / 8 + 1;
+        view->result->has_truncated = view->result->truncated = 1;
+    }
+    return CODE_OK;
+}
+
+/* ---- operators
+ * ------------------------------------------------------------------------------------------------ */
+
+static enum code create_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__CreateTaskRequest *in = request;
+    TRY(whole_fleet_only(ctx, st));
+    struct new_task task = {
+        .agent_id = in->agent_id,
+        .idempotency_key = in->idempotency_key,
+        .priority = in->has_priority ? in->priority : DEFAULT_PRIORITY,
+        .max_attempts = in->has_max_attempts ? in->max_attempts : DEFAULT_ATTEMPTS,
+        .deadline_sec = in->has_deadline_sec ? in->deadline_sec : DEFAULT_DEADLINE,
+        .not_before_at_ms = in->has_not_before_at_ms ? in->not_before_at_ms : -1,
+        .after = (const char *const *)in->after,
+        .n_after = in->n_after,
+        .created_by = ctx->actor.id,
+        .traceparent = ctx->traceparent,
+    };
+    wire_pack(&in->spec->base, ctx->arena, &task.spec.data, &task.spec.len);
+    wire_pack(&in->base, ctx->arena, &task.request.data, &task.request.len);
+    struct worker *worker = worker_of(ctx);
+    struct task made;
+    TRY(task_create(&app_of(worker)->tasks, worker->db, ctx->arena, &task, &made, st));
+    return view_fill(response, &made, ctx->arena, st);
+}
+
+static enum code get_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__GetTaskRequest *in = request;
+    TRY(whole_fleet_only(ctx, st));
+    struct task task;
+    TRY(task_get(worker_of(ctx)->db, ctx->arena, in->task_id, &task, st));
+    TRY(view_fill(response, &task, ctx->arena, st));
+    return view_fill_result(response, &task, ctx->arena, st);
+}
+
+static enum code page_token_read(const char *token, struct arena *arena, const char **ret, struct status *st)
+{
+    *ret = NULL;
+    if (!token || !*token)
+        return CODE_OK;
+    uint8_t id[UUID_TEXT_SIZE] = {0};
+    size_t len;
+    if (!base64url_decode(token, strlen(token), id, sizeof(id) - 1, &len) || !uuid_valid((const char *)id))
+        return status_set(st, CODE_INVALID_ARGUMENT, "pageToken: not one that this service gave");
+    *ret = arena_strdup(arena, (const char *)id);
+    return CODE_OK;
+}
+
+static char *page_token_write(const char *id, struct arena *arena)
+{
+    char token[64];
+    (void)base64url_encode(id, strlen(id), token, sizeof(token));
+    return arena_strdup(arena, token);
+}
+
+static enum code list_tasks(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__ListTasksRequest *in = request;
+    Clm__ListTasksResponse *out = response;
+    TRY(whole_fleet_only(ctx, st));
+    if (in->has_page_size && (in->page_size < 1 || in->page_size > PAGE_MAX))
+        return status_set(st, CODE_INVALID_ARGUMENT, "pageSize: 1 to %u", PAGE_MAX);
+    int64_t *states = arena_array(ctx->arena, in->n_state, sizeof(*states)),
+            *kinds = arena_array(ctx->arena, in->n_kind, sizeof(*kinds));
+    for (size_t i = 0; i < in->n_state; i++)
+        states[i] = in->state[i];
+    for (size_t i = 0; i < in->n_kind; i++)
+        kinds[i] = in->kind[i];
+    struct task_filter filter = {
+        .agent_id = in->agent_id,
+        .states = states,
+        .n_states = in->n_state,
+        .kinds = kinds,
+        .n_kinds = in->n_kind,
+        .limit = in->has_page_size ? in->page_size : PAGE_DEFAULT,
+    };
+    TRY(page_token_read(in->page_token, ctx->arena, &filter.before_id, st));
+    struct task *tasks;
+    size_t n, bytes = 0;
+    bool more;
+    TRY(task_list(worker_of(ctx)->db, ctx->arena, &filter, &tasks, &n, &more, st));
+    out->tasks = arena_array(ctx->arena, n, sizeof(*out->tasks));
+    for (size_t i = 0; i < n; i++) {
+        bytes += TASK_SIZE_GUESS + tasks[i].spec.len;
+        if (i > 0 && bytes > REPLY_MAX_BYTES) {
+            more = true;
+            break;
+        }
+        Clm__TaskView *view = arena_alloc(ctx->arena, sizeof(*view));
+        clm__task_view__init(view);
+        TRY(view_fill(view, &tasks[i], ctx->arena, st));
+        out->tasks[out->n_tasks++] = view;
+    }
+    if (more && out->n_tasks > 0)
+        out->next_page_token = page_token_write(out->tasks[out->n_tasks - 1]->id, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code cancel_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__CancelTaskRequest *in = request;
+    TRY(whole_fleet_only(ctx, st));
+    struct worker *worker = worker_of(ctx);
+    struct task task;
+    TRY(task_cancel(&app_of(worker)->tasks, worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
+    return view_fill(response, &task, ctx->arena, st);
+}
+
+/* ---- gateways
+ * --------------------------------------------------------------------------------------------------- */
+
+static void read_checkin(const Clm__LeaseRequest *in, struct lease_request *ret, struct arena *arena)
+{
+    struct held_task *held = arena_array(arena, in->n_held, sizeof(*held));
+    for (size_t i = 0; i < in->n_held; i++) {
+        const Clm__HeldTask *h = in->held[i];
+        held[i] = (struct held_task){
+            .agent_id = in->agent_id,
+            .task_id = h->task_id,
+            .phase = h->phase,
+            .message = h->message,
+            .attempt = h->attempt,
+            .progress_permille = h->has_progress_permille
+                                     ? (int64_t)(h->progress_permille > 1000 ? 1000 : h->progress_permille)
+                                     : -1,
+            .started_at_ms = h->has_started_at_ms ? h->started_at_ms : -1,
+        };
+    }
+    *ret = (struct lease_request){
+        .agent_id = in->agent_id,
+        .generation = in->generation,
+        .free_slots = in->free_slots,
+        .first_of_connection = in->first_of_connection != 0,
+        .safe_mode = in->safe_mode != 0,
+        .held = held,
+        .n_held = in->n_held,
+    };
+}
+
+/* The row of this agent, made at its first mention; order of the request. */
+static Clm__AgentDeliveries *row_of(Clm__AgentDeliveries **rows, const Clm__LeaseTasksRequest *in,
+                                    const char *agent_id, size_t capacity, struct arena *arena)
+{
+    for (size_t i = 0; i < in->n_agents; i++) {
+        if (strcmp(in->agents[i]->agent_id, agent_id) != 0)
+            continue;
+        if (!rows[i]) {
+            rows[i] = arena_alloc(arena, sizeof(*rows[i]));
+            clm__agent_deliveries__init(rows[i]);
+            rows[i]->agent_id = arena_strdup(arena, agent_id);
+            rows[i]->deliveries = arena_array(arena, capacity, sizeof(*rows[i]->deliveries));
+            rows[i]->cancel_task_ids = arena_array(arena, capacity, sizeof(*rows[i]->cancel_task_ids));
+        }
+        return rows[i];
+    }
+    return NULL;
+}
+
+#define PER_AGENT_MAX 64u /* limits.c: AgentDeliveries */
+
+static void write_answer(const struct lease_answer *answer, const Clm__LeaseTasksRequest *in,
+                         Clm__LeaseTasksResponse *out, struct arena *arena)
+{
+    Clm__AgentDeliveries **rows = arena_array(arena, in->n_agents, sizeof(*rows));
+    for (size_t i = 0; i < answer->n_deliveries; i++) {
+        const struct delivery *from = &answer->deliveries[i];
+        Clm__AgentDeliveries *row = row_of(rows, in, from->agent_id, PER_AGENT_MAX, arena);
+        if (!row || row->n_deliveries == PER_AGENT_MAX)
+            continue;
+        Clm__Delivery *to = arena_alloc(arena, sizeof(*to));
+        clm__delivery__init(to);
+        to->task_id = arena_strdup(arena, from->task_id);
+        to->has_attempt = to->has_lease = to->has_envelope = 1;
+        to->attempt = from->attempt;
+        to->lease = from->lease;
+        to->envelope = (ProtobufCBinaryData){.len = from->envelope.len,
+                                             .data = (uint8_t *)(uintptr_t)from->envelope.data};
+        row->deliveries[row->n_deliveries++] = to;
+    }
+    for (size_t i = 0; i < answer->n_cancels; i++) {
+        Clm__AgentDeliveries *row = row_of(rows, in, answer->cancels[i].agent_id, PER_AGENT_MAX, arena);
+        if (row && row->n_cancel_task_ids < PER_AGENT_MAX)
+            row->cancel_task_ids[row->n_cancel_task_ids++] = arena_strdup(arena, answer->cancels[i].task_id);
+    }
+    out->agents = arena_array(arena, in->n_agents, sizeof(*out->agents));
+    for (size_t i = 0; i < in->n_agents; i++)
+        if (rows[i])
+            out->agents[out->n_agents++] = rows[i];
+}
+
+static enum code lease_tasks(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__LeaseTasksRequest *in = request;
+    struct lease_request *requests = arena_array(ctx->arena, in->n_agents, sizeof(*requests));
+    for (size_t i = 0; i < in->n_agents; i++)
+        read_checkin(in->agents[i], &requests[i], ctx->arena);
+    struct worker *worker = worker_of(ctx);
+    struct lease_answer answer;
+    TRY(task_lease(&app_of(worker)->tasks, worker->db, ctx->arena, requests, in->n_agents, &answer, st));
+    write_answer(&answer, in, response, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code submit_result(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__SubmitResultRequest *in = request;
+    Clm__SubmitResultResponse *out = response;
+    const struct result_submission submission = {
+        .agent_id = in->agent_id,
+        .task_id = in->task_id,
+        .attempt = in->attempt,
+        .page = in->page,
+        .has_data = in->has_data && (in->data.len > 0 || in->page > 0),
+        .data = {in->data.data, in->data.len},
+        .receipt = {in->receipt.data, in->receipt.len},
+    };
+    struct worker *worker = worker_of(ctx);
+    bool finished;
+    TRY(task_submit_result(&app_of(worker)->tasks, worker->db, ctx->arena, &submission, &finished, st));
+    out->has_finished = 1;
+    out->finished = finished;
+    return CODE_OK;
+}
+
+/* ---- bootstrap
+ * --------------------------------------------------------------------------------------------------- */
+
+static enum code authorize_certificate(struct rpc_ctx *ctx, const void *request, void *response,
+                                       struct status *st)
+{
+    const Clm__AuthorizeCertificateRequest *in = request;
+    Clm__AuthorizeCertificateResponse *out = response;
+    TRY(task_authorize_certificate(worker_of(ctx)->db, ctx->arena, in->agent_id, in->task_id, in->attempt,
+                                   in->dns_names, in->n_dns_names, &out->life_sec, st));
+    out->has_life_sec = out->life_sec > 0;
+    return CODE_OK;
+}
+
+const struct rpc_method tasks_methods[] = {
+    {.name = "CreateTask", .handler = create_task, .roles = ROLES_OPERATOR, .senders = SENDER_GATEWAY},
+    {.name = "GetTask", .handler = get_task, .roles = ROLES_VIEWER},
+    {.name = "ListTasks", .handler = list_tasks, .roles = ROLES_VIEWER},
+    {.name = "CancelTask", .handler = cancel_task, .roles = ROLES_OPERATOR, .senders = SENDER_GATEWAY},
+    {.name = "LeaseTasks", .handler = lease_tasks},
+    {.name = "SubmitResult", .handler = submit_result},
+    {.name = "AuthorizeCertificate", .handler = authorize_certificate, .senders = SENDER_BOOTSTRAP},
+};
+const size_t tasks_n_methods = ARRAY_LEN(tasks_methods);

@@ -1,0 +1,192 @@
+/*
+ * The service's own nouns. Border files (rpc.c, convert.c) turn protobuf into these; use cases know nothing
+ * else. Text and bytes are borrowed from the request's arena unless said otherwise.
+ */
+#ifndef CLM_TASKS_TASKS_H
+#define CLM_TASKS_TASKS_H
+
+#include "base/arena.h"
+#include "base/id.h"
+#include "base/status.h"
+#include "pki/der.h"
+#include "scope/scope.h"
+#include "state.h"
+
+struct db;
+struct envelope_signer;
+
+/* A row of tasks. Times are Unix ms, -1 when there is none. */
+struct task {
+    char id[UUID_TEXT_SIZE], agent_id[UUID_TEXT_SIZE];
+    enum task_kind kind;
+    enum task_state state;
+    struct bytes spec; /* encoded TaskSpec: exact bytes */
+    unsigned attempt, lease, max_attempts, priority;
+    uint64_t version;
+    const char *created_by, *traceparent, *phase, *message; /* NULL when absent */
+    int64_t created_at_ms, leased_at_ms, started_at_ms, finished_at_ms, deadline_at_ms;
+    int64_t progress_permille; /* -1 when absent */
+    bool cancel_requested;
+    struct bytes result; /* encoded TaskResult; only store_task_get fills it */
+};
+
+/* What a specification names that a scope speaks about. */
+struct spec_facts {
+    enum task_kind kind;
+    char *const *paths; /* files */
+    size_t n_paths;
+    char *const *roots; /* directories to search */
+    size_t n_roots;
+    char *const *dns_names;
+    size_t n_dns_names;
+    uint32_t life_sec; /* 0: the issuer's */
+};
+
+struct new_task {
+    const char *agent_id;
+    struct bytes spec;
+    const char *idempotency_key; /* NULL: none */
+    struct bytes request;        /* the whole request as it came, to tell a repetition from another request */
+    unsigned priority, max_attempts;
+    int64_t deadline_sec, not_before_at_ms; /* -1: at once */
+    const char *const *after;
+    size_t n_after;
+    const char *created_by, *traceparent;
+};
+
+struct task_filter {
+    const char *agent_id; /* NULL: any */
+    const int64_t *states, *kinds;
+    size_t n_states, n_kinds; /* 0: any */
+    const char *before_id;    /* NULL: from the newest */
+    unsigned limit;
+};
+
+struct held_task {
+    const char *agent_id, *task_id, *phase, *message;
+    unsigned attempt;
+    int64_t progress_permille, started_at_ms; /* -1 when absent */
+};
+
+struct lease_request { /* one agent's check-in */
+    const char *agent_id;
+    unsigned generation, free_slots;
+    bool first_of_connection, safe_mode;
+    const struct held_task *held;
+    size_t n_held;
+};
+
+struct delivery {
+    const char *agent_id, *task_id;
+    unsigned attempt, lease;
+    struct bytes envelope;
+};
+
+struct lease_answer {
+    struct delivery *deliveries;
+    size_t n_deliveries;
+    struct task_ref *cancels;
+    size_t n_cancels;
+};
+
+struct task_ref {
+    const char *agent_id, *task_id;
+};
+
+/* What is put into an envelope. */
+struct order {
+    const struct task *task;
+    unsigned generation, lease;
+    struct bytes scope; /* encoded Scope */
+    int64_t not_before_ms, not_after_ms;
+};
+
+enum outcome { /* the numbers of Receipt.Outcome */
+               OUTCOME_SUCCEEDED = 1,
+               OUTCOME_INSTALLED_UNVERIFIED,
+               OUTCOME_FAILED,
+               OUTCOME_CANCELLED,
+               OUTCOME_REFUSED,
+               OUTCOME_CANNOT_OPEN,
+};
+
+struct receipt {
+    const char *agent_id, *task_id, *message; /* message may be NULL */
+    unsigned attempt, generation, pages;
+    enum outcome outcome;
+    bool retryable;
+    struct bytes result_sha256;
+};
+
+struct result_submission {
+    const char *agent_id, *task_id;
+    unsigned attempt, page;
+    bool has_data;
+    struct bytes data, receipt; /* receipt empty: more pages follow */
+};
+
+/* What projection.c keeps of an agent; scope points into the arena. */
+struct agent {
+    unsigned
+        status; /* Agent.Status: 1 DISABLED and 2 EXPIRED get no work, the others make no difference here */
+    bool safe_mode, disabled, deleted;
+    unsigned min_generation;
+    struct bytes scope;
+};
+
+/* The running service, shared by all workers. */
+struct tasks {
+    struct envelope_signer *signer;
+    int64_t lease_expiry_ms;  /* leased, not listed: delivered again */
+    int64_t lease_return_ms;  /* not heard of: back to READY */
+    bool projection_complete; /* atomic */
+    /* After commit: these agents have something to fetch. */
+    void (*wake)(struct tasks *tasks, const char *const *agent_ids, size_t n);
+    /* Asks the registry for one agent that the projection lacks; NULL in tests. */
+    enum code (*fetch_agent)(struct tasks *tasks, struct db *db, struct arena *arena, const char *agent_id,
+                             struct status *st);
+    void *service; /* struct service, for the two above */
+};
+
+/* One transition, for its event. subject is the last part: clm.event.tasks.task.<subject>. */
+struct change {
+    const char *subject, *task_id, *agent_id, *message, *traceparent, *actor;
+    enum task_kind kind;
+    enum task_state state;
+    unsigned attempt;
+    uint64_t version;
+    struct bytes receipt_sha256;
+};
+struct change task_change(const struct task *task, const char *subject, const char *actor);
+
+/* ---- use cases, one file each. Each runs its own transaction on db.
+ * ---------------------------------------- */
+
+enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, const struct new_task *request,
+                      struct task *ret, struct status *st) MUST_CHECK;
+enum code task_get(struct db *db, struct arena *arena, const char *task_id, struct task *ret,
+                   struct status *st) MUST_CHECK;
+/* At most filter->limit tasks, newest first; *ret_more when there are older ones. */
+enum code task_list(struct db *db, struct arena *arena, const struct task_filter *filter, struct task **ret,
+                    size_t *ret_n, bool *ret_more, struct status *st) MUST_CHECK;
+enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, const char *task_id,
+                      const char *actor, struct task *ret, struct status *st) MUST_CHECK;
+enum code task_lease(struct tasks *tasks, struct db *db, struct arena *arena,
+                     const struct lease_request *requests, size_t n, struct lease_answer *ret,
+                     struct status *st) MUST_CHECK;
+/* *ret_finished: a receipt was taken, now or before. */
+enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *arena,
+                             const struct result_submission *submission, bool *ret_finished,
+                             struct status *st) MUST_CHECK;
+enum code task_authorize_certificate(struct db *db, struct arena *arena, const char *agent_id,
+                                     const char *task_id, unsigned attempt, char *const *dns_names,
+                                     size_t n_dns_names, uint32_t *ret_life_sec,
+                                     struct status *st) MUST_CHECK;
+/* Periodic work of one replica: due tasks become READY, late ones EXPIRED, lost leases return. */
+enum code task_sweep(struct tasks *tasks, struct db *db, struct arena *arena, struct status *st) MUST_CHECK;
+
+/* PERMISSION_DENIED naming what the scope lacks (scope_check.c). */
+enum code scope_check_spec(const struct scope *scope, const struct spec_facts *spec,
+                           struct status *st) MUST_CHECK;
+
+#endif
