@@ -32,7 +32,8 @@ void csr_info_done(struct csr_info *info);
 #define AUTO_CSR_INFO CLEANUP(csr_info_done)
 
 /* Parses at most 16 KiB and verifies the proof of possession. INVALID_ARGUMENT with the reason: not a CSR,
- * trailing bytes, bad signature, key too weak (RSA < 2048 bits, other curves), names that are no names. */
+ * trailing bytes, not strict DER, bad signature (SHA-1 and RSASSA-PSS are not accepted), key too weak (RSA <
+ * 2048 bits, other curves), names that are no names. */
 enum code csr_verify(struct bytes csr, struct csr_info *ret, struct status *st) MUST_CHECK;
 
 #endif
