@@ -17,7 +17,8 @@ struct outcome {
 static void check(const struct http_message *message)
 {
     /* What the accessors promise. */
-    if (message->path[0] != '/' || !message->method || message->body.len > limits.body_bytes)
+    if ((message->path && (message->path[0] != '/' || !message->method)) ||
+        message->body.len > limits.body_bytes)
         abort();
     for (size_t i = 0; i < message->field_count; i++) {
         if (!message->fields[i].name[0] || strpbrk(message->fields[i].value, "\r\n"))
@@ -25,11 +26,11 @@ static void check(const struct http_message *message)
     }
 }
 
-static struct outcome read_all(const uint8_t *data, size_t size, size_t step)
+static struct outcome read_all(const uint8_t *data, size_t size, size_t step, enum http_parser_type type)
 {
     struct outcome outcome = {0};
     struct parser parser;
-    parser_init(&parser, HTTP_REQUEST, &limits);
+    parser_init(&parser, type, &limits);
     while (outcome.used < size) {
         size_t n = size - outcome.used < step ? size - outcome.used : step;
         enum parse_event event;
@@ -54,8 +55,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
         return 0;
-    struct outcome whole = read_all(data + 1, size - 1, size);
-    struct outcome pieces = read_all(data + 1, size - 1, 1 + data[0] % 32u);
+    enum http_parser_type type = data[0] & 0x80 ? HTTP_RESPONSE : HTTP_REQUEST;
+    struct outcome whole = read_all(data + 1, size - 1, size, type);
+    struct outcome pieces = read_all(data + 1, size - 1, 1 + data[0] % 32u, type);
     if (whole.messages != pieces.messages || whole.failed != pieces.failed ||
         whole.body_bytes != pieces.body_bytes)
         abort();
