@@ -1,0 +1,170 @@
+/* The state directory: what a restart finds. */
+#include "agent/exec/state.h"
+
+#include <sys/stat.h>
+
+#include "cmocka_all.h"
+#include "pki_fixture.h"
+
+static void remove_tree(const char *dir)
+{
+    char command_free[256];
+    static const char *const files[] = {"lock",       "agent.id",       "roots.pem",           "task-0.key",
+                                        "task-0.pem", "identity-0.pem", "journal/write-check", NULL};
+    static const char *const dirs[] = {"journal", "backup", "net", NULL};
+    for (size_t i = 0; files[i]; i++) {
+        (void)snprintf(command_free, sizeof(command_free), "%s/%s", dir, files[i]);
+        (void)unlink(command_free);
+    }
+    for (size_t i = 0; dirs[i]; i++) {
+        (void)snprintf(command_free, sizeof(command_free), "%s/%s", dir, dirs[i]);
+        (void)rmdir(command_free);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static int setup(void **state)
+{
+    char *dir = strdup("/tmp/clm-state-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    *state = dir;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    remove_tree(*state);
+    free(*state);
+    return 0;
+}
+
+static struct agent_state *open_ok(const char *dir)
+{
+    struct agent_state *agent;
+    struct status st;
+    if (state_open(dir, (uid_t)-1, (gid_t)-1, &agent, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    return agent;
+}
+
+/* Enrols by hand, generation 0. */
+static void enrol_by_hand(struct agent_state *agent, const struct test_ca *ca)
+{
+    struct status st;
+    AUTO_DER struct der task = {0}, identity = {0};
+    AUTO_KEY struct key *identity_key = NULL;
+    assert_int_equal(state_task_key(agent, 0, &st), CODE_OK);
+    assert_int_equal(key_generate(KEY_EC_P256, &identity_key, &st), CODE_OK);
+    struct test_leaf leaf = {.purpose = PURPOSE_AGENT_TASK,
+                             .spiffe_kind = "agent",
+                             .spiffe_name = TEST_AGENT_ID,
+                             .serial = "0",
+                             .for_key = agent->task_key};
+    test_issue(ca, &leaf, &task);
+    leaf.purpose = PURPOSE_AGENT_IDENTITY;
+    leaf.for_key = identity_key;
+    test_issue(ca, &leaf, &identity);
+    memcpy(agent->agent_id, TEST_AGENT_ID, sizeof(TEST_AGENT_ID));
+    (void)snprintf(agent->gateway, sizeof(agent->gateway), "gw.test.example:8443");
+    (void)snprintf(agent->trust_domain, sizeof(agent->trust_domain), TEST_DOMAIN);
+    assert_int_equal(der_list_add(&agent->roots, der_bytes(&ca->cert), &st), CODE_OK);
+    assert_int_equal(der_list_add(&agent->task_chain, der_bytes(&task), &st), CODE_OK);
+    assert_int_equal(der_list_add(&agent->identity_chain, der_bytes(&identity), &st), CODE_OK);
+    assert_int_equal(state_save(agent, &st), CODE_OK);
+}
+
+static void an_enrolled_state_is_found_again(void **state)
+{
+    struct test_ca ca;
+    struct status st;
+    test_ca_init(&ca, "Root");
+    struct agent_state *agent = open_ok(*state);
+    assert_int_equal(state_load(agent, &st), CODE_NOT_FOUND);
+    enrol_by_hand(agent, &ca);
+    state_free(agent);
+    agent = open_ok(*state);
+    assert_int_equal(state_load(agent, &st), CODE_OK);
+    assert_string_equal(agent->agent_id, TEST_AGENT_ID);
+    assert_string_equal(agent->gateway, "gw.test.example:8443");
+    assert_false(agent->confirmed);
+    assert_int_equal(state_set_confirmed(agent, &st), CODE_OK);
+    state_free(agent);
+    assert_int_equal(state_peek(*state, &agent, &st), CODE_OK);
+    assert_true(agent->confirmed);
+    state_free(agent);
+    test_ca_done(&ca);
+}
+
+static void the_task_key_is_private_and_the_same_on_every_try(void **state)
+{
+    struct status st;
+    struct stat info;
+    char path[128];
+    AUTO_DER struct der first = {0}, second = {0};
+    struct agent_state *agent = open_ok(*state);
+    assert_int_equal(state_task_key(agent, 0, &st), CODE_OK);
+    assert_int_equal(key_spki(agent->task_key, &first, &st), CODE_OK);
+    state_free(agent);
+    (void)snprintf(path, sizeof(path), "%s/task-0.key", (const char *)*state);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    agent = open_ok(*state);
+    assert_int_equal(state_task_key(agent, 0, &st), CODE_OK);
+    assert_int_equal(key_spki(agent->task_key, &second, &st), CODE_OK);
+    assert_int_equal(first.len, second.len);
+    assert_memory_equal(first.data, second.data, first.len);
+    state_free(agent);
+}
+
+static void a_second_agent_on_the_same_directory_is_refused(void **state)
+{
+    struct status st;
+    struct agent_state *agent = open_ok(*state), *second;
+    assert_int_equal(state_open(*state, (uid_t)-1, (gid_t)-1, &second, &st), CODE_FAILED_PRECONDITION);
+    state_free(agent);
+    state_free(open_ok(*state));
+}
+
+static void a_lost_or_foreign_key_is_data_loss_and_not_a_new_enrolment(void **state)
+{
+    struct test_ca ca;
+    struct status st;
+    char path[128];
+    test_ca_init(&ca, "Root");
+    struct agent_state *agent = open_ok(*state);
+    enrol_by_hand(agent, &ca);
+    (void)snprintf(path, sizeof(path), "%s/task-0.key", (const char *)*state);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(state_load(agent, &st), CODE_DATA_LOSS);
+    assert_false(state_is_enrolled(agent));
+    assert_int_equal(state_task_key(agent, 0, &st), CODE_OK); /* another key under the same name */
+    assert_int_equal(state_load(agent, &st), CODE_DATA_LOSS);
+    state_free(agent);
+    test_ca_done(&ca);
+}
+
+static void directories_are_private(void **state)
+{
+    struct stat info;
+    char path[128];
+    static const char *const dirs[] = {"journal", "backup", "net"};
+    state_free(open_ok(*state));
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", (const char *)*state, dirs[i]);
+        assert_int_equal(stat(path, &info), 0);
+        assert_int_equal(info.st_mode & 0777, 0700);
+    }
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(an_enrolled_state_is_found_again),
+        T(the_task_key_is_private_and_the_same_on_every_try),
+        T(a_second_agent_on_the_same_directory_is_refused),
+        T(a_lost_or_foreign_key_is_data_loss_and_not_a_new_enrolment),
+        T(directories_are_private),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
