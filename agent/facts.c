@@ -13,7 +13,8 @@
  */
 static char *fact_text(struct arena *arena, const char *text, size_t max)
 {
-    char *copy = arena_strndup(arena, text, strnlen(text, max));
+    size_t len = strlen(text);
+    char *copy = arena_strndup(arena, text, len < max ? len : max);
     for (char *p = copy; *p; p++) {
         if (*p < 0x20 || *p > 0x7e)
             *p = '?';

@@ -356,7 +356,7 @@ enum code journal_scan(const char *dir,
                        void *arg, struct status *st)
 {
     AUTO_FREE struct pair *pairs = NULL;
-    size_t n;
+    size_t n = 0;
     TRY(pairs_list(dir, &pairs, &n, st));
     for (size_t i = 0; i < n; i++)
         TRY(scan_one(dir, &pairs[i], on_file, arg, st));

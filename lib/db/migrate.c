@@ -109,7 +109,7 @@ static enum code migrate_locked(struct db *db, const struct migration_list *list
         "CREATE TABLE IF NOT EXISTS schema_migrations (number integer PRIMARY KEY, name text NOT NULL, "
         "sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
         st));
-    size_t done;
+    size_t done = 0;
     TRY(check_recorded(db, list, &done, st));
     for (size_t i = done; i < list->n; i++)
         TRY(apply(db, i, list->item[i], st));
