@@ -153,7 +153,7 @@ enum code certificate_sign(struct request *req, const char *agent_id, struct byt
     struct certificate_row row;
     AUTO_CSR_INFO struct csr_info csr = {0};
     uint8_t spki[SHA256_SIZE];
-    int64_t life_sec;
+    int64_t life_sec = 0;
     bool found;
 
     TRY(verify(req, agent_id, signed_request, &said, st));
