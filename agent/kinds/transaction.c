@@ -17,6 +17,7 @@
 #include "stores/store.h"
 
 #define VERIFY_STEP_MS    250
+#define VERIFY_AGAIN_MS   50
 #define VERIFY_DEFAULT_MS 10000
 #define BACKUP_LIFE_MS    (14 * 24 * 3600 * 1000ll)
 #define FILES_MAX         3
@@ -153,7 +154,8 @@ static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HE
         seen = strcmp(served, wanted) == 0 ? seen + 1 : 0;
         if (seen == 2)
             return true;
-        int64_t now_ms = clock_mono_ms(), pause_ms = VERIFY_STEP_MS - (now_ms - started_ms);
+        int64_t now_ms = clock_mono_ms();
+        int64_t pause_ms = seen ? VERIFY_AGAIN_MS : VERIFY_STEP_MS - (now_ms - started_ms);
         if (now_ms >= end_ms && seen == 0)
             return false;
         if (pause_ms > 0)
@@ -546,8 +548,9 @@ static enum code prepare(struct tx *tx, const struct change *change, struct stat
 {
     TRY(read_in_place(tx, st));
     judge_old(tx);
-    TRY(probe_before(tx, st));
     TRY(check_new(tx, change, st));
+    /* After the check, which settles the name to ask for: before and after must be the same question. */
+    TRY(probe_before(tx, st));
     enum code code = stage(tx, st);
     if (code == CODE_OK)
         code = back_up(tx, st);

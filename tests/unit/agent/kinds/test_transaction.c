@@ -17,6 +17,11 @@
 static int crash_at; /* 0: never; odd: before call (n+1)/2, even: after call n/2 */
 static int calls;
 
+/* Done just before a step of that name is recorded. */
+static const char *hook_step;
+static void (*hook)(void);
+static struct host *hook_host;
+
 static void maybe_crash(bool after)
 {
     if (crash_at && !after)
@@ -32,6 +37,10 @@ enum code __wrap_journal_step(struct journal *journal, const char *step, const c
 enum code __wrap_journal_step(struct journal *journal, const char *step, const char *target, const char *path,
                               const char *other_path, const char *fingerprint, struct status *st)
 {
+    if (hook_step && strcmp(hook_step, step) == 0) {
+        hook_step = NULL;
+        hook();
+    }
     maybe_crash(false);
     enum code code = __real_journal_step(journal, step, target, path, other_path, fingerprint, st);
     maybe_crash(true);
@@ -493,6 +502,17 @@ static bool crash_run(struct host *host, const Clm__TaskSpec *what, int at)
     return WEXITSTATUS(status) == 42;
 }
 
+static bool swap_was_recorded(struct host *host)
+{
+    struct journal *journal = NULL;
+    struct status st;
+    assert_int_equal(journal_open(host_path(host, "state/journal"), host->task_id, 1, &journal, &st),
+                     CODE_OK);
+    bool recorded = journal_find_step(journal, "swap") != NULL;
+    journal_close(journal);
+    return recorded;
+}
+
 static void renewal_survives_a_crash_at_every_step(void **state)
 {
     struct host *host = *state;
@@ -510,12 +530,17 @@ static void renewal_survives_a_crash_at_every_step(void **state)
             break;
         served(host, after); /* whatever happened: a pair that belongs together is being served */
         assert_int_equal(strlen(after), 64);
+        bool begun = swap_was_recorded(host);
+        sign_calls = 0;
         struct outcome out = run_kind(host, renewing());
         assert_ok(&out);
         assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
         assert_true(pair_on_disk_matches(host));
         assert_served(host, out.result.fingerprint_after_sha256);
         assert_string_not_equal(out.result.fingerprint_after_sha256, before);
+        /* What was begun is finished, not done anew. */
+        assert_int_equal(sign_calls, begun ? 0 : 1);
+        assert_true((find_step(&out, "resume") != NULL) == begun);
         assert_no_leftovers(host);
         outcome_done(&out);
     }
@@ -546,6 +571,87 @@ static void rollback_survives_a_crash_at_every_step(void **state)
     }
     assert_true(at > 20);
     issued_done(&old);
+}
+
+/* --- others at work on the same files ------------------------------------------------------------------- */
+
+static void write_foreign_certificate(void)
+{
+    write_text(host_path(hook_host, "cert.pem"), "somebody else's\n", 0644);
+}
+
+static void remove_backups(void)
+{
+    assert_int_equal(rename(host_path(hook_host, "state/backup"), host_path(hook_host, "state/gone")), 0);
+}
+
+static void change_by_somebody_else_is_not_overwritten(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    load_policy(host, NULL, NOTHING);
+    hook_host = host;
+    hook = write_foreign_certificate;
+    hook_step = "backup";
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.code, CODE_ABORTED);
+    assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
+    assert_no_leftovers(host);
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void foreign_file_after_a_crash_is_left_alone_and_told(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    load_policy(host, NULL, NOTHING);
+    /* probe, two stages, two backups: event 12 is after "swap". */
+    assert_true(crash_run(host, deploying(&fresh), 12));
+    assert_true(swap_was_recorded(host));
+    hook_host = host;
+    write_foreign_certificate();
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.code, CODE_DATA_LOSS);
+    assert_non_null(strstr(out.st.msg, "by hand"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void failed_rollback_is_data_loss(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    load_policy(host, NULL, "command = /bin/true\ntest = /bin/false\ntimeout = 1s\n");
+    hook_host = host;
+    hook = remove_backups;
+    hook_step = "rollback";
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.code, CODE_DATA_LOSS);
+    assert_non_null(strstr(out.st.msg, "rollback failed"));
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
+}
+
+static void failing_reload_rolls_back(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, "command = /bin/false\ntimeout = 1s\n");
+    struct outcome out = run_kind(host, deploying(&fresh));
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+    assert_non_null(strstr(out.message, "the reload failed"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    assert_served(host, old.fingerprint);
+    outcome_done(&out);
+    issued_done(&old);
+    issued_done(&fresh);
 }
 
 static void same_key_is_asked_for_again_after_a_crash(void **state)
@@ -595,6 +701,10 @@ int main(void)
         TEST(renewal_survives_a_crash_at_every_step),
         TEST(rollback_survives_a_crash_at_every_step),
         TEST(same_key_is_asked_for_again_after_a_crash),
+        TEST(change_by_somebody_else_is_not_overwritten),
+        TEST(foreign_file_after_a_crash_is_left_alone_and_told),
+        TEST(failed_rollback_is_data_loss),
+        TEST(failing_reload_rolls_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
