@@ -27,9 +27,12 @@ struct consumer {
 static const struct event_handler *find_handler(const struct service_descriptor *descriptor,
                                                 const char *subject)
 {
-    for (const struct event_handler *h = descriptor->events; h && h->subject; h++)
-        if (strcmp(h->subject, subject) == 0)
+    for (const struct event_handler *h = descriptor->events; h && h->subject; h++) {
+        size_t n = strlen(h->subject);
+        bool all_below = n > 1 && h->subject[n - 1] == '>' && strncmp(h->subject, subject, n - 1) == 0;
+        if (all_below || strcmp(h->subject, subject) == 0)
             return h;
+    }
     return NULL;
 }
 

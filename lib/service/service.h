@@ -40,8 +40,9 @@ struct worker {
 };
 
 struct event_handler {
-    const char *subject; /* exact, "clm.event.registry.agent.changed" */
-    bool authority;      /* refuse it without the origin service's signature */
+    const char
+        *subject;   /* "clm.event.registry.agent.changed", or "clm.event.tasks.task.>"; the first that fits */
+    bool authority; /* refuse it without the origin service's signature */
     /* Inside a transaction that also claims the event in the inbox; commits when it returns CODE_OK.
      * INVALID_ARGUMENT parks the event with an alert log; anything else is retried. `event` is a Clm__Event.
      */

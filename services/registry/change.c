@@ -1,0 +1,215 @@
+/*
+ * Every change of an agent goes through agents_change: lock, mutate, derive the status, store with a raised
+ * version, count, and tell it in an event and in the activity, in one transaction. A handful of statements
+ * whatever the number of agents.
+ */
+#include <string.h>
+
+#include "base/id.h"
+#include "db/outbox.h"
+#include "selector.h"
+#include "store.h"
+
+static enum agent_status derive(const struct agent *agent, bool heard_now, int64_t now_ms)
+{
+    /* Who was offline stays so until it is heard, even while a new window runs. */
+    bool silent = !heard_now && (agent->status == AGENT_OFFLINE || now_ms >= agent->offline_at_ms);
+    const struct status_facts facts = {
+        .disabled = agent->disabled,
+        .identity_ended = agent->identity_not_after_ms >= 0 && agent->identity_not_after_ms <= now_ms,
+        .heard = agent->last_heartbeat_at_ms >= 0,
+        .silent = silent,
+        .safe_mode = agent->safe_mode,
+    };
+    return status_derive(&facts);
+}
+
+static enum code tell(struct db *tx, const struct cause *cause, struct agent *const *changed, size_t n,
+                      const char *subject, struct arena *arena, struct status *st)
+{
+    const char **ids = arena_array(arena, n, sizeof(*ids));
+    const char **subjects = arena_array(arena, n, sizeof(*subjects));
+    const void **bodies = arena_array(arena, n, sizeof(*bodies));
+    size_t *lens = arena_array(arena, n, sizeof(*lens));
+    struct activity *activity = arena_array(arena, n, sizeof(*activity));
+    for (size_t i = 0; i < n; i++) {
+        char id[UUID_TEXT_SIZE];
+        uuid_v7(id);
+        ids[i] = arena_strdup(arena, id);
+        subjects[i] = subject;
+        struct bytes body;
+        agent_event_encode(changed[i], cause, ids[i], subject, arena, &body);
+        bodies[i] = body.data;
+        lens[i] = body.len;
+        const char *reason = agent_reason(changed[i]);
+        activity[i] = (struct activity){
+            .occurred_at_ms = cause->now_ms,
+            .event = "agent.changed",
+            .agent_id = changed[i]->id,
+            .actor = cause->actor,
+            .message = arena_printf(arena, "%s%s%s", agent_status_name(changed[i]->status),
+                                    *reason ? ": " : "", reason),
+        };
+    }
+    TRY(outbox_add_many(tx, n, ids, subjects, bodies, lens, st));
+    return store_activity_add(tx, activity, n, arena, st);
+}
+
+enum code agents_change(struct db *tx, const struct cause *cause, const char *const *ids, size_t n,
+                        agent_mutate *mutate, void *arg, struct arena *arena, struct agent **ret,
+                        size_t *ret_n, struct status *st)
+{
+    struct agent *agents;
+    size_t n_agents;
+    TRY(store_agents_lock(tx, ids, n, cause->timing, cause->now_ms, arena, &agents, &n_agents, st));
+    struct agent **changed = arena_array(arena, n_agents + 1, sizeof(struct agent *));
+    enum agent_status *before = arena_array(arena, n_agents + 1, sizeof(*before));
+    size_t n_changed = 0;
+    for (size_t i = 0; i < n_agents; i++) {
+        struct agent *agent = &agents[i];
+        bool dirty = false, heard = false;
+        if (mutate)
+            TRY(mutate(agent, &dirty, &heard, arg, st));
+        enum agent_status was = agent->status;
+        agent->status = derive(agent, heard, cause->now_ms);
+        if (agent->status == was && !dirty)
+            continue;
+        agent->version++;
+        before[n_changed] = was;
+        changed[n_changed++] = agent;
+    }
+    if (n_changed > 0) {
+        TRY(store_agents_save(tx, changed, before, n_changed, arena, st));
+        TRY(tell(tx, cause, changed, n_changed, SUBJECT_AGENT_CHANGED, arena, st));
+    }
+    if (ret) {
+        *ret = agents;
+        *ret_n = n_agents;
+    }
+    return CODE_OK;
+}
+
+enum code agent_change_one(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                           agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
+                           struct status *st)
+{
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    struct agent seen;
+    TRY(agent_get(tx, selector, id, arena, &seen, st)); /* labels are set once */
+    struct agent *agents;
+    size_t n;
+    TRY(agents_change(tx, cause, &id, 1, mutate, arg, arena, &agents, &n, st));
+    if (n == 0)
+        return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", id);
+    TRY(db_commit(tx, st));
+    *ret = agents[0];
+    return CODE_OK;
+}
+
+/* ---- disable, enable
+ * ---------------------------------------------------------------------------------------------- */
+
+static enum code set_disabled(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
+{
+    (void)heard;
+    (void)st;
+    const char *reason = arg;
+    if (agent->disabled && strcmp(agent->disabled_reason, reason) == 0)
+        return CODE_OK;
+    /* What was revoked stays so: only a fresh token leads out. */
+    if (agent->disabled && strcmp(agent->disabled_reason, "revoked") == 0)
+        return CODE_OK;
+    agent->disabled = *dirty = true;
+    agent->disabled_reason = reason;
+    return CODE_OK;
+}
+
+enum code agent_disable(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                        const char *reason, struct arena *arena, struct agent *ret, struct status *st)
+{
+    return agent_change_one(db, cause, selector, id, set_disabled, (void *)(uintptr_t)reason, arena, ret, st);
+}
+
+static enum code set_enabled(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
+{
+    (void)heard;
+    (void)arg;
+    if (!agent->disabled)
+        return CODE_OK;
+    if (strcmp(agent->disabled_reason, "revoked") == 0)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "agent %s: its identity was revoked; only a fresh token brings it back", agent->id);
+    agent->disabled = false;
+    agent->disabled_reason = "";
+    *dirty = true;
+    return CODE_OK;
+}
+
+enum code agent_enable(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                       struct arena *arena, struct agent *ret, struct status *st)
+{
+    return agent_change_one(db, cause, selector, id, set_enabled, NULL, arena, ret, st);
+}
+
+/* ---- what the CA says
+ * ---------------------------------------------------------------------------------------------- */
+
+struct issued {
+    int64_t generation, not_after_ms;
+    const char *fingerprint;
+};
+
+static enum code set_issued(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
+{
+    (void)heard;
+    (void)st;
+    const struct issued *issued = arg;
+    bool newer = issued->generation > agent->identity_generation;
+    /* A pending certificate may have been replaced under the same generation; later events come later. */
+    bool replaced =
+        issued->generation == agent->identity_generation &&
+        (!agent->identity_fingerprint || strcmp(agent->identity_fingerprint, issued->fingerprint) != 0);
+    if (!newer && !replaced)
+        return CODE_OK;
+    agent->identity_generation = issued->generation;
+    agent->identity_fingerprint = issued->fingerprint;
+    agent->identity_not_after_ms = issued->not_after_ms;
+    *dirty = true;
+    return CODE_OK;
+}
+
+enum code agent_identity_issued(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
+                                const char *fingerprint, int64_t not_after_ms, struct arena *arena,
+                                struct status *st)
+{
+    struct issued issued = {generation, not_after_ms, fingerprint};
+    return agents_change(tx, cause, &id, 1, set_issued, &issued, arena, NULL, NULL, st);
+}
+
+struct confirmed {
+    int64_t generation, now_ms;
+};
+
+static enum code set_confirmed(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
+{
+    (void)heard;
+    (void)st;
+    const struct confirmed *confirmed = arg;
+    if (agent->bootstrapped_at_ms < 0) {
+        agent->bootstrapped_at_ms = confirmed->now_ms;
+        *dirty = true;
+    }
+    if (confirmed->generation > agent->min_generation) {
+        agent->min_generation = confirmed->generation;
+        *dirty = true;
+    }
+    return CODE_OK;
+}
+
+enum code agent_identity_confirmed(struct db *tx, const struct cause *cause, const char *id,
+                                   int64_t generation, struct arena *arena, struct status *st)
+{
+    struct confirmed confirmed = {generation, cause->now_ms};
+    return agents_change(tx, cause, &id, 1, set_confirmed, &confirmed, arena, NULL, NULL, st);
+}

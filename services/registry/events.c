@@ -1,0 +1,181 @@
+/*
+ * Border of events: the registry's own, encoded out of struct agent, and those of other services, turned into
+ * changes and rows of the activity. Handlers run on a consumer's thread, inside the transaction that claims
+ * the event.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "border.h"
+#include "proto/event.pb-c.h"
+#include "proto/registry.pb-c.h"
+#include "wire/wire.h"
+
+/* ---- scopes
+ * ------------------------------------------------------------------------------------------------------ */
+
+struct bytes scope_encode(const struct Clm__Scope *scope, struct arena *arena)
+{
+    struct bytes out;
+    wire_pack(&scope->base, arena, &out.data, &out.len);
+    return out;
+}
+
+Clm__Scope *scope_decode(struct bytes scope, struct arena *arena)
+{
+    ProtobufCMessage *msg = NULL;
+    struct status st;
+    if (wire_unpack(&clm__scope__descriptor, scope.data, scope.len, arena, &msg, &st) != CODE_OK) {
+        /* What cannot be read allows nothing. */
+        Clm__Scope *none = arena_alloc(arena, sizeof(*none));
+        clm__scope__init(none);
+        return none;
+    }
+    return (Clm__Scope *)msg;
+}
+
+/* ---- own events
+ * --------------------------------------------------------------------------------------------------- */
+
+static char *text(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+void agent_event_encode(const struct agent *agent, const struct cause *cause, const char *event_id,
+                        const char *subject, struct arena *arena, struct bytes *ret)
+{
+    Clm__AgentChanged changed = CLM__AGENT_CHANGED__INIT;
+    changed.hostname = text(agent->hostname);
+    changed.has_status = true;
+    changed.status = (Clm__Agent__Status)agent->status;
+    changed.has_safe_mode = true;
+    changed.safe_mode = agent->safe_mode;
+    changed.scope = scope_decode(agent->scope, arena);
+    changed.has_min_generation = true;
+    changed.min_generation = (uint32_t)agent->min_generation;
+    changed.has_disabled = true;
+    changed.disabled = agent->disabled;
+    changed.reason = text(agent_reason(agent));
+    changed.agent_version = text(agent->agent_version);
+    changed.n_labels = agent->n_labels;
+    changed.labels = arena_array(arena, agent->n_labels + 1, sizeof(*changed.labels));
+    for (size_t i = 0; i < agent->n_labels; i++) {
+        changed.labels[i] = arena_alloc(arena, sizeof(Clm__Label));
+        clm__label__init(changed.labels[i]);
+        changed.labels[i]->name = text(agent->labels[i].name);
+        changed.labels[i]->value = text(agent->labels[i].value);
+    }
+    Clm__Event event = CLM__EVENT__INIT;
+    event.id = text(event_id);
+    event.subject = text(subject);
+    event.entity_id = text(agent->id);
+    event.has_entity_version = true;
+    event.entity_version = (uint64_t)agent->version;
+    event.has_occurred_at_ms = true;
+    event.occurred_at_ms = cause->now_ms;
+    event.actor = cause->actor && *cause->actor ? text(cause->actor) : text("service:registry");
+    event.traceparent = text(cause->traceparent);
+    event.agent = &changed;
+    wire_pack(&event.base, arena, &ret->data, &ret->len);
+}
+
+/* ---- events of others
+ * ----------------------------------------------------------------------------------------------- */
+
+/* "task.finished" of clm.event.tasks.task.finished */
+static const char *short_name(const char *subject)
+{
+    for (int dots = 0; *subject; subject++)
+        if (*subject == '.' && ++dots == 3)
+            return subject + 1;
+    return subject;
+}
+
+static enum code note(struct worker *worker, const Clm__Event *event, const char *agent_id,
+                      const char *message, struct arena *arena, struct status *st)
+{
+    const struct activity activity = {
+        .occurred_at_ms = event->has_occurred_at_ms ? event->occurred_at_ms : clock_wall_ms(),
+        .event = short_name(event->subject),
+        .agent_id = agent_id && *agent_id ? agent_id : NULL,
+        .actor = event->actor,
+        .message = message,
+    };
+    return activity_add(worker->db, &activity, 1, arena, st);
+}
+
+static struct cause cause_of(const struct worker *worker, const Clm__Event *event)
+{
+    return (struct cause){
+        .actor = event->actor ? event->actor : "service:bootstrap",
+        .traceparent = event->traceparent,
+        .now_ms = clock_wall_ms(),
+        .timing = registry_timing(worker->service),
+    };
+}
+
+static enum code on_identity_issued(struct worker *worker, struct arena *arena, const void *msg,
+                                    struct status *st)
+{
+    const Clm__Event *event = msg;
+    const Clm__IdentityIssued *issued = event->identity_issued;
+    if (!event->entity_id || !issued || !issued->has_generation || !issued->fingerprint_sha256 ||
+        !issued->has_not_after_at_ms)
+        return status_set(st, CODE_INVALID_ARGUMENT, "identity.issued is not complete");
+    const struct cause cause = cause_of(worker, event);
+    TRY(agent_identity_issued(worker->db, &cause, event->entity_id, issued->generation,
+                              issued->fingerprint_sha256, issued->not_after_at_ms, arena, st));
+    return note(worker, event, event->entity_id, arena_printf(arena, "generation %u", issued->generation),
+                arena, st);
+}
+
+static enum code on_identity_confirmed(struct worker *worker, struct arena *arena, const void *msg,
+                                       struct status *st)
+{
+    const Clm__Event *event = msg;
+    if (!event->entity_id || !event->identity_confirmed || !event->identity_confirmed->has_generation)
+        return status_set(st, CODE_INVALID_ARGUMENT, "identity.confirmed is not complete");
+    const struct cause cause = cause_of(worker, event);
+    uint32_t generation = event->identity_confirmed->generation;
+    TRY(agent_identity_confirmed(worker->db, &cause, event->entity_id, generation, arena, st));
+    return note(worker, event, event->entity_id, arena_printf(arena, "generation %u", generation), arena, st);
+}
+
+static enum code on_token(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    const Clm__Event *event = msg;
+    const Clm__TokenEvent *token = event->token;
+    return note(worker, event, token ? token->agent_id : NULL, token ? token->reason : NULL, arena, st);
+}
+
+static enum code on_certificate(struct worker *worker, struct arena *arena, const void *msg,
+                                struct status *st)
+{
+    const Clm__Event *event = msg;
+    const Clm__CertificateIssued *issued = event->certificate_issued;
+    const char *subject = issued && issued->certificate ? issued->certificate->subject : NULL;
+    return note(worker, event, issued ? issued->agent_id : NULL, subject, arena, st);
+}
+
+static enum code on_task(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    static const char *const kinds[] = {"", "DEPLOY", "RENEW", "VALIDATE", "DISCOVER"};
+    const Clm__Event *event = msg;
+    const Clm__TaskChanged *task = event->task;
+    if (!task)
+        return status_set(st, CODE_INVALID_ARGUMENT, "task event without its task");
+    const char *kind = task->has_kind && (size_t)task->kind < ARRAY_LEN(kinds) ? kinds[task->kind] : "";
+    bool more = task->message && *task->message;
+    return note(worker, event, task->agent_id,
+                arena_printf(arena, "%s%s%s", kind, more ? ": " : "", more ? task->message : ""), arena, st);
+}
+
+const struct event_handler registry_events[] = {
+    {"clm.event.bootstrap.identity.issued", true, on_identity_issued},
+    {"clm.event.bootstrap.identity.confirmed", true, on_identity_confirmed},
+    {"clm.event.bootstrap.token.>", true, on_token},
+    {"clm.event.bootstrap.certificate.issued", false, on_certificate},
+    {"clm.event.tasks.task.>", false, on_task},
+    {.subject = NULL},
+};

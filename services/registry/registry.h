@@ -1,0 +1,209 @@
+/*
+ * The registry's own structs and use cases. Nothing here knows the bus or a generated contract: rpc.c and
+ * events.c are the border. Use cases run on a worker thread with its database session; strings and rows live
+ * in the caller's arena.
+ */
+#ifndef CLM_REGISTRY_H
+#define CLM_REGISTRY_H
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "db/db.h"
+#include "pki/der.h"
+
+/* Numbers as in proto/common.proto; the order is the precedence, strongest first. */
+enum agent_status {
+    AGENT_DISABLED = 1,
+    AGENT_EXPIRED,
+    AGENT_BOOTSTRAPPING,
+    AGENT_OFFLINE,
+    AGENT_SAFE_MODE,
+    AGENT_ONLINE,
+    AGENT_STATUS_END
+};
+const char *agent_status_name(enum agent_status status);
+
+/* ---- the one rule (status.c)
+ * ----------------------------------------------------------------------------------- */
+
+struct status_facts {
+    bool disabled;
+    bool identity_ended; /* its certificate is past its end */
+    bool heard;          /* at least once: it has an identity and uses it */
+    bool silent;         /* no heartbeat for 3 intervals that count */
+    bool safe_mode;
+};
+enum agent_status status_derive(const struct status_facts *facts);
+
+/* ---- agents
+ * ---------------------------------------------------------------------------------------------------- */
+
+struct label {
+    const char *name, *value;
+};
+
+struct agent {
+    const char *id, *hostname;
+    enum agent_status status;
+    bool disabled, safe_mode;
+    const char *disabled_reason, *safe_mode_reason;
+    struct label *labels;
+    size_t n_labels;
+    struct bytes scope, facts; /* encoded messages; facts.data NULL: not known */
+    int64_t min_generation, generation, identity_generation;
+    const char *identity_fingerprint; /* NULL: none */
+    int64_t identity_not_after_ms;    /* -1: none */
+    int64_t created_at_ms, bootstrapped_at_ms;
+    const char *agent_version;
+    int64_t version;
+    int64_t last_heartbeat_at_ms; /* -1: never */
+    int64_t clock_skew_ms;
+    int64_t offline_at_ms; /* when its silence will have lasted; only in agents_change */
+};
+const char *agent_reason(const struct agent *agent); /* of the status; "" if it has none */
+
+/* When silence counts. */
+struct timing {
+    int64_t reattach_window_ms, gateway_silence_ms;
+};
+#define GATEWAY_SILENCE_MS  5000 /* gateways report every second */
+#define OFFLINE_INTERVALS   3
+#define INTERVAL_MIN_MS     5000
+#define INTERVAL_MAX_MS     (3600 * 1000)
+#define INTERVAL_DEFAULT_MS 30000
+
+/* Who causes a change, for its event. */
+struct cause {
+    const char *actor, *traceparent;
+    int64_t now_ms;
+    const struct timing *timing;
+};
+
+/*
+ * The one way to change agents: locks them in the order of ids, lets `mutate` (may be NULL) change each,
+ * derives the status again, and stores those that changed with a raised version, their counts, their events
+ * and their activity. Inside the caller's transaction. mutate says in *dirty that it changed something, in
+ * *heard that the agent was heard just now. Unknown ids are left out of *ret (may be NULL), which is in the
+ * order of ids.
+ */
+typedef enum code agent_mutate(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st);
+enum code agents_change(struct db *tx, const struct cause *cause, const char *const *ids, size_t n,
+                        agent_mutate *mutate, void *arg, struct arena *arena, struct agent **ret,
+                        size_t *ret_n, struct status *st) MUST_CHECK;
+/* One agent in a transaction of its own; NOT_FOUND if it is not there or outside the selector. */
+enum code agent_change_one(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                           agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
+                           struct status *st) MUST_CHECK;
+enum code agent_disable(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                        const char *reason, struct arena *arena, struct agent *ret,
+                        struct status *st) MUST_CHECK;
+enum code agent_enable(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                       struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
+
+/* From the CA: a certificate was issued, a generation confirmed. In any order, any number of times. */
+enum code agent_identity_issued(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
+                                const char *fingerprint, int64_t not_after_ms, struct arena *arena,
+                                struct status *st) MUST_CHECK;
+enum code agent_identity_confirmed(struct db *tx, const struct cause *cause, const char *id,
+                                   int64_t generation, struct arena *arena, struct status *st) MUST_CHECK;
+
+/* ---- registration (register.c)
+ * ------------------------------------------------------------------------------------ */
+
+struct registration {
+    const char *hostname;
+    const struct label *labels;
+    size_t n_labels;
+    struct bytes scope;          /* encoded, version 1 */
+    const char *idempotency_key; /* NULL: none */
+};
+/* *ret_needs_token is false when an earlier request with this key registered an agent that has its identity
+ * already. */
+enum code agent_register(struct db *db, const struct cause *cause, const char *selector,
+                         const struct registration *in, struct arena *arena, struct agent *ret,
+                         bool *ret_needs_token, struct status *st) MUST_CHECK;
+
+/* ---- queries (query.c, dashboard.c, states.c)
+ * ---------------------------------------------------------------------- */
+
+struct agent_filter {
+    const char *selector;      /* the operator's own: "env=prod,team"; "" for the whole fleet */
+    const char *search;        /* "" for all */
+    unsigned status_bits;      /* 1 << status; 0 for all */
+    const char *const *labels; /* "name=value" or "name" */
+    size_t n_labels;
+};
+enum code agent_get(struct db *db, const char *selector, const char *id, struct arena *arena,
+                    struct agent *ret, struct status *st) MUST_CHECK;
+/* Ordered by id, after `after` (NULL or "": from the first). */
+enum code agents_list(struct db *db, const struct agent_filter *filter, const char *after, size_t max,
+                      struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code agents_page(struct db *db, const char *after, size_t max, struct arena *arena, struct agent **ret,
+                      size_t *ret_n, struct status *st) MUST_CHECK;
+
+struct activity {
+    int64_t occurred_at_ms;
+    const char *event, *agent_id, *actor, *message; /* agent_id may be NULL */
+};
+struct dashboard {
+    int64_t count[AGENT_STATUS_END], total, identities_expiring;
+    struct activity *recent;
+    size_t n_recent;
+};
+#define DASHBOARD_RECENT      20
+#define DASHBOARD_EXPIRING_MS (7LL * 24 * 3600 * 1000)
+enum code dashboard_get(struct db *db, const char *selector, int64_t now_ms, struct arena *arena,
+                        struct dashboard *ret, struct status *st) MUST_CHECK;
+
+/* ---- heartbeats (heartbeat.c) and the sweep (sweep.c)
+ * ---------------------------------------------------------------- */
+
+struct heartbeat {
+    const char *agent_id;
+    int64_t generation, received_at_ms, clock_skew_ms, interval_ms;
+    const char *instance_id, *boot_id, *safe_mode_reason;
+    bool safe_mode;
+    struct bytes facts;        /* data NULL: not sent */
+    const char *agent_version; /* of the facts */
+};
+/* Sorts and thins `beats` in place. One statement for all of them, and a few more for those whose state
+ * changes. */
+enum code heartbeats_report(struct db *db, const struct timing *timing, int64_t now_ms,
+                            const char *gateway_id, const char *epoch, struct heartbeat *beats, size_t n,
+                            struct arena *arena, struct status *st) MUST_CHECK;
+
+/* Finds who fell silent or whose certificate ended. Once a second, on one replica. */
+enum code sweep(struct db *db, const struct timing *timing, int64_t now_ms, struct status *st) MUST_CHECK;
+/* Folds the counts and bounds the activity. Once a minute. */
+enum code sweep_house(struct db *db, struct status *st) MUST_CHECK;
+#define ACTIVITY_MAX 10000
+
+enum code activity_add(struct db *tx, const struct activity *rows, size_t n, struct arena *arena,
+                       struct status *st) MUST_CHECK;
+
+/* ---- API keys (apikey.c)
+ * -------------------------------------------------------------------------------------------- */
+
+struct api_key {
+    const char *id, *name, *label_selector;
+    unsigned roles;
+};
+#define API_KEY_TEXT_MAX 128
+/* Makes and stores a key; text is the only copy of the secret: "clm_<id>_<secret>". */
+enum code api_key_create(struct db *db, const char *name, unsigned roles, const char *selector,
+                         int64_t expires_at_ms, int64_t now_ms, char text[API_KEY_TEXT_MAX],
+                         struct arena *arena, struct status *st) MUST_CHECK;
+/* UNAUTHENTICATED with one and the same message for malformed, unknown, wrong, expired and revoked keys. */
+enum code api_key_check(struct db *db, const char *text, int64_t now_ms, struct arena *arena,
+                        struct api_key *ret, struct status *st) MUST_CHECK;
+
+/* ---- what the border gives (events.c)
+ * --------------------------------------------------------------------------------- */
+
+/* The encoded event that says the whole of an agent's state. Memory from the arena. */
+void agent_event_encode(const struct agent *agent, const struct cause *cause, const char *event_id,
+                        const char *subject, struct arena *arena, struct bytes *ret);
+#define SUBJECT_AGENT_REGISTERED "clm.event.registry.agent.registered"
+#define SUBJECT_AGENT_CHANGED    "clm.event.registry.agent.changed"
+
+#endif

@@ -1,0 +1,420 @@
+/* Border of requests: the method table, and protobuf ⇄ the registry's structs. Handlers run on worker
+ * threads. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/id.h"
+#include "base/id.h"
+#include "border.h"
+#include "proto/bootstrap.pb-c.h"
+#include "proto/registry.pb-c.h"
+
+#define PAGE_DEFAULT       50
+#define PAGE_MAX           500
+#define STATES_MAX         1000
+#define SNAPSHOT_MAX       300 /* scopes make rows of a few KiB at worst; a page stays below the body's limit */
+#define SNAPSHOT_BYTES_MAX (400 * 1024)
+#define TOKEN_TTL_DEFAULT  3600
+#define TOKEN_TTL_MIN      60
+#define TOKEN_TTL_MAX      (7 * 24 * 3600)
+#define TOKEN_CALL_MS      10000
+
+static char *text(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+static struct worker *worker_of(const struct rpc_ctx *ctx)
+{
+    return ctx->worker;
+}
+
+static struct cause cause_of(const struct rpc_ctx *ctx)
+{
+    return (struct cause){
+        .actor = ctx->actor.id,
+        .traceparent = ctx->traceparent,
+        .now_ms = clock_wall_ms(),
+        .timing = registry_timing(worker_of(ctx)->service),
+    };
+}
+
+/* ---- views
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void set_time(protobuf_c_boolean *has, int64_t *field, int64_t ms)
+{
+    *has = ms >= 0;
+    *field = ms >= 0 ? ms : 0;
+}
+
+static Clm__Label **labels_of(const struct agent *agent, struct arena *arena)
+{
+    Clm__Label **out = arena_array(arena, agent->n_labels + 1, sizeof(*out));
+    for (size_t i = 0; i < agent->n_labels; i++) {
+        out[i] = arena_alloc(arena, sizeof(**out));
+        clm__label__init(out[i]);
+        out[i]->name = text(agent->labels[i].name);
+        out[i]->value = text(agent->labels[i].value);
+    }
+    return out;
+}
+
+static void fill_view(Clm__AgentView *view, const struct agent *agent, struct arena *arena)
+{
+    view->id = text(agent->id);
+    view->hostname = text(agent->hostname);
+    view->has_status = true;
+    view->status = (Clm__Agent__Status)agent->status;
+    view->has_safe_mode = true;
+    view->safe_mode = agent->safe_mode;
+    const char *reason = agent_reason(agent);
+    view->reason = *reason ? text(reason) : NULL;
+    view->labels = labels_of(agent, arena);
+    view->n_labels = agent->n_labels;
+    view->scope = scope_decode(agent->scope, arena);
+    set_time(&view->has_created_at_ms, &view->created_at_ms, agent->created_at_ms);
+    set_time(&view->has_bootstrapped_at_ms, &view->bootstrapped_at_ms, agent->bootstrapped_at_ms);
+    set_time(&view->has_last_heartbeat_at_ms, &view->last_heartbeat_at_ms, agent->last_heartbeat_at_ms);
+    view->has_generation = agent->identity_generation >= 0;
+    view->generation = (uint32_t)agent->generation;
+    view->identity_fingerprint_sha256 = text(agent->identity_fingerprint);
+    set_time(&view->has_identity_not_after_at_ms, &view->identity_not_after_at_ms,
+             agent->identity_not_after_ms);
+    ProtobufCMessage *facts = NULL;
+    if (agent->facts.data && wire_unpack(&clm__host_facts__descriptor, agent->facts.data, agent->facts.len,
+                                         arena, &facts, NULL) == CODE_OK)
+        view->facts = (Clm__HostFacts *)facts;
+    view->has_clock_skew_ms = agent->last_heartbeat_at_ms >= 0;
+    view->clock_skew_ms = agent->clock_skew_ms;
+    view->has_version = true;
+    view->version = (uint64_t)agent->version;
+}
+
+/* ---- operators
+ * ------------------------------------------------------------------------------------------------------ */
+
+static enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__AuthenticateRequest *req = request;
+    Clm__AuthenticateResponse *res = response;
+    struct worker *worker = worker_of(ctx);
+    const struct registry_config *config = service_get_config(worker->service);
+    struct api_key key;
+    TRY(api_key_check(worker->db, req->api_key, clock_wall_ms(), ctx->arena, &key, st));
+    const struct actor actor = {
+        .id = arena_printf(ctx->arena, "api-key:%s", key.id),
+        .name = key.name,
+        .roles = key.roles,
+        .label_selector = key.label_selector,
+    };
+    struct bytes assertion;
+    int64_t now_ms = clock_wall_ms();
+    TRY(assertion_make(service_identity(worker->service), &actor, config->assertion_life_ms, ctx->arena,
+                       &assertion, st));
+    res->has_assertion = true;
+    res->assertion = (ProtobufCBinaryData){assertion.len, (uint8_t *)(uintptr_t)assertion.data};
+    res->actor = text(actor.id);
+    res->has_not_after_at_ms = true;
+    res->not_after_at_ms = now_ms + config->assertion_life_ms;
+    res->roles = arena_array(ctx->arena, 32, sizeof(*res->roles));
+    for (unsigned i = 0; i < 32; i++)
+        if (key.roles & ROLE_BIT(i))
+            res->roles[res->n_roles++] = (Clm__Role)i;
+    return CODE_OK;
+}
+
+static struct bytes requested_scope(const Clm__Scope *asked, struct arena *arena)
+{
+    static const Clm__Task__Kind harmless[] = {CLM__TASK__KIND__VALIDATE, CLM__TASK__KIND__DISCOVER};
+    Clm__Scope scope = CLM__SCOPE__INIT;
+    if (asked) {
+        scope = *asked;
+    } else {
+        scope.n_operations = ARRAY_LEN(harmless);
+        scope.operations = (Clm__Task__Kind *)(uintptr_t)harmless;
+    }
+    scope.has_version = true;
+    scope.version = 1;
+    return scope_encode(&scope, arena);
+}
+
+static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, uint32_t ttl_sec,
+                            Clm__RegisterAgentResponse *res, struct status *st)
+{
+    struct worker *worker = worker_of(ctx);
+    Clm__CreateTokenRequest req = CLM__CREATE_TOKEN_REQUEST__INIT;
+    req.agent_id = text(agent->id);
+    req.hostname = text(agent->hostname);
+    req.has_ttl_sec = true;
+    req.ttl_sec = ttl_sec;
+    req.scope = scope_decode(agent->scope, ctx->arena);
+    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
+    const struct rpc_call call = {
+        .service = "bootstrap",
+        .descriptor = &clm__bootstrap__descriptor,
+        .method = "CreateToken",
+        .request = &req.base,
+        .timeout_ms = left_ms < TOKEN_CALL_MS ? left_ms : TOKEN_CALL_MS,
+        .traceparent = ctx->traceparent,
+        .assertion = ctx->assertion,
+        .authority = true,
+    };
+    ProtobufCMessage *reply = NULL;
+    if (rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, &reply,
+                 st) != CODE_OK)
+        return status_wrap(
+            st, "agent %s is registered, but its token was not made; repeat with the same idempotency key",
+            agent->id);
+    const Clm__CreateTokenResponse *token = (const Clm__CreateTokenResponse *)reply;
+    res->token = token->token;
+    res->token_id = token->token_id;
+    res->has_token_not_after_at_ms = token->has_not_after_at_ms;
+    res->token_not_after_at_ms = token->not_after_at_ms;
+    return CODE_OK;
+}
+
+static enum code on_register_agent(struct rpc_ctx *ctx, const void *request, void *response,
+                                   struct status *st)
+{
+    const Clm__RegisterAgentRequest *req = request;
+    Clm__RegisterAgentResponse *res = response;
+    uint32_t ttl_sec = req->has_token_ttl_sec ? req->token_ttl_sec : TOKEN_TTL_DEFAULT;
+    if (ttl_sec < TOKEN_TTL_MIN || ttl_sec > TOKEN_TTL_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "tokenTtlSec: between %d and %d", TOKEN_TTL_MIN,
+                          TOKEN_TTL_MAX);
+    struct label *labels = arena_array(ctx->arena, req->n_labels + 1, sizeof(*labels));
+    for (size_t i = 0; i < req->n_labels; i++)
+        labels[i] = (struct label){req->labels[i]->name, req->labels[i]->value ? req->labels[i]->value : ""};
+    const struct registration in = {
+        .hostname = req->hostname,
+        .labels = labels,
+        .n_labels = req->n_labels,
+        .scope = requested_scope(req->scope, ctx->arena),
+        .idempotency_key = req->idempotency_key && *req->idempotency_key ? req->idempotency_key : NULL,
+    };
+    const struct cause cause = cause_of(ctx);
+    struct agent *agent = arena_alloc(ctx->arena, sizeof(*agent));
+    bool needs_token;
+    TRY(agent_register(worker_of(ctx)->db, &cause, ctx->actor.label_selector, &in, ctx->arena, agent,
+                       &needs_token, st));
+    res->agent = arena_alloc(ctx->arena, sizeof(*res->agent));
+    clm__agent_view__init(res->agent);
+    fill_view(res->agent, agent, ctx->arena);
+    return needs_token ? make_token(ctx, agent, ttl_sec, res, st) : CODE_OK;
+}
+
+static enum code on_get_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__GetAgentRequest *req = request;
+    struct agent agent;
+    TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code on_list_agents(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__ListAgentsRequest *req = request;
+    Clm__ListAgentsResponse *res = response;
+    size_t size = req->has_page_size && req->page_size > 0 ? req->page_size : PAGE_DEFAULT;
+    if (size > PAGE_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "pageSize: at most %d", PAGE_MAX);
+    if (req->page_token && *req->page_token && !uuid_valid(req->page_token))
+        return status_set(st, CODE_INVALID_ARGUMENT, "pageToken: not one that a list gave");
+    struct agent_filter filter = {
+        .selector = ctx->actor.label_selector,
+        .search = req->search,
+        .labels = (const char *const *)req->label,
+        .n_labels = req->n_label,
+    };
+    for (size_t i = 0; i < req->n_status; i++)
+        filter.status_bits |= 1u << (unsigned)req->status[i];
+    struct agent *agents;
+    size_t n;
+    TRY(agents_list(worker_of(ctx)->db, &filter, req->page_token, size + 1, ctx->arena, &agents, &n, st));
+    bool more = n > size;
+    res->n_agents = more ? size : n;
+    res->agents = arena_array(ctx->arena, res->n_agents + 1, sizeof(*res->agents));
+    for (size_t i = 0; i < res->n_agents; i++) {
+        res->agents[i] = arena_alloc(ctx->arena, sizeof(**res->agents));
+        clm__agent_view__init(res->agents[i]);
+        fill_view(res->agents[i], &agents[i], ctx->arena);
+    }
+    if (more)
+        res->next_page_token = text(agents[size - 1].id);
+    return CODE_OK;
+}
+
+static enum code on_disable_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__DisableAgentRequest *req = request;
+    const struct cause cause = cause_of(ctx);
+    struct agent agent;
+    TRY(agent_disable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id,
+                      req->reason ? req->reason : "", ctx->arena, &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code on_enable_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__EnableAgentRequest *req = request;
+    const struct cause cause = cause_of(ctx);
+    struct agent agent;
+    TRY(agent_enable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent,
+                     st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
+static void set_count(protobuf_c_boolean *has, uint32_t *field, int64_t n)
+{
+    *has = true;
+    *field = n > 0 ? (uint32_t)n : 0;
+}
+
+static enum code on_get_dashboard(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    (void)request;
+    Clm__Dashboard *res = response;
+    struct dashboard d;
+    TRY(dashboard_get(worker_of(ctx)->db, ctx->actor.label_selector, clock_wall_ms(), ctx->arena, &d, st));
+    set_count(&res->has_total, &res->total, d.total);
+    set_count(&res->has_online, &res->online, d.count[AGENT_ONLINE]);
+    set_count(&res->has_offline, &res->offline, d.count[AGENT_OFFLINE]);
+    set_count(&res->has_disabled, &res->disabled, d.count[AGENT_DISABLED]);
+    set_count(&res->has_expired, &res->expired, d.count[AGENT_EXPIRED]);
+    set_count(&res->has_safe_mode, &res->safe_mode, d.count[AGENT_SAFE_MODE]);
+    set_count(&res->has_bootstrapping, &res->bootstrapping, d.count[AGENT_BOOTSTRAPPING]);
+    set_count(&res->has_identities_expiring, &res->identities_expiring, d.identities_expiring);
+    res->n_recent_activity = d.n_recent;
+    res->recent_activity = arena_array(ctx->arena, d.n_recent + 1, sizeof(*res->recent_activity));
+    for (size_t i = 0; i < d.n_recent; i++) {
+        Clm__Activity *a = res->recent_activity[i] = arena_alloc(ctx->arena, sizeof(*a));
+        clm__activity__init(a);
+        set_time(&a->has_occurred_at_ms, &a->occurred_at_ms, d.recent[i].occurred_at_ms);
+        a->event = text(d.recent[i].event);
+        a->agent_id = text(d.recent[i].agent_id);
+        a->actor = text(d.recent[i].actor);
+        a->message = text(d.recent[i].message);
+    }
+    return CODE_OK;
+}
+
+/* ---- gateways and projections
+ * ----------------------------------------------------------------------------------------- */
+
+static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *arena)
+{
+    struct heartbeat out = {
+        .agent_id = in->agent_id,
+        .generation = in->has_generation ? in->generation : 0,
+        .received_at_ms = in->has_received_at_ms ? in->received_at_ms : 0,
+        .clock_skew_ms = in->has_clock_skew_ms ? in->clock_skew_ms : 0,
+        .interval_ms = in->has_interval_ms ? in->interval_ms : 0,
+        .instance_id = in->instance_id,
+        .boot_id = in->boot_id,
+        .safe_mode = in->has_safe_mode && in->safe_mode,
+        .safe_mode_reason = in->safe_mode_reason,
+    };
+    if (in->facts) {
+        wire_pack(&in->facts->base, arena, &out.facts.data, &out.facts.len);
+        if (!out.facts.data)
+            out.facts.data = (const uint8_t *)"";
+        out.agent_version = in->facts->agent_version;
+    }
+    return out;
+}
+
+static enum code on_report_heartbeats(struct rpc_ctx *ctx, const void *request, void *response,
+                                      struct status *st)
+{
+    (void)response;
+    const Clm__ReportHeartbeatsRequest *req = request;
+    struct heartbeat *beats = arena_array(ctx->arena, req->n_heartbeats + 1, sizeof(*beats));
+    for (size_t i = 0; i < req->n_heartbeats; i++)
+        beats[i] = heartbeat_of(req->heartbeats[i], ctx->arena);
+    struct worker *worker = worker_of(ctx);
+    return heartbeats_report(worker->db, registry_timing(worker->service), clock_wall_ms(), req->gateway_id,
+                             req->epoch ? req->epoch : "", beats, req->n_heartbeats, ctx->arena, st);
+}
+
+static size_t page_size(bool has, uint32_t asked, size_t max)
+{
+    return has && asked > 0 && asked < max ? asked : max;
+}
+
+static enum code on_list_agent_states(struct rpc_ctx *ctx, const void *request, void *response,
+                                      struct status *st)
+{
+    const Clm__ListAgentStatesRequest *req = request;
+    Clm__ListAgentStatesResponse *res = response;
+    size_t size = page_size(req->has_page_size, req->page_size, STATES_MAX);
+    struct agent *agents;
+    size_t n;
+    TRY(agents_page(worker_of(ctx)->db, req->after_agent_id, size + 1, ctx->arena, &agents, &n, st));
+    res->has_last = true;
+    res->last = n <= size;
+    res->n_states = n <= size ? n : size;
+    res->states = arena_array(ctx->arena, res->n_states + 1, sizeof(*res->states));
+    for (size_t i = 0; i < res->n_states; i++) {
+        Clm__AgentState *s = res->states[i] = arena_alloc(ctx->arena, sizeof(*s));
+        clm__agent_state__init(s);
+        s->agent_id = text(agents[i].id);
+        s->has_status = s->has_disabled = s->has_min_generation = s->has_version = true;
+        s->status = (Clm__Agent__Status)agents[i].status;
+        s->disabled = agents[i].disabled;
+        s->min_generation = (uint32_t)agents[i].min_generation;
+        s->version = (uint64_t)agents[i].version;
+        s->reason = text(agent_reason(&agents[i]));
+    }
+    return CODE_OK;
+}
+
+static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request, void *response,
+                                        struct status *st)
+{
+    const Clm__ListAgentSnapshotRequest *req = request;
+    Clm__ListAgentSnapshotResponse *res = response;
+    size_t size = page_size(req->has_page_size, req->page_size, SNAPSHOT_MAX);
+    struct agent *agents;
+    size_t n, bytes = 0;
+    TRY(agents_page(worker_of(ctx)->db, req->after_agent_id, size + 1, ctx->arena, &agents, &n, st));
+    res->agents = arena_array(ctx->arena, n + 1, sizeof(*res->agents));
+    while (res->n_agents < n && res->n_agents < size) {
+        const struct agent *agent = &agents[res->n_agents];
+        bytes += agent->scope.len + 512;
+        if (res->n_agents > 0 && bytes > SNAPSHOT_BYTES_MAX)
+            break;
+        Clm__AgentSnapshot *s = res->agents[res->n_agents++] = arena_alloc(ctx->arena, sizeof(*s));
+        clm__agent_snapshot__init(s);
+        s->agent_id = text(agent->id);
+        s->hostname = text(agent->hostname);
+        s->has_version = s->has_status = s->has_safe_mode = s->has_disabled = s->has_min_generation = true;
+        s->version = (uint64_t)agent->version;
+        s->status = (Clm__Agent__Status)agent->status;
+        s->safe_mode = agent->safe_mode;
+        s->disabled = agent->disabled;
+        s->min_generation = (uint32_t)agent->min_generation;
+        s->scope = scope_decode(agent->scope, ctx->arena);
+        s->agent_version = text(agent->agent_version);
+    }
+    res->has_last = true;
+    res->last = res->n_agents == n;
+    return CODE_OK;
+}
+
+const struct rpc_method registry_methods[] = {
+    {"Authenticate", on_authenticate, 0, SENDER_ANY},
+    {"RegisterAgent", on_register_agent, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"GetAgent", on_get_agent, ROLES_VIEWER, SENDER_ANY},
+    {"ListAgents", on_list_agents, ROLES_VIEWER, SENDER_ANY},
+    {"DisableAgent", on_disable_agent, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"EnableAgent", on_enable_agent, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"GetDashboard", on_get_dashboard, ROLES_VIEWER, SENDER_ANY},
+    {"ReportHeartbeats", on_report_heartbeats, 0, SENDER_ANY},
+    {"ListAgentStates", on_list_agent_states, 0, SENDER_ANY},
+    {"ListAgentSnapshot", on_list_agent_snapshot, 0, SENDER_ANY},
+};
+const size_t registry_n_methods = ARRAY_LEN(registry_methods);

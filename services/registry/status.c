@@ -1,0 +1,73 @@
+/* The one rule of an agent's status, as a table in the order of precedence. Pure; any thread. */
+#include <assert.h>
+
+#include "registry.h"
+
+static bool is_disabled(const struct status_facts *f)
+{
+    return f->disabled;
+}
+
+static bool is_expired(const struct status_facts *f)
+{
+    return f->identity_ended;
+}
+
+static bool is_bootstrapping(const struct status_facts *f)
+{
+    return !f->heard;
+}
+
+static bool is_offline(const struct status_facts *f)
+{
+    return f->silent;
+}
+
+static bool is_safe_mode(const struct status_facts *f)
+{
+    return f->safe_mode;
+}
+
+static bool is_online(const struct status_facts *f)
+{
+    (void)f;
+    return true;
+}
+
+static const struct {
+    const char *name;
+    bool (*holds)(const struct status_facts *facts);
+} rule[] = {
+    [AGENT_DISABLED] = {"DISABLED", is_disabled},
+    [AGENT_EXPIRED] = {"EXPIRED", is_expired},
+    [AGENT_BOOTSTRAPPING] = {"BOOTSTRAPPING", is_bootstrapping},
+    [AGENT_OFFLINE] = {"OFFLINE", is_offline},
+    [AGENT_SAFE_MODE] = {"SAFE_MODE", is_safe_mode},
+    [AGENT_ONLINE] = {"ONLINE", is_online},
+};
+static_assert(ARRAY_LEN(rule) == AGENT_STATUS_END, "a row for every status");
+
+enum agent_status status_derive(const struct status_facts *facts)
+{
+    enum agent_status status = AGENT_DISABLED;
+    while (!rule[status].holds(facts))
+        status++;
+    return status;
+}
+
+const char *agent_status_name(enum agent_status status)
+{
+    return status >= AGENT_DISABLED && status < AGENT_STATUS_END ? rule[status].name : "UNKNOWN";
+}
+
+const char *agent_reason(const struct agent *agent)
+{
+    switch (agent->status) {
+    case AGENT_DISABLED:
+        return agent->disabled_reason;
+    case AGENT_SAFE_MODE:
+        return agent->safe_mode_reason;
+    default:
+        return "";
+    }
+}

@@ -1,0 +1,591 @@
+/* The registry's SQL. Blocking, on the session of the calling thread; rows are copied into the caller's
+ * arena. */
+#include "store.h"
+
+#include <string.h>
+
+/* Control characters separate labels and their halves; label text has none (rpc.c). */
+#define AGENT_COLUMNS                                                                                        \
+    "a.id, a.hostname, a.status, a.disabled, a.disabled_reason, a.safe_mode, a.safe_mode_reason, "           \
+    "(SELECT string_agg(l.key || E'\\x1f' || l.value, E'\\x1e' ORDER BY l.key) FROM "                        \
+    "jsonb_each_text(a.labels) l), "                                                                         \
+    "a.scope, a.facts, a.min_generation, a.generation, a.identity_generation, a.identity_fingerprint, "      \
+    "a.identity_not_after, a.created_at, a.bootstrapped_at, a.agent_version, a.version, h.last_at, "         \
+    "h.clock_skew_ms"
+enum column {
+    COL_ID,
+    COL_HOSTNAME,
+    COL_STATUS,
+    COL_DISABLED,
+    COL_DISABLED_REASON,
+    COL_SAFE_MODE,
+    COL_SAFE_MODE_REASON,
+    COL_LABELS,
+    COL_SCOPE,
+    COL_FACTS,
+    COL_MIN_GENERATION,
+    COL_GENERATION,
+    COL_IDENTITY_GENERATION,
+    COL_FINGERPRINT,
+    COL_NOT_AFTER,
+    COL_CREATED,
+    COL_BOOTSTRAPPED,
+    COL_AGENT_VERSION,
+    COL_VERSION,
+    COL_LAST_AT,
+    COL_SKEW,
+    COL_EXTRA, /* of the one statement that has one */
+};
+
+/* When an agent will have been silent for 3 intervals that count: its gateway is there, or has been away for
+ * longer than agents need to come back elsewhere. $1: a gateway heard after this is there; $2: reattach
+ * window in ms. */
+#define OFFLINE_AT                                                                                           \
+    "GREATEST(h.last_at, p.counting_from, CASE WHEN g.last_seen_at >= $1 THEN g.counting_from "              \
+    "ELSE g.last_seen_at + $2 * interval '1 millisecond' END) + 3 * h.interval_ms * interval '1 "            \
+    "millisecond'"
+#define OFFLINE_FROM                                                                                         \
+    "agents a JOIN heartbeats h ON h.agent_id = a.id LEFT JOIN gateways g ON g.id = h.gateway_id, platform " \
+    "p"
+
+static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
+{
+    return arena_strdup(arena, db_text(rows, row, col));
+}
+
+static struct bytes copy_bytes(const struct db_rows *rows, size_t row, int col, struct arena *arena)
+{
+    if (db_is_null(rows, row, col))
+        return (struct bytes){0};
+    size_t len;
+    const void *data = db_bytes(rows, row, col, &len);
+    return (struct bytes){arena_dup(arena, len ? data : "", len ? len : 1), len};
+}
+
+static void read_labels(char *text, struct arena *arena, struct agent *agent)
+{
+    if (!text)
+        return;
+    size_t n = 1;
+    for (const char *c = text; *c; c++)
+        n += *c == '\x1e';
+    agent->labels = arena_array(arena, n, sizeof(*agent->labels));
+    char *rest = text;
+    for (char *one; (one = strsep(&rest, "\x1e"));) {
+        struct label *label = &agent->labels[agent->n_labels++];
+        label->name = strsep(&one, "\x1f");
+        label->value = one ? one : "";
+    }
+}
+
+static void read_agent(const struct db_rows *rows, size_t i, struct arena *arena, struct agent *agent)
+{
+    *agent = (struct agent){
+        .id = copy_text(rows, i, COL_ID, arena),
+        .hostname = copy_text(rows, i, COL_HOSTNAME, arena),
+        .status = (enum agent_status)db_int(rows, i, COL_STATUS),
+        .disabled = db_bool(rows, i, COL_DISABLED),
+        .disabled_reason = copy_text(rows, i, COL_DISABLED_REASON, arena),
+        .safe_mode = db_bool(rows, i, COL_SAFE_MODE),
+        .safe_mode_reason = copy_text(rows, i, COL_SAFE_MODE_REASON, arena),
+        .scope = copy_bytes(rows, i, COL_SCOPE, arena),
+        .facts = copy_bytes(rows, i, COL_FACTS, arena),
+        .min_generation = db_int(rows, i, COL_MIN_GENERATION),
+        .generation = db_int(rows, i, COL_GENERATION),
+        .identity_generation = db_int(rows, i, COL_IDENTITY_GENERATION),
+        .identity_fingerprint = copy_text(rows, i, COL_FINGERPRINT, arena),
+        .identity_not_after_ms = db_time(rows, i, COL_NOT_AFTER),
+        .created_at_ms = db_time(rows, i, COL_CREATED),
+        .bootstrapped_at_ms = db_time(rows, i, COL_BOOTSTRAPPED),
+        .agent_version = copy_text(rows, i, COL_AGENT_VERSION, arena),
+        .version = db_int(rows, i, COL_VERSION),
+        .last_heartbeat_at_ms = db_time(rows, i, COL_LAST_AT),
+        .clock_skew_ms = db_int(rows, i, COL_SKEW),
+        .offline_at_ms = -1,
+    };
+    read_labels(arena_strdup(arena, db_text(rows, i, COL_LABELS)), arena, agent);
+}
+
+static void read_agents(const struct db_rows *rows, struct arena *arena, struct agent **ret, size_t *ret_n)
+{
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        read_agent(rows, i, arena, &(*ret)[i]);
+}
+
+static void read_ids(const struct db_rows *rows, struct arena *arena, const char ***ret, size_t *ret_n)
+{
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = copy_text(rows, i, 0, arena);
+}
+
+/* ---- agents
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void arg_labels(struct db_args *args, const struct label *labels, size_t n, struct arena *arena)
+{
+    const char **names = arena_array(arena, n + 1, sizeof(*names));
+    const char **values = arena_array(arena, n + 1, sizeof(*values));
+    for (size_t i = 0; i < n; i++) {
+        names[i] = labels[i].name;
+        values[i] = labels[i].value;
+    }
+    db_arg_text_array(args, names, n);
+    db_arg_text_array(args, values, n);
+}
+
+enum code store_agent_insert(struct db *tx, const struct agent *agent, const char *created_by,
+                             const char *idempotency_key, struct bytes request_sha256, struct arena *arena,
+                             struct status *st)
+{
+    static const char sql[] = "WITH added AS (INSERT INTO agents (id, hostname, status, labels, scope, "
+                              "created_at, version, created_by, "
+                              "  idempotency_key, request_sha256) "
+                              "  VALUES ($1, $2, $3, (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM "
+                              "unnest($4::text[], $5::text[]) l(n, v)), "
+                              "  $6, $7, $8, $9, $10, $11) RETURNING id, status), "
+                              "counted AS (INSERT INTO agent_counts (status, n) SELECT status, 1 FROM added) "
+                              "INSERT INTO heartbeats (agent_id) SELECT id FROM added";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent->id);
+    db_arg_text(args, agent->hostname);
+    db_arg_int(args, agent->status);
+    arg_labels(args, agent->labels, agent->n_labels, arena);
+    db_arg_bytes(args, agent->scope.data ? (const void *)agent->scope.data : "", agent->scope.len);
+    db_arg_time(args, agent->created_at_ms);
+    db_arg_int(args, agent->version);
+    db_arg_text(args, created_by);
+    db_arg_text(args, idempotency_key);
+    db_arg_bytes(args, request_sha256.data, request_sha256.len);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_agent_by_key(struct db *tx, const char *created_by, const char *idempotency_key,
+                             struct arena *arena, struct agent *ret, struct bytes *ret_request_sha256,
+                             struct status *st)
+{
+    static const char sql[] =
+        "SELECT " AGENT_COLUMNS ", a.request_sha256 FROM agents a "
+        "JOIN heartbeats h ON h.agent_id = a.id WHERE created_by = $1 AND idempotency_key = $2";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, created_by);
+    db_arg_text(args, idempotency_key);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(tx, sql, args, &rows, st));
+    read_agent(rows, 0, arena, ret);
+    *ret_request_sha256 = copy_bytes(rows, 0, COL_EXTRA, arena);
+    return CODE_OK;
+}
+
+static void arg_timing(struct db_args *args, const struct timing *timing, int64_t now_ms)
+{
+    db_arg_time(args, now_ms - timing->gateway_silence_ms);
+    db_arg_int(args, timing->reattach_window_ms);
+}
+
+enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, const struct timing *timing,
+                            int64_t now_ms, struct arena *arena, struct agent **ret, size_t *ret_n,
+                            struct status *st)
+{
+    /* Two statements in one would read the heartbeat as it was before the lock was granted; it only gets
+     * newer. */
+    static const char sql[] = "SELECT " AGENT_COLUMNS ", " OFFLINE_AT " FROM " OFFLINE_FROM
+                              " WHERE a.id = ANY ($3::text[]::uuid[]) ORDER BY a.id FOR UPDATE OF a";
+    struct db_args *args = db_args_new(arena);
+    arg_timing(args, timing, now_ms);
+    db_arg_text_array(args, ids, n);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx, sql, args, &rows, st));
+    read_agents(rows, arena, ret, ret_n);
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i].offline_at_ms = db_time(rows, i, COL_EXTRA);
+    return CODE_OK;
+}
+
+/* Columns of agents as arrays, in the order of store_agents_save's unnest. */
+static void arg_agents(struct db_args *args, struct agent *const *agents, const enum agent_status *before,
+                       size_t n, struct arena *arena)
+{
+    const char **text = arena_array(arena, 5 * n, sizeof(*text));
+    int64_t *number = arena_array(arena, 8 * n, sizeof(*number));
+    bool *flag = arena_array(arena, 2 * n, sizeof(*flag));
+    const void **facts = arena_array(arena, n, sizeof(*facts));
+    size_t *facts_len = arena_array(arena, n, sizeof(*facts_len));
+    for (size_t i = 0; i < n; i++) {
+        const struct agent *a = agents[i];
+        text[i] = a->id;
+        text[n + i] = a->disabled_reason;
+        text[2 * n + i] = a->safe_mode_reason;
+        text[3 * n + i] = a->identity_fingerprint;
+        text[4 * n + i] = a->agent_version;
+        number[i] = a->status;
+        number[n + i] = before[i];
+        number[2 * n + i] = a->min_generation;
+        number[3 * n + i] = a->generation;
+        number[4 * n + i] = a->identity_generation;
+        number[5 * n + i] = a->identity_not_after_ms;
+        number[6 * n + i] = a->bootstrapped_at_ms;
+        number[7 * n + i] = a->version;
+        flag[i] = a->disabled;
+        flag[n + i] = a->safe_mode;
+        facts[i] = a->facts.data;
+        facts_len[i] = a->facts.len;
+    }
+    for (size_t i = 0; i < 5; i++)
+        db_arg_text_array(args, text + i * n, n);
+    for (size_t i = 0; i < 5; i++)
+        db_arg_int_array(args, number + i * n, n);
+    db_arg_time_array(args, number + 5 * n, n);
+    db_arg_time_array(args, number + 6 * n, n);
+    db_arg_int_array(args, number + 7 * n, n);
+    db_arg_bool_array(args, flag, n);
+    db_arg_bool_array(args, flag + n, n);
+    db_arg_bytes_array(args, facts, facts_len, n);
+}
+
+enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
+                            size_t n, struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "WITH c AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], "
+        "$6::bigint[], "
+        "  $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::timestamptz[], "
+        "$13::bigint[], "
+        "  $14::boolean[], $15::boolean[], $16::bytea[]) AS c(id, disabled_reason, safe_mode_reason, "
+        "fingerprint, "
+        "  agent_version, status, before, min_generation, generation, identity_generation, not_after, "
+        "bootstrapped_at, "
+        "  version, disabled, safe_mode, facts)), "
+        "counted AS (INSERT INTO agent_counts (status, n) SELECT s, sum(d) FROM "
+        "  (SELECT before AS s, -1 AS d FROM c UNION ALL SELECT status, 1 FROM c) x GROUP BY s HAVING sum(d) "
+        "<> 0) "
+        "UPDATE agents a SET status = c.status, disabled = c.disabled, disabled_reason = c.disabled_reason, "
+        "  safe_mode = c.safe_mode, safe_mode_reason = c.safe_mode_reason, min_generation = "
+        "c.min_generation, "
+        "  generation = c.generation, identity_generation = c.identity_generation, identity_fingerprint = "
+        "c.fingerprint, "
+        "  identity_not_after = c.not_after, bootstrapped_at = c.bootstrapped_at, facts = c.facts, "
+        "  agent_version = c.agent_version, version = c.version FROM c WHERE a.id = c.id::uuid";
+    if (n == 0)
+        return CODE_OK;
+    struct db_args *args = db_args_new(arena);
+    arg_agents(args, agents, before, n, arena);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+/* $1, $2: name and value of pairs; $3: names that must be there. */
+#define LABELS_HOLD                                                                                          \
+    "a.labels @> (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($1::text[], $2::text[]) l(n, "   \
+    "v)) "                                                                                                   \
+    "AND a.labels ?& $3::text[]"
+
+static void arg_terms(struct db_args *args, const struct label_terms *terms)
+{
+    db_arg_text_array(args, terms->pair_name, terms->n_pairs);
+    db_arg_text_array(args, terms->pair_value, terms->n_pairs);
+    db_arg_text_array(args, terms->present, terms->n_present);
+}
+
+/* As the inside of a LIKE pattern, lower case: host names and ids are. */
+static const char *like_escape(const char *text, struct arena *arena)
+{
+    char *out = arena_alloc(arena, 2 * strlen(text) + 1), *o = out;
+    for (const char *c = text; *c; c++) {
+        if (*c == '%' || *c == '_' || *c == '\\')
+            *o++ = '\\';
+        *o++ = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
+    }
+    *o = '\0';
+    return out;
+}
+
+enum code store_agents_select(struct db *db, const struct agent_filter *filter,
+                              const struct label_terms *terms, const char *id, const char *after, size_t max,
+                              struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        "SELECT " AGENT_COLUMNS " FROM agents a JOIN heartbeats h ON h.agent_id = a.id "
+        "WHERE " LABELS_HOLD " AND ($4::uuid IS NULL OR a.id = $4) AND ($5::uuid IS NULL OR a.id > $5) "
+        "AND ($6::bigint = 0 OR (1 << a.status) & $6 <> 0) "
+        "AND ($7::text = '' OR a.hostname LIKE '%' || $7 || '%' OR a.id::text LIKE '%' || $7 || '%') "
+        "ORDER BY a.id LIMIT $8";
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, terms);
+    db_arg_text(args, id);
+    db_arg_text(args, after && *after ? after : NULL);
+    db_arg_int(args, filter->status_bits);
+    db_arg_text(args, like_escape(filter->search ? filter->search : "", arena));
+    db_arg_int(args, (int64_t)max);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    read_agents(rows, arena, ret, ret_n);
+    return CODE_OK;
+}
+
+/* ---- dashboard
+ * ------------------------------------------------------------------------------------------------- */
+
+enum code store_counts(struct db *db, const struct label_terms *terms, struct dashboard *ret,
+                       struct arena *arena, struct status *st)
+{
+    static const char kept[] = "SELECT status, sum(n) FROM agent_counts GROUP BY status";
+    static const char live[] = "SELECT status, count(*) FROM agents a WHERE " LABELS_HOLD " GROUP BY status";
+    bool whole = terms->n_pairs == 0 && terms->n_present == 0;
+    struct db_args *args = db_args_new(arena);
+    if (!whole)
+        arg_terms(args, terms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(whole ? db_query(db, kept, args, &rows, st) : db_query(db, live, args, &rows, st));
+    for (size_t i = 0; i < db_rows_count(rows); i++) {
+        int64_t status = db_int(rows, i, 0);
+        if (status > 0 && status < AGENT_STATUS_END)
+            ret->count[status] = db_int(rows, i, 1);
+    }
+    ret->total = 0;
+    for (int status = 1; status < AGENT_STATUS_END; status++)
+        ret->total += ret->count[status];
+    return CODE_OK;
+}
+
+enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t now_ms, int64_t until_ms,
+                         int64_t *ret_n, struct arena *arena, struct status *st)
+{
+    static const char sql[] = "SELECT count(*) FROM agents a WHERE " LABELS_HOLD
+                              " AND identity_not_after > $4 AND identity_not_after <= $5 AND NOT disabled";
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, terms);
+    db_arg_time(args, now_ms);
+    db_arg_time(args, until_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, sql, args, &rows, st));
+    *ret_n = db_int(rows, 0, 0);
+    return CODE_OK;
+}
+
+enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
+                                struct arena *arena, struct activity **ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        "SELECT v.occurred_at, v.event, v.agent_id, v.actor, v.message FROM activity v LEFT JOIN agents a ON "
+        "a.id = v.agent_id "
+        "WHERE ((cardinality($1::text[]) = 0 AND cardinality($3::text[]) = 0) OR (" LABELS_HOLD
+        ")) ORDER BY v.id DESC LIMIT $4";
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, terms);
+    db_arg_int(args, (int64_t)max);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct activity){
+            .occurred_at_ms = db_time(rows, i, 0),
+            .event = copy_text(rows, i, 1, arena),
+            .agent_id = copy_text(rows, i, 2, arena),
+            .actor = copy_text(rows, i, 3, arena),
+            .message = copy_text(rows, i, 4, arena),
+        };
+    return CODE_OK;
+}
+
+enum code store_activity_add(struct db *tx, const struct activity *v, size_t n, struct arena *arena,
+                             struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO activity (occurred_at, event, agent_id, actor, message) "
+        "SELECT t, e, a::uuid, coalesce(w, ''), coalesce(m, '') FROM unnest($1::timestamptz[], "
+        "$2::text[], $3::text[], $4::text[], $5::text[]) WITH ORDINALITY AS x(t, e, a, w, m, o) ORDER BY o";
+    if (n == 0)
+        return CODE_OK;
+    int64_t *times = arena_array(arena, n, sizeof(*times));
+    const char **text = arena_array(arena, 4 * n, sizeof(*text));
+    for (size_t i = 0; i < n; i++) {
+        times[i] = v[i].occurred_at_ms;
+        text[i] = v[i].event;
+        text[n + i] = v[i].agent_id;
+        text[2 * n + i] = v[i].actor;
+        text[3 * n + i] = v[i].message;
+    }
+    struct db_args *args = db_args_new(arena);
+    db_arg_time_array(args, times, n);
+    for (size_t i = 0; i < 4; i++)
+        db_arg_text_array(args, text + i * n, n);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_activity_trim(struct db *db, int64_t keep, struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "DELETE FROM activity WHERE id <= (SELECT id FROM activity ORDER BY id DESC OFFSET $1 LIMIT 1)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_int(args, keep);
+    return db_query(db, sql, args, NULL, st);
+}
+
+enum code store_counts_fold(struct db *db, struct status *st)
+{
+    static const char sql[] =
+        "WITH old AS (DELETE FROM agent_counts RETURNING status, n) "
+        "INSERT INTO agent_counts (status, n) SELECT status, sum(n) FROM old GROUP BY status "
+        "HAVING sum(n) <> 0";
+    return db_query(db, sql, NULL, NULL, st);
+}
+
+/* ---- heartbeats
+ * ------------------------------------------------------------------------------------------------- */
+
+static void arg_heartbeats(struct db_args *args, const struct heartbeat *beats, size_t n, struct arena *arena)
+{
+    const char **text = arena_array(arena, 4 * n + 1, sizeof(*text));
+    int64_t *number = arena_array(arena, 4 * n + 1, sizeof(*number));
+    bool *safe_mode = arena_array(arena, n + 1, sizeof(*safe_mode));
+    const void **facts = arena_array(arena, n + 1, sizeof(*facts));
+    size_t *facts_len = arena_array(arena, n + 1, sizeof(*facts_len));
+    for (size_t i = 0; i < n; i++) {
+        const struct heartbeat *b = &beats[i];
+        text[i] = b->agent_id;
+        text[n + i] = b->instance_id;
+        text[2 * n + i] = b->boot_id;
+        text[3 * n + i] = b->safe_mode_reason ? b->safe_mode_reason : "";
+        number[i] = b->generation;
+        number[n + i] = b->received_at_ms;
+        number[2 * n + i] = b->clock_skew_ms;
+        number[3 * n + i] = b->interval_ms;
+        safe_mode[i] = b->safe_mode;
+        facts[i] = b->facts.data;
+        facts_len[i] = b->facts.len;
+    }
+    for (size_t i = 0; i < 4; i++)
+        db_arg_text_array(args, text + i * n, n);
+    db_arg_int_array(args, number, n);
+    db_arg_time_array(args, number + n, n);
+    db_arg_int_array(args, number + 2 * n, n);
+    db_arg_int_array(args, number + 3 * n, n);
+    db_arg_bool_array(args, safe_mode, n);
+    db_arg_bytes_array(args, facts, facts_len, n);
+}
+
+enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t now_ms, const char *gateway_id,
+                           const char *epoch, const struct heartbeat *beats, size_t n, struct arena *arena,
+                           const char ***ret_ids, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        "WITH gateway AS (INSERT INTO gateways AS g (id, epoch, last_seen_at, counting_from) VALUES ($1, $2, "
+        "$3, $3) "
+        "  ON CONFLICT (id) DO UPDATE SET epoch = EXCLUDED.epoch, last_seen_at = GREATEST(g.last_seen_at, "
+        "$3), "
+        "  counting_from = CASE WHEN g.epoch <> EXCLUDED.epoch OR g.last_seen_at < $4 "
+        "  THEN $3 + $5 * interval '1 millisecond' ELSE g.counting_from END), "
+        "i AS (SELECT id::uuid AS id, instance_id, boot_id, reason, generation, least(at, $3) AS at, skew, "
+        "interval_ms, "
+        "  safe_mode, facts FROM unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], "
+        "$11::timestamptz[], "
+        "  $12::bigint[], $13::bigint[], $14::boolean[], $15::bytea[]) "
+        "  AS i(id, instance_id, boot_id, reason, generation, at, skew, interval_ms, safe_mode, facts)), "
+        "touched AS (UPDATE heartbeats h SET last_at = GREATEST(h.last_at, i.at), interval_ms = "
+        "i.interval_ms, "
+        "  gateway_id = $1, instance_id = i.instance_id, boot_id = i.boot_id, clock_skew_ms = i.skew "
+        "  FROM i WHERE h.agent_id = i.id RETURNING h.agent_id) "
+        "SELECT a.id FROM touched t JOIN agents a ON a.id = t.agent_id JOIN i ON i.id = a.id "
+        "WHERE a.status <> CASE WHEN i.safe_mode THEN 5 ELSE 6 END OR a.safe_mode <> i.safe_mode "
+        "  OR a.safe_mode_reason <> i.reason OR a.generation < i.generation "
+        "  OR (i.facts IS NOT NULL AND i.facts IS DISTINCT FROM a.facts)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, gateway_id);
+    db_arg_text(args, epoch);
+    db_arg_time(args, now_ms);
+    arg_timing(args, timing, now_ms);
+    arg_heartbeats(args, beats, n, arena);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    read_ids(rows, arena, ret_ids, ret_n);
+    return CODE_OK;
+}
+
+/* ---- sweep
+ * ------------------------------------------------------------------------------------------------------ */
+
+enum code store_sweep_mark(struct db *db, const struct timing *timing, int64_t now_ms, struct arena *arena,
+                           struct status *st)
+{
+    static const char sql[] =
+        "UPDATE platform SET last_sweep_at = $3, counting_from = CASE WHEN last_sweep_at < $1 "
+        "THEN $3 + $2 * interval '1 millisecond' ELSE counting_from END";
+    struct db_args *args = db_args_new(arena);
+    arg_timing(args, timing, now_ms);
+    db_arg_time(args, now_ms);
+    return db_query(db, sql, args, NULL, st);
+}
+
+enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t now_ms, size_t max,
+                           struct arena *arena, const char ***ret_ids, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        "(SELECT a.id FROM " OFFLINE_FROM " WHERE a.status IN (5, 6) AND h.last_at < $3 AND " OFFLINE_AT
+        " <= $3 LIMIT $4) UNION "
+        "(SELECT id FROM agents WHERE identity_not_after <= $3 AND status > 2 LIMIT $4) ORDER BY 1 LIMIT $4";
+    struct db_args *args = db_args_new(arena);
+    arg_timing(args, timing, now_ms);
+    db_arg_time(args, now_ms);
+    db_arg_int(args, (int64_t)max);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    read_ids(rows, arena, ret_ids, ret_n);
+    return CODE_OK;
+}
+
+/* ---- API keys
+ * --------------------------------------------------------------------------------------------------- */
+
+enum code store_key_insert(struct db *db, const struct api_key *key, const uint8_t hash[32],
+                           int64_t expires_at_ms, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO api_keys (id, name, hash, roles, label_selector, created_at, expires_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, key->id);
+    db_arg_text(args, key->name);
+    db_arg_bytes(args, hash, 32);
+    db_arg_int(args, key->roles);
+    db_arg_text(args, key->label_selector);
+    db_arg_time(args, now_ms);
+    db_arg_time(args, expires_at_ms);
+    return db_query(db, sql, args, NULL, st);
+}
+
+enum code store_key_get(struct db *db, const char *id, struct arena *arena, struct stored_key *ret,
+                        struct status *st)
+{
+    static const char sql[] =
+        "SELECT id, name, label_selector, roles, hash, expires_at, revoked_at IS NOT NULL "
+        "FROM api_keys WHERE id = $1";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, sql, args, &rows, st));
+    *ret = (struct stored_key){
+        .key = {.id = copy_text(rows, 0, 0, arena),
+                .name = copy_text(rows, 0, 1, arena),
+                .label_selector = copy_text(rows, 0, 2, arena),
+                .roles = (unsigned)db_int(rows, 0, 3)},
+        .hash = copy_bytes(rows, 0, 4, arena).data,
+        .expires_at_ms = db_time(rows, 0, 5),
+        .revoked = db_bool(rows, 0, 6),
+    };
+    return CODE_OK;
+}
+
+enum code store_key_used(struct db *db, const char *id, int64_t now_ms, struct arena *arena,
+                         struct status *st)
+{
+    static const char sql[] = "UPDATE api_keys SET last_used_at = $2 WHERE id = $1 AND "
+                              "(last_used_at IS NULL OR last_used_at < $2 - interval '1 minute')";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    db_arg_time(args, now_ms);
+    return db_query(db, sql, args, NULL, st);
+}

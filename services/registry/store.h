@@ -1,0 +1,67 @@
+/* Statements and rows: the only file with SQL is store.c. */
+#ifndef CLM_REGISTRY_STORE_H
+#define CLM_REGISTRY_STORE_H
+
+#include "registry.h"
+
+/* "name=value" and "name" terms, all of which must hold. */
+struct label_terms {
+    const char **pair_name, **pair_value, **present; /* NULL-free arrays */
+    size_t n_pairs, n_present;
+};
+
+enum code store_agent_insert(struct db *tx, const struct agent *agent, const char *created_by,
+                             const char *idempotency_key, struct bytes request_sha256, struct arena *arena,
+                             struct status *st) MUST_CHECK;
+/* NOT_FOUND if nobody registered with that key. */
+enum code store_agent_by_key(struct db *tx, const char *created_by, const char *idempotency_key,
+                             struct arena *arena, struct agent *ret, struct bytes *ret_request_sha256,
+                             struct status *st) MUST_CHECK;
+enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, const struct timing *timing,
+                            int64_t now_ms, struct arena *arena, struct agent **ret, size_t *ret_n,
+                            struct status *st) MUST_CHECK;
+/* The version of each is the new one; `before` its status until now. */
+enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
+                            size_t n, struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_agents_select(struct db *db, const struct agent_filter *filter,
+                              const struct label_terms *terms, const char *id, const char *after, size_t max,
+                              struct arena *arena, struct agent **ret, size_t *ret_n,
+                              struct status *st) MUST_CHECK;
+enum code store_counts(struct db *db, const struct label_terms *terms, struct dashboard *ret,
+                       struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t now_ms, int64_t until_ms,
+                         int64_t *ret_n, struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
+                                struct arena *arena, struct activity **ret, size_t *ret_n,
+                                struct status *st) MUST_CHECK;
+enum code store_activity_add(struct db *tx, const struct activity *rows, size_t n, struct arena *arena,
+                             struct status *st) MUST_CHECK;
+/* Updates heartbeats and the gateway; *ret are the agents whose stored state is not what their heartbeat
+ * says. */
+enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t now_ms, const char *gateway_id,
+                           const char *epoch, const struct heartbeat *beats, size_t n, struct arena *arena,
+                           const char ***ret_ids, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_sweep_mark(struct db *db, const struct timing *timing, int64_t now_ms, struct arena *arena,
+                           struct status *st) MUST_CHECK;
+enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t now_ms, size_t max,
+                           struct arena *arena, const char ***ret_ids, size_t *ret_n,
+                           struct status *st) MUST_CHECK;
+enum code store_counts_fold(struct db *db, struct status *st) MUST_CHECK;
+enum code store_activity_trim(struct db *db, int64_t keep, struct arena *arena, struct status *st) MUST_CHECK;
+
+struct stored_key {
+    struct api_key key;
+    const uint8_t *hash; /* 32 bytes */
+    int64_t expires_at_ms;
+    bool revoked;
+};
+enum code store_key_insert(struct db *db, const struct api_key *key, const uint8_t hash[32],
+                           int64_t expires_at_ms, int64_t now_ms, struct arena *arena,
+                           struct status *st) MUST_CHECK;
+enum code store_key_get(struct db *db, const char *id, struct arena *arena, struct stored_key *ret,
+                        struct status *st) MUST_CHECK;
+/* At most one write a minute. */
+enum code store_key_used(struct db *db, const char *id, int64_t now_ms, struct arena *arena,
+                         struct status *st) MUST_CHECK;
+
+#endif
