@@ -15,6 +15,9 @@
 
 struct settings {
     const char *gateway_address; /* printed in tokens: "host:port" that agents connect to */
+    char gateway_host[256];      /* its host part */
+    char *const *reserved_names; /* further names and addresses of the platform's own servers */
+    size_t n_reserved_names;
     const char *trust_domain;
     struct bytes root;             /* DER */
     uint8_t root_pin[SHA256_SIZE]; /* SHA-256 of the root's SPKI */

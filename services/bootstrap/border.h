@@ -11,6 +11,7 @@
 struct bootstrap_config {
     struct service_config base;
     char *ca_dir, *gateway_address;
+    char **reserved_names;
     int64_t token_failures_per_min, identity_life_ms, certificate_life_ms, service_life_ms,
         checkin_interval_ms;
 };

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "border.h"
 #include "proto/bootstrap.pb-c.h"
+#include "scope/scope.h"
 #include "store.h"
 #include "trust.h"
 
@@ -26,6 +27,9 @@ static const struct config_key config_keys[] = {
     KEY(ca_dir, CONFIG_PATH, .name = "ca_dir", .help = "DIR/ca of clm-bootstrap init"),
     KEY(gateway_address, CONFIG_STRING, .name = "gateway_address",
         .help = "host:port of the gateway that agents connect to; printed in tokens"),
+    KEY(reserved_names, CONFIG_LIST, .name = "reserved_names", .optional = true,
+        .help =
+            "further names and addresses of the platform's own servers; no managed certificate may hold one"),
     KEY(token_failures_per_min, CONFIG_INT, .name = "token_failures_per_min", .fallback = "10", .min = 1,
         .max = 1000000, .help = "tokens that are not valid, from one source, before it has to wait"),
     KEY(identity_life_ms, CONFIG_DURATION, .name = "identity_life", .fallback = "30d", .min = HOUR_MS,
@@ -52,12 +56,33 @@ static void make_metrics(void)
     };
 }
 
+/* "host:port" or "[address]:port". */
+static enum code read_gateway_host(const char *address, char ret[256], struct status *st)
+{
+    const char *colon = strrchr(address, ':');
+    size_t len = colon ? (size_t)(colon - address) : 0;
+    if (len > 2 && address[0] == '[' && address[len - 1] == ']') {
+        address++;
+        len -= 2;
+    }
+    if (len == 0 || len >= 256)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[bootstrap] gateway_address: \"%.80s\" is not host:port", address);
+    memcpy(ret, address, len);
+    ret[len] = '\0';
+    return dns_pattern_valid(ret)
+               ? CODE_OK
+               : status_set(st, CODE_INVALID_ARGUMENT,
+                            "[bootstrap] gateway_address: \"%.80s\" is no name or address", ret);
+}
+
 static enum code fill_settings(const struct bootstrap_config *config, struct app *app, struct status *st)
 {
     AUTO_CERT_INFO struct cert_info root = {0};
     TRY(cert_read(signer_root(app->signer), &root, st));
     app->settings = (struct settings){
         .gateway_address = config->gateway_address,
+        .reserved_names = config->reserved_names,
         .trust_domain = signer_trust_domain(app->signer),
         .root = signer_root(app->signer),
         .identity_life_sec = config->identity_life_ms / 1000,
@@ -65,6 +90,9 @@ static enum code fill_settings(const struct bootstrap_config *config, struct app
         .service_life_sec = config->service_life_ms / 1000,
         .checkin_interval_ms = (uint32_t)config->checkin_interval_ms,
     };
+    while (config->reserved_names && config->reserved_names[app->settings.n_reserved_names])
+        app->settings.n_reserved_names++;
+    TRY(read_gateway_host(config->gateway_address, app->settings.gateway_host, st));
     if (!hex_decode(root.spki_sha256, app->settings.root_pin, SHA256_SIZE))
         return status_set(st, CODE_INTERNAL, "the root's SPKI has no digest");
     return CODE_OK;

@@ -67,6 +67,31 @@ static enum code check_scope(struct request *req, const char *agent_id, const st
     return CODE_OK;
 }
 
+/* A certificate that covers the gateway's name would let a host pass for the gateway before every other host.
+ */
+static enum code check_not_ours(const struct settings *settings, const char *name, struct status *st)
+{
+    bool ours = dns_name_matches(name, settings->gateway_host);
+    for (size_t i = 0; i < settings->n_reserved_names; i++)
+        ours = ours || dns_name_matches(name, settings->reserved_names[i]);
+    return ours ? status_set(st, CODE_PERMISSION_DENIED, "\"%.100s\" is a name of the platform's own servers",
+                             name)
+                : CODE_OK;
+}
+
+static enum code check_names(const struct settings *settings, const struct pki_names *names,
+                             struct status *st)
+{
+    if (names->n_uri > 0 || names->n_dns + names->n_ip == 0)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "the CSR's subjectAltName must hold DNS names or addresses and nothing else");
+    for (size_t i = 0; i < names->n_dns; i++)
+        TRY(check_not_ours(settings, names->dns[i], st));
+    for (size_t i = 0; i < names->n_ip; i++)
+        TRY(check_not_ours(settings, names->ip[i], st));
+    return CODE_OK;
+}
+
 static enum code authorize(struct request *req, const struct signed_request *said,
                            const struct pki_names *names, int64_t *ret_life_sec, struct status *st)
 {
@@ -158,9 +183,7 @@ enum code certificate_sign(struct request *req, const char *agent_id, struct byt
 
     TRY(verify(req, agent_id, signed_request, &said, st));
     TRY(csr_verify(said.csr, &csr, st));
-    if (csr.names.n_uri > 0 || csr.names.n_dns + csr.names.n_ip == 0)
-        return status_set(st, CODE_INVALID_ARGUMENT,
-                          "the CSR's subjectAltName must hold DNS names or addresses and nothing else");
+    TRY(check_names(req->settings, &csr.names, st));
     TRY(check_scope(req, agent_id, &csr.names, st));
 
     req->actor = arena_printf(req->arena, "agent:%s", agent_id);

@@ -96,6 +96,7 @@ const struct settings *fixture_settings(void)
         assert_ok(cert_read(signer_root(fixture_signer()), &root, &why));
         the_settings = (struct settings){
             .gateway_address = "gateway.test.example:8443",
+            .gateway_host = "gateway.test.example",
             .trust_domain = TRUST_DOMAIN,
             .root = signer_root(fixture_signer()),
             .identity_life_sec = 30 * 24 * 3600,

@@ -105,6 +105,30 @@ static void a_name_outside_the_scope_is_refused_before_tasks_is_asked(void **sta
     assert_int_equal(fixture_events_count("certificate.issued"), 0);
 }
 
+static void no_host_gets_a_certificate_for_the_platforms_own_names(void **state)
+{
+    (void)state;
+    struct bytes chain[2];
+    static const struct {
+        const char *dns, *ip;
+    } ours[] = {{"gateway.test.example", NULL},
+                {"*.test.example", NULL},
+                {"bus.test.example", NULL},
+                {NULL, "192.0.2.5"}};
+    char bus[] = "bus.test.example", address[] = "192.0.2.5";
+    char *const reserved[] = {bus, address};
+    struct settings settings = *req->settings;
+
+    settings.reserved_names = reserved;
+    settings.n_reserved_names = 2;
+    req->settings = &settings;
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+        assert_int_equal(sign_names(ours[i].dns, ours[i].ip, NULL, chain), CODE_PERMISSION_DENIED);
+        assert_non_null(strstr(why.msg, "platform's own"));
+    }
+    assert_ok(sign_names("www.test.example", NULL, NULL, chain));
+}
+
 static void the_same_key_under_one_attempt_gets_the_same_certificate(void **state)
 {
     (void)state;
@@ -354,6 +378,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_name_within_the_scope_gets_a_chain_for_tls_servers),
         TEST(a_name_outside_the_scope_is_refused_before_tasks_is_asked),
+        TEST(no_host_gets_a_certificate_for_the_platforms_own_names),
         TEST(the_same_key_under_one_attempt_gets_the_same_certificate),
         TEST(what_tasks_refuses_is_not_issued),
         TEST(a_task_may_ask_for_a_shorter_life_only),
