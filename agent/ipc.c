@@ -88,7 +88,8 @@ static void ipc_fail(struct ipc *ipc, const struct status *why)
 static void on_fail_timer(void *arg)
 {
     struct ipc *ipc = arg;
-    ipc->on_closed(&ipc->failed, ipc->arg);
+    struct status why = ipc->failed; /* outlives the channel, which may be freed inside */
+    ipc->on_closed(&why, ipc->arg);
 }
 
 static void flush(struct ipc *ipc)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/exec/enrol.h"
 #include "agent/exec/exec.h"
@@ -83,7 +84,9 @@ static int with_user(const struct options *options, int (*run)(const struct opti
         log_error("the process cannot be confined", "reason", st.msg, NULL);
         return 1;
     }
-    return run(options, uid, gid);
+    int exit_status = run(options, uid, gid);
+    /* Behind the filter even what libraries and sanitizers do at exit may be forbidden. */
+    _exit(exit_status);
 }
 
 static int start_net(const struct options *options, uid_t uid, gid_t gid)

@@ -394,6 +394,7 @@ static void checkin_answered(struct link *link, const struct checkin *checkin,
         link->waiting_for_exec = true;
         link->next_checkin_ms = now + EXEC_WAIT_MS;
     } else if (!checkin->ended_by_us && now - checkin->sent_ms < EMPTY_HOLD_MS) {
+        link->waiting_for_exec = true; /* news of exec's end the pause */
         link->next_checkin_ms = now + with_jitter(EMPTY_HOLD_MS / 2);
     }
 }
@@ -521,11 +522,12 @@ void link_set_snapshot(struct link *link, const Clm__Agent__Snapshot *snapshot)
 static void on_closed(const struct status *st, void *arg)
 {
     struct link *link = arg;
+    struct status why = *st; /* st ends with the client */
     http_client_free(TAKE(link->client));
     memset(link->checkin, 0, sizeof(link->checkin));
     link->item_call = NULL;
     link->sending = NULL;
-    bool refused = st->code == CODE_UNAUTHENTICATED || st->code == CODE_PERMISSION_DENIED;
+    bool refused = why.code == CODE_UNAUTHENTICATED || why.code == CODE_PERMISSION_DENIED;
     int64_t delay = link->failures == 0 && !refused ? (int64_t)random_below(BACKOFF_BASE_MS)
                                                     : link_pause_ms(0, 0, link->failures);
     /* Only an operator or a new certificate ends a refusal; still, the first few tries are quick. */
@@ -533,7 +535,7 @@ static void on_closed(const struct status *st, void *arg)
         delay = link_pause_ms(403, 0, link->failures);
     if (link->failures < 30)
         link->failures++;
-    tell_link_state(link, false, st->msg);
+    tell_link_state(link, false, why.msg);
     loop_timer_set(link->connect_timer, delay);
 }
 
