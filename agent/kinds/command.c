@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -28,6 +29,15 @@ static void __attribute__((noreturn)) child(char *const *argv, int out)
     sigprocmask(SIG_SETMASK, &none, NULL);
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL);
+    /* The task's own limits are soft ones: what a reload starts must not live under them. */
+    static const __rlimit_resource_t limited[] = {RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_AS};
+    for (size_t i = 0; i < ARRAY_LEN(limited); i++) {
+        struct rlimit limit;
+        if (getrlimit(limited[i], &limit) == 0) {
+            limit.rlim_cur = limit.rlim_max;
+            (void)setrlimit(limited[i], &limit);
+        }
+    }
     if (chdir("/") == 0)
         execve(argv[0], argv, (char *const *)(uintptr_t)clean_environment);
     dprintf(1, "cannot run %s: %s", argv[0], strerror(errno));
