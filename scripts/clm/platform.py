@@ -196,7 +196,8 @@ class Platform:
         if name == "gateway":
             sections["gateway"] = {
                 "agent_listen": f"{HOST}:{port['agent']}", "operator_listen": f"{HOST}:{port['operator']}",
-                "tls_key": pki / "tls.key", "tls_certificate": pki / "tls.crt"}
+                "tls_key": pki / "tls.key", "tls_certificate": pki / "tls.crt",
+                "intermediates": self.pki / "intermediates.pem"}
         if name == "bootstrap":
             sections["bootstrap"] = {"ca_dir": self.pki / "ca", "gateway_address": f"{HOST}:{port['agent']}"}
         for section, keys in (changes or {}).items():
@@ -235,15 +236,18 @@ class Platform:
 
     def _create_api_key(self):
         if not self.api_key_file.exists():
-            write(self.api_key_file, self.create_api_key("dev", "admin") + "\n", 0o600)
+            self.create_api_key("admin", "admin")
 
     def create_api_key(self, name, role):
-        return run([self.bin / "clm-registry", "create-api-key", "--config", self.conf_dir / "registry.conf",
-                    "--name", name, "--role", role], user=self.user).stdout.strip()
+        """Made by the registry into a file of its own; the key's text."""
+        out = self.own_dir("secrets") / f"{name}.key"
+        run([self.bin / "clm-registry", "create-api-key", "--config", self.conf_dir / "registry.conf",
+             "--name", name, "--role", role, "--out", out], user=self.user)
+        return out.read_text().strip()
 
     @property
     def api_key_file(self):
-        return self.root / "admin.key"
+        return self.root / "secrets" / "admin.key"
 
     @property
     def api_key(self):

@@ -16,7 +16,7 @@
 struct gateway_config {
     struct service_config base;
     char *agent_listen, *operator_listen;
-    char *tls_key, *tls_certificate;
+    char *tls_key, *tls_certificate, *intermediates;
     int64_t threads;
     int64_t checkin_interval_ms;
     int64_t max_connections;
@@ -28,6 +28,7 @@ struct gateway {
     const struct gateway_config *config;
     struct fleet *fleet;
     struct tls_context *agent_tls, *operator_tls;
+    struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */
     uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */
     struct bus_sub *wakes;
     struct edge *edges[EDGES_MAX];

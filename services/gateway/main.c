@@ -25,6 +25,8 @@ static const struct config_key config_keys[] = {
      .help = "PEM private key of the TLS server certificate"},
     {"gateway", "tls_certificate", CONFIG_PATH, KEY(tls_certificate), NULL,
      .help = "PEM chain, leaf first, with the root last (agents pin it)"},
+    {"gateway", "intermediates", CONFIG_PATH, KEY(intermediates), NULL,
+     .help = "PEM of all issuing CAs: DIR/intermediates.pem of clm-bootstrap init"},
     {"gateway", "threads", CONFIG_INT, KEY(threads), "2", .min = 1, .max = EDGES_MAX,
      .help = "event loops, each with its own listeners"},
     {"gateway", "checkin_interval", CONFIG_DURATION, KEY(checkin_interval_ms), "30s", .min = 5000,
@@ -47,8 +49,8 @@ static enum tls_verdict on_verify(const uint8_t *leaf, size_t leaf_len, char rea
     struct spiffe_id id;
     AUTO_CERT_INFO struct cert_info info = {0};
 
-    if (chain_verify(der, service_intermediates(gateway->service), service_roots(gateway->service),
-                     PURPOSE_AGENT_IDENTITY, clock_wall_ms(), &st) != CODE_OK ||
+    if (chain_verify(der, &gateway->intermediates, service_roots(gateway->service), PURPOSE_AGENT_IDENTITY,
+                     clock_wall_ms(), &st) != CODE_OK ||
         cert_spiffe(der, &id, &st) != CODE_OK || cert_read(der, &info, &st) != CODE_OK) {
         (void)snprintf(reason, 128, "%.120s", st.msg);
         return TLS_PEER_UNSUPPORTED;
@@ -84,7 +86,17 @@ static enum code certs_pem(const struct gateway *gateway, struct buf *out, struc
 {
     buf_init(out, TLS_FILE_MAX);
     TRY(certs_to_pem(service_roots(gateway->service), out, st));
-    return certs_to_pem(service_intermediates(gateway->service), out, st);
+    return certs_to_pem(&gateway->intermediates, out, st);
+}
+
+static enum code load_intermediates(struct gateway *gateway, struct status *st)
+{
+    AUTO_BUF struct buf pem = {0};
+    buf_init(&pem, TLS_FILE_MAX);
+    TRY(file_read(gateway->config->intermediates, TLS_FILE_MAX, &pem, st));
+    if (pem_to_certs((struct bytes){pem.data, pem.len}, &gateway->intermediates, st) != CODE_OK)
+        return status_wrap(st, "%s", gateway->config->intermediates);
+    return CODE_OK;
 }
 
 static enum code load_tls(struct gateway *gateway, struct status *st)
@@ -166,6 +178,7 @@ static void gateway_stop(struct service *service)
     fleet_free(gateway->fleet);
     tls_context_free(gateway->agent_tls);
     tls_context_free(gateway->operator_tls);
+    der_list_done(&gateway->intermediates);
     buf_done(&gateway->openapi);
     free(gateway);
     service_set_state(service, NULL);
@@ -200,6 +213,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     make_metrics(gateway);
     buf_init(&gateway->openapi, 0);
     TRY(openapi_write(&gateway->openapi, st));
+    TRY(load_intermediates(gateway, st));
     TRY(load_tls(gateway, st));
 
     /* The edges run before the fleet: a cut that it reports needs somewhere to go. */
