@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "audit.h"
 #include "support/pg.h"
 
 extern const struct embed registry_migrations[];
@@ -28,6 +29,13 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     (void)subject;
     char *text = arena_printf(arena, "%s v%lld %s", agent->hostname, (long long)agent->version,
                               agent_status_name(agent->status));
+    *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
+void audit_record_encode(const struct audit_record *record, struct arena *arena, struct bytes *ret)
+{
+    char *text = arena_printf(arena, "%s %s %s", record->action, record->actor ? record->actor : "",
+                              record->outcome ? record->outcome : "");
     *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
 }
 
@@ -58,9 +66,12 @@ int fixture_reset(void **state)
     struct status st = {0};
     db_rollback(fixture_db);
     check(db_query(fixture_db,
-                   "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox", NULL,
-                   NULL, &st),
+                   "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox, "
+                   "audit_records, audit_nodes, audit_pending, audit_heads, alerts",
+                   NULL, NULL, &st),
           &st, "truncate");
+    check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = ''", NULL, NULL, &st), &st,
+          "tree");
     arena_free(fixture_arena);
     fixture_arena = arena_new();
     struct db_args *args = db_args_new(fixture_arena);
