@@ -255,6 +255,9 @@ static void on_request(struct http_request *request, void *arg)
     }
     if (agent &&
         fleet_admit(edge->gateway->fleet, agent_id(agent), agent_generation(agent), &st) != CODE_OK) {
+        if (st.code != CODE_UNAVAILABLE)
+            refusals_add(edge->gateway->refusals, REFUSAL_AGENT,
+                         http_connection_peer(http_request_connection(request)), agent_id(agent), st.msg);
         refuse(request, 0, &st);
         return;
     }
