@@ -28,7 +28,7 @@ def operations(openapi):
 
 
 def fill(path):
-    return path.replace("{agentId}", NOBODY).replace("{taskId}", NOBODY)
+    return path.replace("{agentId}", NOBODY).replace("{taskId}", NOBODY).replace("{alertId}", NOBODY).replace("{index}", "0")
 
 
 def problem(status, headers, body):
