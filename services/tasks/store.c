@@ -592,6 +592,10 @@ enum code store_receipt_exists(struct db *db, struct arena *arena, const char *t
 /* ---- sweep
  * ------------------------------------------------------------------------------------------------------- */
 
+#define DUE                                                                                                  \
+    "state = 1 AND not_before <= $1 AND deadline > $1 AND NOT EXISTS (SELECT 1 FROM task_dependencies d "    \
+    "JOIN tasks p ON p.id = d.after_task_id WHERE d.task_id = s.id AND p.state <> 5)"
+
 enum code store_ready_due(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
                           size_t *ret_n, struct status *st)
 {
@@ -599,11 +603,23 @@ enum code store_ready_due(struct db *db, struct arena *arena, int64_t now_ms, st
     db_arg_time(args, now_ms);
     return query_tasks(
         db, arena,
-        "UPDATE tasks t SET state = 2, version = version + 1 FROM ("
-        "  SELECT id FROM tasks s WHERE state = 1 AND not_before <= $1 AND deadline > $1 AND NOT EXISTS ("
-        "    SELECT 1 FROM task_dependencies d JOIN tasks p ON p.id = d.after_task_id "
-        "    WHERE d.task_id = s.id AND p.state <> 5) "
-        "  ORDER BY not_before LIMIT " SWEEP_MAX " FOR UPDATE SKIP LOCKED) due "
+        "UPDATE tasks t SET state = 2, version = version + 1 FROM (SELECT id FROM tasks s WHERE " DUE
+        " ORDER BY not_before LIMIT " SWEEP_MAX " FOR UPDATE SKIP LOCKED) due "
+        "WHERE t.id = due.id AND t.state = 1 RETURNING " T_TASK_COLUMNS,
+        args, ret, ret_n, st);
+}
+
+enum code store_ready_followers(struct db *db, struct arena *arena, const char *task_id, int64_t now_ms,
+                                struct task **ret, size_t *ret_n, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, task_id);
+    return query_tasks(
+        db, arena,
+        "UPDATE tasks t SET state = 2, version = version + 1 FROM (SELECT id FROM tasks s WHERE id IN "
+        "(SELECT task_id FROM task_dependencies WHERE after_task_id = $2) AND " DUE " LIMIT " SWEEP_MAX
+        " FOR UPDATE SKIP LOCKED) due "
         "WHERE t.id = due.id AND t.state = 1 RETURNING " T_TASK_COLUMNS,
         args, ret, ret_n, st);
 }

@@ -92,6 +92,9 @@ enum code store_receipt_exists(struct db *db, struct arena *arena, const char *t
 /* SCHEDULED whose time has come and whose predecessors SUCCEEDED → READY. */
 enum code store_ready_due(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
                           size_t *ret_n, struct status *st) MUST_CHECK;
+/* The same, of those alone that come after this task. */
+enum code store_ready_followers(struct db *db, struct arena *arena, const char *task_id, int64_t now_ms,
+                                struct task **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 /* SCHEDULED after a task that ended otherwise → CANCELLED. */
 enum code store_cancel_orphans(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
                                size_t *ret_n, struct status *st) MUST_CHECK;
