@@ -248,11 +248,21 @@ enum code state_task_key(struct agent_state *state, uint32_t generation, struct 
     return CODE_OK;
 }
 
+/* A bootstrap makes its key before it knows the generation: under that name it is found from now on. */
+static enum code key_write(const struct agent_state *state, struct status *st)
+{
+    AUTO_FREE char *path = path_of_generation(state, "task", state->generation, "key");
+    AUTO_SECRET struct secret *pem = NULL;
+    TRY(key_to_pem(state->task_key, NULL, &pem, st));
+    return file_write_atomic(path, pem->data, pem->len, 0600, st);
+}
+
 enum code state_save(const struct agent_state *state, struct status *st)
 {
     AUTO_FREE char *roots = path_in(state->dir, "roots.pem");
     AUTO_FREE char *task = path_of_generation(state, "task", state->generation, "pem");
     AUTO_FREE char *identity = path_of_generation(state, "identity", state->generation, "pem");
+    TRY(key_write(state, st));
     TRY(chain_write(roots, &state->roots, st));
     TRY(chain_write(task, &state->task_chain, st));
     TRY(chain_write(identity, &state->identity_chain, st));

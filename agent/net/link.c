@@ -70,6 +70,8 @@ struct link {
     char instance_id[UUID_TEXT_SIZE], boot_id[64];
     uint8_t *snapshot; /* packed Snapshot; NULL before the first */
     size_t snapshot_len;
+    struct buf
+        facts; /* packed, of the last snapshot: they are sent once a connection and when they changed */
     struct checkin checkin[2];
     struct http_call *item_call;
     struct item *queue; /* the one in flight is `sending` */
@@ -498,6 +500,19 @@ static void on_pump_timer(void *arg)
     pump(arg);
 }
 
+static void facts_compare(struct link *link, const Clm__HostFacts *facts)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    const uint8_t *data = NULL;
+    size_t len = 0;
+    if (facts)
+        wire_pack(&facts->base, arena, &data, &len);
+    if (len == link->facts.len && (len == 0 || memcmp(data, link->facts.data, len) == 0))
+        return;
+    buf_reset(&link->facts);
+    link->facts_sent = !buf_append(&link->facts, data, len);
+}
+
 void link_set_snapshot(struct link *link, const Clm__Agent__Snapshot *snapshot)
 {
     size_t len = clm__agent__snapshot__get_packed_size(snapshot);
@@ -505,6 +520,7 @@ void link_set_snapshot(struct link *link, const Clm__Agent__Snapshot *snapshot)
     if (!packed)
         abort();
     (void)clm__agent__snapshot__pack(snapshot, packed);
+    facts_compare(link, snapshot->facts);
     free(link->snapshot);
     link->snapshot = packed;
     link->snapshot_len = len;
@@ -641,5 +657,6 @@ void link_free(struct link *link)
         item_free(item);
     }
     free(link->snapshot);
+    buf_done(&link->facts);
     free(link);
 }

@@ -54,6 +54,9 @@ struct gateway {
     unsigned bootstrap_503, bootstrap_cut, result_503, sign_pending;
     bool sign_swapped;
     bool no_confirm;
+    int64_t clock_off_ms;
+    uint32_t generation;
+    const char *cancel_task_id; /* with the next answer */
 
     struct http_request *held; /* the check-in */
     Clm__CheckinRequest *last; /* the last check-in's body */
@@ -106,17 +109,25 @@ static void answer_checkin(struct gateway *gw)
     response.n_deliveries = gw->n_outgoing;
     response.deliveries = deliveries;
     response.has_platform_time_at_ms = 1;
-    response.platform_time_at_ms = clock_wall_ms();
+    response.platform_time_at_ms = clock_wall_ms() + gw->clock_off_ms;
+    char *cancel[] = {(char *)(uintptr_t)gw->cancel_task_id};
+    response.n_cancel_task_ids = gw->cancel_task_id != NULL;
+    response.cancel_task_ids = cancel;
+    gw->cancel_task_id = NULL;
     if (gw->confirmation.len && !gw->no_confirm)
         response.has_confirmed_generation = 1;
+    response.confirmed_generation = gw->generation;
     answer(TAKE(gw->held), &response.base);
     for (size_t i = 0; i < gw->n_outgoing; i++)
         der_done(&gw->outgoing[i]);
     gw->n_outgoing = 0;
 }
 
-static struct der issue(const struct test_ca *ca, const Clm__BootstrapRequest *request, bool task)
+static struct der issue(const struct gateway *gw, const Clm__BootstrapRequest *request, bool task)
 {
+    const struct test_ca *ca = &gw->ca;
+    char generation[16];
+    (void)snprintf(generation, sizeof(generation), "%u", gw->generation);
     AUTO_CSR_INFO struct csr_info info = {0};
     struct status st;
     const ProtobufCBinaryData *csr = task ? &request->task_csr : &request->identity_csr;
@@ -130,7 +141,7 @@ static struct der issue(const struct test_ca *ca, const Clm__BootstrapRequest *r
     spiffe_format(TEST_DOMAIN, "agent", TEST_AGENT_ID, uri);
     names.uri[names.n_uri++] = uri;
     struct cert_request cert_request = {.spki = der_bytes(&info.spki),
-                                        .subject_serial = "0",
+                                        .subject_serial = generation,
                                         .names = &names,
                                         .purpose = task ? PURPOSE_AGENT_TASK : PURPOSE_AGENT_IDENTITY,
                                         .path_len = -1,
@@ -168,8 +179,8 @@ static void on_bootstrap(struct gateway *gw, struct http_request *request, const
     if (gw->identity_csr.len == 0) {
         gw->identity_csr = der_dup((struct bytes){body->identity_csr.data, body->identity_csr.len});
         gw->task_csr = der_dup((struct bytes){body->task_csr.data, body->task_csr.len});
-        gw->identity_cert = issue(&gw->ca, body, false);
-        gw->task_cert = issue(&gw->ca, body, true);
+        gw->identity_cert = issue(gw, body, false);
+        gw->task_cert = issue(gw, body, true);
     } else if (!same_key(&gw->identity_csr, &body->identity_csr) ||
                !same_key(&gw->task_csr, &body->task_csr)) {
         gw->csrs_differ = true;
@@ -190,6 +201,7 @@ static void on_bootstrap(struct gateway *gw, struct http_request *request, const
     Clm__BootstrapResponse response = CLM__BOOTSTRAP_RESPONSE__INIT;
     response.agent_id = (char *)(uintptr_t)TEST_AGENT_ID;
     response.has_generation = 1;
+    response.generation = gw->generation;
     response.trust_domain = (char *)(uintptr_t)TEST_DOMAIN;
     response.n_identity_chain = response.n_task_chain = response.n_roots = 1;
     response.identity_chain = &identity;
@@ -578,7 +590,7 @@ static void order_add(struct gateway *gw, const char *task_id, const Clm__TaskSp
     scope.paths = paths;
     scope.dns_names = names;
     order.task_id = (char *)(uintptr_t)task_id;
-    order.generation = 0;
+    order.generation = gw->generation;
     order.not_before_at_ms = clock_wall_ms() - 300000;
     order.not_after_at_ms = order.deadline_at_ms = clock_wall_ms() + 300000;
     AUTO_DER struct der plain = test_pack(&order.base);
@@ -725,6 +737,34 @@ static void a_task_runs_once_and_its_receipt_is_repeated(void **state)
     WAIT(gw, gw->n_seen == 2);
     assert_int_equal(gw->seen[0].cms.len, gw->seen[1].cms.len);
     assert_memory_equal(gw->seen[0].cms.data, gw->seen[1].cms.data, gw->seen[0].cms.len);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_large_result_goes_up_in_pages(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    struct status st;
+    char from[128], to[160];
+    old_certificate_write(gw, &old);
+    (void)snprintf(from, sizeof(from), "%s/web.pem", gw->dir);
+    (void)snprintf(to, sizeof(to), "%s/many", gw->dir);
+    OK(dir_make(to, 0755, &st));
+    for (unsigned i = 0; i < 1500; i++) {
+        (void)snprintf(to, sizeof(to), "%s/many/certificate-%04u.pem", gw->dir, i);
+        assert_int_equal(link(from, to), 0);
+    }
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    gw->result_503 = 1;
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    const struct receipt_seen *seen = last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_true(seen->pages > 1);
+    AUTO_ARENA struct arena *arena = arena_new();
+    ProtobufCMessage *msg;
+    OK(wire_unpack(&clm__task_result__descriptor, seen->result.data, seen->result.len, arena, &msg, &st));
+    assert_true(((const Clm__TaskResult *)msg)->n_certificates >= 1500);
     agent_stop(gw, SIGTERM);
 }
 
@@ -879,6 +919,78 @@ static void a_receipt_that_was_not_acknowledged_is_sent_after_a_restart(void **s
     agent_stop(gw, SIGTERM);
 }
 
+static void a_cancelled_task_ends_before_its_first_effect(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    AUTO_DER_LIST struct der_list installed = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held);
+    gw->cancel_task_id = TEST_TASK_ID;
+    answer_checkin(gw);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__CANCELLED);
+    installed_certificate(gw, &installed);
+    assert_memory_equal(installed.item[0].data, old.data, old.len);
+    agent_stop(gw, SIGTERM);
+}
+
+/* Stopping the agent is no cancellation: what was not begun goes on at the next start. */
+static void a_stopped_agent_puts_its_tasks_off(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held && gw->last->n_held == 1);
+    assert_string_equal(gw->last->held[0]->task_id, TEST_TASK_ID);
+    assert_true(gw->last->held[0]->started_at_ms > 0);
+    agent_stop(gw, SIGTERM);
+    assert_int_equal(gw->n_seen, 0);
+    gw->sign_pending = 0;
+    agent_start(gw);
+    WAIT(gw, gw->n_seen == 1);
+    if (gw->seen[0].outcome != CLM__RECEIPT__OUTCOME__SUCCEEDED)
+        (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_clock_far_from_the_platforms_is_safe_mode(void **state)
+{
+    struct gateway *gw = *state;
+    gw->clock_off_ms = 6 * 60 * 1000;
+    agent_start(gw);
+    WAIT(gw, gw->held && gw->last->safe_mode);
+    assert_string_equal(gw->last->safe_mode_reason, "CLOCK");
+    agent_stop(gw, SIGTERM);
+}
+
+/* A fresh token for an agent that the platform knows: the answer's generation is not 0. */
+static void an_agent_enrolled_anew_has_the_generation_it_is_given(void **state)
+{
+    struct gateway *gw = *state;
+    gw->generation = 5;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    assert_int_equal(gw->last->generation, 5);
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    agent_stop(gw, SIGTERM);
+    gw->checkins = 0;
+    agent_start(gw);
+    WAIT(gw, gw->checkins > 0);
+    assert_int_equal(gw->bootstraps, 1);
+    agent_stop(gw, SIGTERM);
+}
+
 static void an_invalid_policy_is_safe_mode_until_it_is_mended(void **state)
 {
     struct gateway *gw = *state;
@@ -913,12 +1025,17 @@ int main(void)
         T(enrols_confirms_and_checks_in),
         T(enrolment_survives_503_and_cut_connections_with_the_same_keys),
         T(a_task_runs_once_and_its_receipt_is_repeated),
+        T(a_large_result_goes_up_in_pages),
         T(a_renewed_certificate_is_installed),
         T(a_swapped_certificate_is_refused_and_the_old_one_stays),
         T(a_forged_order_is_refused_and_does_not_use_up_the_genuine_one),
         T(a_killed_net_process_comes_back),
         T(a_task_that_was_cut_off_is_resumed_at_the_next_start),
         T(a_receipt_that_was_not_acknowledged_is_sent_after_a_restart),
+        T(a_cancelled_task_ends_before_its_first_effect),
+        T(a_stopped_agent_puts_its_tasks_off),
+        T(a_clock_far_from_the_platforms_is_safe_mode),
+        T(an_agent_enrolled_anew_has_the_generation_it_is_given),
         T(an_invalid_policy_is_safe_mode_until_it_is_mended),
     };
     (void)signal(SIGPIPE, SIG_IGN);
