@@ -179,7 +179,8 @@ The system is up. Ctrl-C stops it; the next ./dev run goes on with its data; ./d
   OpenAPI      {platform.url}/api/v1/openapi.json
   root CA      {platform.roots}
   API key      {platform.api_key_file}  (role admin, generated for this directory)
-  try          curl --cacert {platform.roots} -H "Authorization: Bearer $(cat {platform.api_key_file})" {platform.url}/api/v1/dashboard
+  clmctl       CLMCTL_CONFIG={platform.clmctl_config} {platform.bin / "clmctl"} agents list
+  curl         curl --cacert {platform.roots} -H "Authorization: Bearer $(cat {platform.api_key_file})" {platform.url}/api/v1/dashboard
   logs         {platform.log_dir}
   nginx        https://{walk.nginx.name}:{walk.nginx.port} (resolve it to 127.0.0.1)
 """, flush=True)
