@@ -66,9 +66,13 @@ static enum code end_refused(struct batch *batch, const struct candidate *candid
                              struct status *st)
 {
     struct task ended;
-    const char *message = arena_printf(batch->arena, "refused when it was to be leased: %s", why);
-    TRY(store_task_finish(batch->db, batch->arena, &candidate->task, STATE_FAILED, message, (struct bytes){0},
-                          batch->now_ms, &ended, st));
+    const struct ending ending = {
+        .state = STATE_FAILED,
+        .message = arena_printf(batch->arena, "refused when it was to be leased: %s", why),
+        .started_at_ms = -1,
+        .now_ms = batch->now_ms,
+    };
+    TRY(store_task_finish(batch->db, batch->arena, &candidate->task, &ending, &ended, st));
     return change_emit(batch->db, batch->arena, &ended, "finished", ACTOR_SELF, batch->now_ms, st);
 }
 

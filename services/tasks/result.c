@@ -77,7 +77,14 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
                         const struct taken *taken, enum task_state to, const char *message, struct status *st)
 {
     struct task ended;
-    TRY(store_task_finish(tx, arena, task, to, message, taken->result, taken->now_ms, &ended, st));
+    const struct ending ending = {
+        .state = to,
+        .message = message,
+        .result = taken->result,
+        .started_at_ms = taken->receipt.started_at_ms,
+        .now_ms = taken->now_ms,
+    };
+    TRY(store_task_finish(tx, arena, task, &ending, &ended, st));
     struct change change = task_change(&ended, "finished", actor_agent(arena, task->agent_id));
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     return changes_emit(tx, arena, &change, 1, taken->now_ms, st);

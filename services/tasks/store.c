@@ -226,21 +226,23 @@ enum code store_check_predecessors(struct db *db, struct arena *arena, const cha
     return CODE_OK;
 }
 
-enum code store_task_finish(struct db *db, struct arena *arena, const struct task *task, enum task_state to,
-                            const char *message, struct bytes result, int64_t now_ms, struct task *ret,
-                            struct status *st)
+enum code store_task_finish(struct db *db, struct arena *arena, const struct task *task,
+                            const struct ending *ending, struct task *ret, struct status *st)
 {
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, task->id);
     db_arg_int(args, task->attempt);
-    db_arg_int(args, to);
-    arg_sources(args, to);
-    db_arg_text(args, message);
-    db_arg_bytes(args, result.data, result.len);
-    db_arg_time(args, now_ms);
+    db_arg_int(args, ending->state);
+    arg_sources(args, ending->state);
+    db_arg_text(args, ending->message);
+    db_arg_bytes(args, ending->result.data, ending->result.len);
+    db_arg_time(args, ending->now_ms);
+    db_arg_time(args, ending->started_at_ms);
     return update_task(
         db, arena,
         "UPDATE tasks SET state = $3, message = $5, result = coalesce($6, result), finished_at = $7, "
+        "started_at = coalesce(started_at, CASE WHEN $8 IS NOT NULL THEN greatest(created_at, least($8, $7)) "
+        "END), "
         "phase = NULL, version = version + 1 WHERE id = $1 AND attempt = $2 AND state = ANY ($4) "
         "RETURNING " TASK_COLUMNS,
         args, task, ret, st);
@@ -293,8 +295,8 @@ enum code store_mark_held(struct db *db, struct arena *arena, const struct held_
         "    OR (t.phase, t.progress_permille, t.message) IS DISTINCT FROM (h.phase, nullif(h.progress, -1), "
         "h.message)) "
         "  ORDER BY t.id FOR UPDATE OF t), "
-        "u AS (UPDATE tasks t SET state = 4, started_at = coalesce(t.started_at, least(l.started_at, $9), "
-        "$9), "
+        "u AS (UPDATE tasks t SET state = 4, started_at = coalesce(t.started_at, "
+        "greatest(t.created_at, least(l.started_at, $9))), "
         "    phase = l.phase, progress_permille = nullif(l.progress, -1), message = l.message, seen_at = $9, "
         "    version = t.version + (l.was <> 4)::int "
         "  FROM l WHERE t.id = l.id RETURNING t.*, l.was) "
