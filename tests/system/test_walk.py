@@ -8,8 +8,24 @@ import pytest
 from clm.host import fingerprint
 from clm.platform import private_file
 from clm.process import run
-from conftest import Host
+from conftest import Host, start_platform
 from support import pb
+from support.bus import Spy, add_spy
+
+
+@pytest.fixture(scope="module")
+def platform(make_platform):
+    """A platform with somebody who listens to every message on its bus, from the first one on."""
+    platform = make_platform("overheard")
+
+    def between(name):
+        if name == "certificate authorities":
+            add_spy(platform)
+        if name == "nats-server":
+            platform.spy = Spy(platform).start()
+    yield start_platform(platform, between)
+    platform.spy.stop()
+    platform.stop()
 
 
 class Walk:
@@ -104,6 +120,7 @@ def key_needles(path):
     for shift in range(3):  # base64 of the scalar wherever it may begin
         inner = base64.b64encode(b"\0" * shift + scalar)[4:-4]
         needles |= {inner, inner.replace(b"+", b"-").replace(b"/", b"_")}
+    assert any(needle in text.replace("\n", "").encode() for needle in needles if len(needle) == 40), "the search finds nothing"
     return needles
 
 
