@@ -771,7 +771,9 @@ static int run(const struct service_descriptor *d, struct service *service, int 
     }
     bool json = config->log_format && strcmp(config->log_format, "json") == 0;
     log_init(d->name, (enum log_level)level, json ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+#ifndef __SANITIZE_ADDRESS__ /* its leak check attaches to the process */
     secret_harden_process();
+#endif
     if (command)
         return command->run(argc - 1, argv + 1, service->config);
     return serve(service);
