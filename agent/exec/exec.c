@@ -147,12 +147,16 @@ static void confirmed(struct exec *exec, uint32_t generation)
     exec_changed(exec);
 }
 
+/* Once for each reason, not for each try. */
 static void link_changed(struct exec *exec, const Clm__Agent__LinkState *link)
 {
+    char message[sizeof(exec->link_message)];
+    (void)snprintf(message, sizeof(message), "%s", link->message ? link->message : "");
     if (link->connected && !exec->link_up)
         log_info("connected", "gateway", exec->state->gateway, NULL);
-    else if (!link->connected)
-        log_warn("not connected", "gateway", exec->state->gateway, "reason", link->message, NULL);
+    else if (!link->connected && (exec->link_up || strcmp(message, exec->link_message) != 0))
+        log_warn("not connected", "gateway", exec->state->gateway, "reason", message, NULL);
+    memcpy(exec->link_message, message, sizeof(message));
     exec->link_up = link->connected;
 }
 

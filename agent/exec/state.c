@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -11,6 +12,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "wire/wire.h"
+
+#define LOCK_WAIT_US  (2 * 1000 * 1000)
+#define LOCK_RETRY_MS 20
 
 static char *path_in(const char *dir, const char *name)
 {
@@ -57,7 +61,14 @@ static enum code take_lock(struct agent_state *state, struct status *st)
     state->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (state->lock_fd < 0)
         return status_errno(st, CODE_UNAVAILABLE, errno, "cannot open %s", path);
-    if (flock(state->lock_fd, LOCK_EX | LOCK_NB) != 0)
+    /* A predecessor that was killed leaves a task for the moment that the kernel needs to end it. */
+    int64_t until = clock_mono_us() + LOCK_WAIT_US;
+    int taken = flock(state->lock_fd, LOCK_EX | LOCK_NB);
+    while (taken != 0 && clock_mono_us() < until) {
+        (void)poll(NULL, 0, LOCK_RETRY_MS);
+        taken = flock(state->lock_fd, LOCK_EX | LOCK_NB);
+    }
+    if (taken != 0)
         return status_set(st, CODE_FAILED_PRECONDITION, "another clm-agent (or a task of one) runs on %s",
                           state->dir);
     return CODE_OK;

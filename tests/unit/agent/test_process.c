@@ -670,6 +670,33 @@ static void installed_certificate(const struct gateway *gw, struct der_list *ret
     OK(pem_to_certs((struct bytes){pem.data, pem.len}, ret, &st));
 }
 
+/* Runs a command of the agent's with `input` on its standard input, serving meanwhile. */
+static int command(struct gateway *gw, const char *verb, const char *token_file, const char *input)
+{
+    int in[2], how = 0;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)dup2(in[0], 0);
+        if (token_file)
+            (void)execl(CLM_AGENT_BIN, "clm-agent", verb, "--config", gw->config, "--token-file", token_file,
+                        (char *)NULL);
+        else
+            (void)execl(CLM_AGENT_BIN, "clm-agent", verb, "--config", gw->config, (char *)NULL);
+        _exit(127);
+    }
+    (void)close(in[0]);
+    assert_int_equal(write(in[1], input, strlen(input)), strlen(input));
+    (void)close(in[1]);
+    for (int64_t until = clock_mono_ms() + DEADLINE_MS; waitpid(pid, &how, WNOHANG) == 0;) {
+        assert_true(clock_mono_ms() < until);
+        loop_timer_set(gw->guard, 20);
+        loop_run(gw->loop);
+    }
+    return WIFEXITED(how) ? WEXITSTATUS(how) : -1;
+}
+
 /* ---- tests ------------------------------------------------------------------------------------------------
  */
 
@@ -709,6 +736,52 @@ static void enrolment_survives_503_and_cut_connections_with_the_same_keys(void *
     assert_int_equal(gw->bootstraps, 4);
     assert_false(gw->csrs_differ);
     agent_stop(gw, SIGTERM);
+}
+
+static void a_host_is_enrolled_through_standard_input_and_only_once(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    AUTO_BUF struct buf token = {0};
+    OK(file_read(gw->token_file, 4096, &token, &st));
+    assert_int_equal(unlink(gw->token_file), 0);
+    assert_int_equal(command(gw, "status", NULL, ""), 1);
+    assert_int_equal(command(gw, "run", NULL, ""), 1); /* not enrolled, no token */
+    assert_int_equal(command(gw, "enroll", "-", "clmt1.bm90IGEgdG9rZW4\n"), 1);
+    assert_int_equal(gw->bootstraps, 0);
+    assert_int_equal(command(gw, "enroll", "-", buf_text(&token)), 0);
+    assert_int_equal(gw->bootstraps, 1);
+    assert_int_equal(command(gw, "status", NULL, ""), 0);
+    assert_int_equal(command(gw, "enroll", "-", buf_text(&token)), 1);
+    assert_int_equal(gw->bootstraps, 1);
+    agent_start(gw);
+    WAIT(gw, gw->confirmation.len > 0);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_token_file_that_others_may_read_is_not_used(void **state)
+{
+    struct gateway *gw = *state;
+    assert_int_equal(chmod(gw->token_file, 0644), 0);
+    assert_int_equal(command(gw, "enroll", gw->token_file, ""), 1);
+    assert_int_equal(gw->bootstraps, 0);
+    assert_int_equal(access(gw->token_file, F_OK), 0);
+}
+
+/* The gateway's name is right and its certificate is good, but of a CA that the token does not pin. */
+static void a_gateway_of_another_ca_never_sees_the_token(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    char address[64];
+    uint8_t pin[SHA256_SIZE] = {1, 2, 3};
+    (void)snprintf(address, sizeof(address), "localhost:%u", http_server_port(gw->server));
+    OK(token_make(pin, address, &gw->token, &st));
+    AUTO_SECRET struct secret *text = token_print(&gw->token);
+    OK(file_write_atomic(gw->token_file, text->data, text->len, 0600, &st));
+    assert_int_equal(command(gw, "enroll", gw->token_file, ""), 1);
+    assert_int_equal(gw->bootstraps, 0);
+    assert_int_equal(access(gw->token_file, F_OK), 0);
 }
 
 static void a_task_runs_once_and_its_receipt_is_repeated(void **state)
@@ -1024,6 +1097,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(enrols_confirms_and_checks_in),
         T(enrolment_survives_503_and_cut_connections_with_the_same_keys),
+        T(a_host_is_enrolled_through_standard_input_and_only_once),
+        T(a_token_file_that_others_may_read_is_not_used),
+        T(a_gateway_of_another_ca_never_sees_the_token),
         T(a_task_runs_once_and_its_receipt_is_repeated),
         T(a_large_result_goes_up_in_pages),
         T(a_renewed_certificate_is_installed),
