@@ -117,11 +117,9 @@ def key_needles(path):
     scalar = bytes.fromhex(re.search(r"priv:\s*((?:[0-9a-f]{2}:?\s*)+)", dump).group(1).replace(":", "").replace(" ", "")
                            .replace("\n", ""))[-32:]
     needles |= {scalar, scalar.hex().encode(), scalar.hex().upper().encode()}
-    for shift in range(3):  # base64 of the scalar wherever it may begin
-        inner = base64.b64encode(b"\0" * shift + scalar)[4:-4]
-        needles |= {inner, inner.replace(b"+", b"-").replace(b"/", b"_")}
-    assert any(needle in text.replace("\n", "").encode() for needle in needles if len(needle) == 40), "the search finds nothing"
-    return needles
+    inner = {base64.b64encode(b"\0" * shift + scalar)[4:-4] for shift in range(3)}  # wherever the scalar may begin
+    assert any(needle in text.replace("\n", "").encode() for needle in inner), f"not even {path} has its own scalar"
+    return needles | inner | {needle.replace(b"+", b"-").replace(b"/", b"_") for needle in inner}
 
 
 def places(platform):
