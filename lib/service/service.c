@@ -401,6 +401,11 @@ static void on_look(void *arg)
         }
         (void)snprintf(service->said_why, sizeof(service->said_why), "%s", why);
     }
+    if (bus_given_up(service->bus) && !service_draining(service)) {
+        log_error("the bus refuses this service; leaving, to start anew", "user", service->descriptor->name,
+                  NULL);
+        begin_drain(service, 1);
+    }
     loop_timer_set(service->look, ready ? LOOK_MS : LOOK_MS / 5);
 }
 
