@@ -903,44 +903,46 @@ static void a_forged_order_is_refused_and_does_not_use_up_the_genuine_one(void *
     agent_stop(gw, SIGTERM);
 }
 
-/* Pids of the agent's children, from /proc. */
-static size_t children_of(pid_t parent, const char *argument, pid_t *ret, size_t max)
+static long parent_of(const char *pid)
+{
+    char path[300];
+    AUTO_BUF struct buf content = {0};
+    struct status st;
+    (void)snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+    if (file_read(path, 4096, &content, &st) != CODE_OK)
+        return -1;
+    /* "12 (name) S 11 …": the name may hold anything. */
+    const char *at = strrchr(buf_text(&content), ')');
+    return at && strlen(at) > 4 ? strtol(at + 4, NULL, 10) : -1;
+}
+
+/* The agent's child that was started with this argument, from /proc; 0 if there is none. */
+static pid_t child_of(pid_t parent, const char *argument)
 {
     DIR *dir = opendir("/proc");
-    size_t n = 0;
+    pid_t found = 0;
     assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir)) && n < max;) {
+    for (struct dirent *entry; !found && (entry = readdir(dir));) {
         char path[300], text[512] = "";
-        int pid = atoi(entry->d_name), ppid = 0;
-        if (pid <= 0)
+        if (entry->d_name[0] < '1' || entry->d_name[0] > '9' || parent_of(entry->d_name) != parent)
             continue;
-        (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-        AUTO_BUF struct buf content = {0};
-        struct status st;
-        if (file_read(path, 4096, &content, &st) != CODE_OK ||
-            sscanf(strrchr(buf_text(&content), ')') ? strrchr(buf_text(&content), ')') : "", ") %*c %d",
-                   &ppid) != 1 ||
-            ppid != parent)
-            continue;
-        (void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-        int fd = open(path, O_RDONLY);
+        (void)snprintf(path, sizeof(path), "/proc/%s/cmdline", entry->d_name);
+        AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
         ssize_t len = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
-        if (fd >= 0)
-            (void)close(fd);
         if (len > 0 && strcmp(text + strlen(text) + 1, argument) == 0)
-            ret[n++] = pid;
+            found = (pid_t)strtol(entry->d_name, NULL, 10);
     }
     (void)closedir(dir);
-    return n;
+    return found;
 }
 
 static void a_killed_net_process_comes_back(void **state)
 {
     struct gateway *gw = *state;
-    pid_t net;
     agent_start(gw);
     WAIT(gw, gw->held && !gw->last->has_confirmation);
-    assert_int_equal(children_of(gw->agent, "net", &net, 1), 1);
+    pid_t net = child_of(gw->agent, "net");
+    assert_true(net > 0);
     unsigned before = gw->connections;
     assert_int_equal(kill(net, SIGKILL), 0);
     WAIT(gw, gw->connections > before && gw->held);
