@@ -60,6 +60,7 @@ def reachable_dir(wanted):
         return wanted.resolve()
     if run(["test", "-x", TOP], user="postgres", check=False).returncode == 0:
         return wanted
+    wanted.unlink(missing_ok=True)  # a link to what is no longer there
     elsewhere = Path(tempfile.mkdtemp(prefix="clm-run-", dir="/var/tmp"))
     elsewhere.chmod(0o755)
     wanted.symlink_to(elsewhere)
