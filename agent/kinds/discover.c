@@ -357,15 +357,28 @@ struct listener {
     const char *host, *port;
 };
 
+static bool read_hex(const char *text, size_t digits, uint32_t *ret)
+{
+    char copy[9] = "";
+    if (digits > 8 || strspn(text, "0123456789ABCDEFabcdef") < digits)
+        return false;
+    memcpy(copy, text, digits);
+    *ret = (uint32_t)strtoul(copy, NULL, 16);
+    return true;
+}
+
 /* "0100007F:1F90" or the IPv6 form, as /proc/net prints them: 32-bit words in host order. */
 static bool read_socket(struct arena *arena, const char *local, bool v6, struct listener *ret)
 {
-    uint32_t words[4];
-    unsigned port;
+    uint32_t words[4], port;
+    size_t n = v6 ? 4 : 1;
     char text[INET6_ADDRSTRLEN];
-    int n = v6 ? sscanf(local, "%8x%8x%8x%8x:%4x", &words[0], &words[1], &words[2], &words[3], &port)
-               : sscanf(local, "%8x:%4x", &words[0], &port);
-    if (n != (v6 ? 5 : 2) || port == 0 || !inet_ntop(v6 ? AF_INET6 : AF_INET, words, text, sizeof(text)))
+    for (size_t i = 0; i < n; i++) {
+        if (!read_hex(local + 8 * i, 8, &words[i]))
+            return false;
+    }
+    if (local[8 * n] != ':' || !read_hex(local + 8 * n + 1, 4, &port) || port == 0 ||
+        !inet_ntop(v6 ? AF_INET6 : AF_INET, words, text, sizeof(text)))
         return false;
     const char *host = strcmp(text, "0.0.0.0") == 0 ? "127.0.0.1" : strcmp(text, "::") == 0 ? "::1" : text;
     *ret = (struct listener){arena_strdup(arena, host), arena_printf(arena, "%u", port)};
@@ -375,10 +388,9 @@ static bool read_socket(struct arena *arena, const char *local, bool v6, struct 
 static size_t read_sockets(struct arena *arena, const char *path, bool v6, struct listener *list, size_t n)
 {
     AUTO_FCLOSE FILE *f = fopen(path, "re");
-    char line[512], local[64];
-    unsigned state;
+    char line[512], local[64], state[4];
     while (f && n < SOCKETS_MAX && fgets(line, sizeof(line), f)) {
-        if (sscanf(line, " %*u: %63s %*s %x", local, &state) != 2 || state != 0x0a ||
+        if (sscanf(line, " %*[0-9]: %63s %*s %3s", local, state) != 2 || strcmp(state, "0A") != 0 ||
             !read_socket(arena, local, v6, &list[n]))
             continue;
         bool known = false;

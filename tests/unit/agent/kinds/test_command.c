@@ -53,7 +53,7 @@ static void late_command_is_killed_with_its_children(void **state)
     assert_int_equal(run(ARGV(S("/bin/sh"), S("-c"), S("sleep 60 & echo $!; wait")), 300, &out),
                      CODE_DEADLINE_EXCEEDED);
     assert_true(clock_mono_us() - started < 20000000);
-    pid_t child = (pid_t)atol(buf_text(&out));
+    pid_t child = (pid_t)strtol(buf_text(&out), NULL, 10);
     assert_true(child > 0);
     /* Gone, or a zombie that its adoptive parent has not reaped yet. */
     char path[64], line[256] = "";
