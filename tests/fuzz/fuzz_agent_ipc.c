@@ -5,12 +5,15 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/ipc.h"
 #include "agent/ipc.pb-c.h"
 #include "messages.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define PIPE_SIZE 65536
 
 struct outcome {
     size_t frames, left;
@@ -41,6 +44,28 @@ static struct outcome read_all(const uint8_t *data, size_t size, size_t step,
     return outcome;
 }
 
+/* As a child without a loop reads it, up to the end of the stream. */
+static size_t read_blocking(const struct buf *stream, const ProtobufCMessageDescriptor *desc,
+                            size_t max_frame)
+{
+    int ends[2];
+    size_t frames = 0;
+    struct status st;
+    AUTO_BUF struct buf in;
+    buf_init(&in, 4 + max_frame + stream->len);
+    if (pipe(ends) != 0 || write(ends[1], stream->data, stream->len) != (ssize_t)stream->len)
+        abort();
+    (void)close(ends[1]);
+    for (enum code code = CODE_OK; code == CODE_OK;) {
+        AUTO_ARENA struct arena *arena = arena_new();
+        ProtobufCMessage *msg;
+        code = ipc_read(ends[0], &in, desc, max_frame, -1, arena, &msg, &st);
+        frames += code == CODE_OK;
+    }
+    (void)close(ends[0]);
+    return frames;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
@@ -66,6 +91,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct outcome pieces = read_all(stream.data, stream.len, step, desc, max_frame);
     if (whole.frames != pieces.frames || whole.failed != pieces.failed || whole.left != pieces.left ||
         (data[1] != '=' && size < 5 && whole.frames != 2))
+        abort();
+    if (stream.len > 0 && stream.len < PIPE_SIZE && read_blocking(&stream, desc, max_frame) != whole.frames)
         abort();
     return 0;
 }
