@@ -215,6 +215,10 @@ static void job_finish(struct job *job, Clm__Receipt__Outcome outcome, bool retr
     struct status st;
     char text[1025];
     (void)snprintf(text, sizeof(text), "%s", message ? message : "");
+    for (char *p = text; *p; p++) {
+        if (*p < 0x20 || *p > 0x7e) /* a reason may quote foreign certificates */
+            *p = '?';
+    }
     Clm__Receipt receipt = CLM__RECEIPT__INIT;
     receipt.task_id = job->task_id;
     receipt.has_attempt = receipt.has_lease = receipt.has_outcome = receipt.has_retryable = 1;
