@@ -46,12 +46,19 @@ static enum code private_dir(const char *path, uid_t uid, gid_t gid, struct stat
     return CODE_OK;
 }
 
-/* A parent that others may not pass would keep net out of its own directory. */
-static enum code passable_dir(const char *path, struct status *st)
+/* An existing directory stays as its administrator made it, but whoever can write to it is us. (net enters
+ * its own directory before it drops its user: this one need not be passable for it.) */
+static enum code own_dir(const char *path, struct status *st)
 {
-    TRY(dir_make(path, 0711, st));
-    if (geteuid() == 0 && chmod(path, 0711) != 0)
-        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot set the mode of %s", path);
+    struct stat info;
+    TRY(dir_make(path, 0700, st));
+    if (stat(path, &info) != 0)
+        return status_errno(st, CODE_FAILED_PRECONDITION, errno, "cannot look at %s", path);
+    if ((info.st_uid != geteuid() && info.st_uid != 0) || (info.st_mode & (S_IWGRP | S_IWOTH)))
+        return status_set(
+            st, CODE_FAILED_PRECONDITION,
+            "the state directory %s may be written by others: give it to the agent's user with mode 0700",
+            path);
     return CODE_OK;
 }
 
@@ -93,7 +100,7 @@ enum code state_open(const char *dir, uid_t net_uid, gid_t net_gid, struct agent
 {
     struct agent_state *state = state_new(dir);
     AUTO_FREE char *backup = path_in(dir, "backup");
-    enum code code = passable_dir(dir, st);
+    enum code code = own_dir(dir, st);
     if (code == CODE_OK)
         code = private_dir(state->journal_dir, (uid_t)-1, (gid_t)-1, st);
     if (code == CODE_OK)

@@ -362,6 +362,7 @@ static void on_gone(struct http_request *request, void *arg)
     struct gateway *gw = arg;
     if (gw->held == request)
         gw->held = NULL;
+    loop_stop(gw->loop);
 }
 
 static void on_pending_behind(struct http_request *request, void *arg)
@@ -964,7 +965,9 @@ static void a_task_that_was_cut_off_is_resumed_at_the_next_start(void **state)
     WAIT(gw, gw->held && !gw->last->has_confirmation);
     renew_add(gw, TEST_TASK_ID);
     WAIT(gw, gw->signs >= 2);
+    WAIT(gw, gw->held);
     agent_stop(gw, SIGKILL);
+    WAIT(gw, !gw->held); /* net ends with exec: its connection is gone */
     gw->sign_pending = 0;
     assert_int_equal(gw->n_seen, 0);
     agent_start(gw);
