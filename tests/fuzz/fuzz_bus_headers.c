@@ -1,12 +1,14 @@
 /*
  * The signed headers of a message on the bus. The first byte chooses the header, 'a': an assertion, 'u': an
  * authority; the second: '=': the rest is the header as it came; any other: the rest is patches over a good
- * one made in this run. Whatever is accepted says what was signed.
+ * one made in this run. Whatever is accepted says what was signed. 'h': the rest is a header's text in a
+ * message.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "bus/internal.h"
 #include "messages.h"
 #include "support/identity.h"
 
@@ -74,10 +76,38 @@ static void try_authority(struct bytes header, bool must_pass)
     }
 }
 
+static void try_text(const uint8_t *data, size_t size)
+{
+    struct status st;
+    struct bytes value;
+    struct event_message event;
+    natsMsg *msg = NULL;
+    static bool opened;
+    if (!opened && nats_Open(-1) != NATS_OK)
+        abort();
+    opened = true;
+    AUTO_ARENA struct arena *arena = arena_new();
+    const char *text = arena_strndup(arena, (const char *)data, size);
+    if (natsMsg_Create(&msg, SUBJECT, NULL, (const char *)body, sizeof(body)) != NATS_OK ||
+        natsMsgHeader_Set(msg, HEADER_AUTHORITY, text) != NATS_OK)
+        abort();
+    if (header_decode(msg, HEADER_AUTHORITY, arena, &value, &st) == CODE_OK &&
+        strlen(header_encode(value, arena)) != strlen(text))
+        abort();
+    event_message_read(msg, arena, &event);
+    if (event.body.len != sizeof(body))
+        abort();
+    natsMsg_Destroy(msg);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
         return 0;
+    if (data[0] == 'h') {
+        try_text(data + 1, size - 1);
+        return 0;
+    }
     clock_fake(NOW);
     bool assertion = data[0] == 'a', raw = data[1] == '=';
     struct bytes from = raw ? (struct bytes){data + 2, size - 2} : good(assertion);
