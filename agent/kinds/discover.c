@@ -33,6 +33,7 @@
 #define PROBES_MAX       512
 #define PROBE_TIMEOUT_MS 2000
 #define DEFAULT_MAX      10000
+#define RESULT_BYTES     (3584 * 1024) /* a result has at most 4 MiB, of which steps and checks take some */
 
 struct item { /* bytes to look through, and where they are from */
     Clm__FoundCertificate__Source source;
@@ -49,7 +50,7 @@ struct batch {
 struct discovery {
     struct task_run *run;
     struct batch batch;
-    size_t max;
+    size_t max, bytes; /* of certificates in the result; bytes packed */
     uint32_t scanned, unreadable;
     const Clm__Agent__Facts *nginx; /* NULL: none */
     bool full, cancelled;
@@ -126,6 +127,12 @@ static void add_found(struct discovery *d, const struct item *item, Clm__Certifi
     found->server_name = arena_strdup(arena, item->server_name);
     found->used_by = arena_strdup(arena, item->used_by ? item->used_by : server ? "nginx" : NULL);
     found->key_path = arena_strdup(arena, item->key_path ? item->key_path : server ? server->key : NULL);
+    size_t bytes = clm__found_certificate__get_packed_size(found) + 8;
+    if (d->bytes + bytes > RESULT_BYTES) {
+        d->full = true;
+        return;
+    }
+    d->bytes += bytes;
     ARENA_PUSH(arena, result->certificates, result->n_certificates, found);
 }
 

@@ -223,6 +223,47 @@ static void limits_are_kept_and_told(void **state)
     outcome_done(&out);
 }
 
+/* Certificates with as many and as long names as there may be: the result stays within what the platform
+ * takes. */
+static void result_stays_within_its_limit(void **state)
+{
+    struct host *host = *state;
+    struct status st;
+    AUTO_KEY struct key *key = NULL;
+    AUTO_DER struct der spki = {0};
+    struct pki_names names = {0};
+    char label[58];
+    assert_int_equal(key_generate(KEY_EC_P256, &key, &st), CODE_OK);
+    assert_int_equal(key_spki(key, &spki, &st), CODE_OK);
+    memset(label, 'a', sizeof(label) - 1);
+    label[sizeof(label) - 1] = 0;
+    for (; names.n_dns < PKI_NAMES_MAX; names.n_dns++)
+        assert_true(asprintf(&names.dns[names.n_dns], "n%zu.%s.%s.%s.%s", names.n_dns, label, label, label,
+                             label) > 0);
+    int64_t now = clock_wall_ms();
+    struct cert_request req = {.spki = der_bytes(&spki),
+                               .names = &names,
+                               .purpose = PURPOSE_TLS_SERVER,
+                               .path_len = -1,
+                               .not_before_ms = now,
+                               .not_after_ms = now + DAY_MS};
+    load_policy(host, NULL, NULL);
+    for (int i = 0; i < 200; i++) {
+        char name[16];
+        AUTO_DER struct der cert = {0};
+        assert_int_equal(issuer_sign(host->ca, &req, &cert, &st), CODE_OK);
+        (void)snprintf(name, sizeof(name), "c%d.der", i);
+        write_file(host_path(host, name), cert.data, cert.len, 0600);
+    }
+    struct outcome out = run_kind(host, discovering(false));
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_true(out.result.n_certificates > 100);
+    assert_true(out.result.truncated);
+    assert_true(clm__task_result__get_packed_size(&out.result) <= 4 * 1024 * 1024);
+    outcome_done(&out);
+    pki_names_done(&names);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, host_teardown)
@@ -233,6 +274,7 @@ int main(void)
         TEST(file_that_kills_its_parser_costs_only_itself),
         TEST(trust_store_is_no_finding),
         TEST(limits_are_kept_and_told),
+        TEST(result_stays_within_its_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
