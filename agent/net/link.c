@@ -188,12 +188,21 @@ static void item_done_sign(struct link *link, const struct item *item, const str
     link->config.on_frame(&frame, link->config.arg);
 }
 
+/* The next check-in waits for what exec makes of this; a longer pause stays. */
+static void wait_for_exec(struct link *link)
+{
+    int64_t until = clock_mono_ms() + EXEC_WAIT_MS;
+    if (link->next_checkin_ms > until)
+        return;
+    link->waiting_for_exec = true;
+    link->next_checkin_ms = until;
+}
+
 static void item_finish(struct link *link, struct item *item)
 {
     queue_remove(link, item);
     item_free(item);
-    link->waiting_for_exec = true;
-    link->next_checkin_ms = clock_mono_ms() + EXEC_WAIT_MS;
+    wait_for_exec(link);
 }
 
 static void item_later(struct item *item, int http_status, int64_t retry_after_ms)
@@ -363,6 +372,7 @@ static void checkin_failed(struct link *link, int http_status, int64_t retry_aft
                            const struct status *st)
 {
     link->next_checkin_ms = clock_mono_ms() + link_pause_ms(http_status, retry_after_ms, link->failures);
+    link->waiting_for_exec = false;
     if (link->failures < 30)
         link->failures++;
     tell_link_state(link, false, st->msg);
@@ -393,8 +403,7 @@ static void checkin_answered(struct link *link, const struct checkin *checkin,
     tell_answer(link, answer);
     int64_t now = clock_mono_ms();
     if (answer->n_deliveries + answer->n_cancel_task_ids > 0) {
-        link->waiting_for_exec = true;
-        link->next_checkin_ms = now + EXEC_WAIT_MS;
+        wait_for_exec(link);
     } else if (!checkin->ended_by_us && now - checkin->sent_ms < EMPTY_HOLD_MS) {
         link->waiting_for_exec = true; /* news of exec's end the pause */
         link->next_checkin_ms = now + with_jitter(EMPTY_HOLD_MS / 2);
@@ -520,11 +529,12 @@ void link_set_snapshot(struct link *link, const Clm__Agent__Snapshot *snapshot)
     if (!packed)
         abort();
     (void)clm__agent__snapshot__pack(snapshot, packed);
+    bool same = link->snapshot && len == link->snapshot_len && memcmp(packed, link->snapshot, len) == 0;
     facts_compare(link, snapshot->facts);
     free(link->snapshot);
     link->snapshot = packed;
     link->snapshot_len = len;
-    link->urgent = link->urgent || snapshot->urgent;
+    link->urgent = link->urgent || (snapshot->urgent && !same); /* told twice is still one piece of news */
     if (link->waiting_for_exec) {
         link->waiting_for_exec = false;
         link->next_checkin_ms = 0;

@@ -53,7 +53,7 @@ struct gateway {
     /* misbehaviour */
     unsigned bootstrap_503, bootstrap_cut, result_503, sign_pending;
     bool sign_swapped;
-    bool no_confirm;
+    bool no_confirm, no_hold;
     int64_t clock_off_ms;
     uint32_t generation;
     const char *cancel_task_id; /* with the next answer */
@@ -222,7 +222,7 @@ static void on_checkin(struct gateway *gw, struct http_request *request, const u
         gw->confirmation = der_dup((struct bytes){gw->last->confirmation.data, gw->last->confirmation.len});
     }
     gw->held = request;
-    if (gw->n_outgoing > 0 || (gw->last->has_confirmation && !gw->no_confirm))
+    if (gw->n_outgoing > 0 || gw->no_hold || (gw->last->has_confirmation && !gw->no_confirm))
         answer_checkin(gw);
 }
 
@@ -937,6 +937,34 @@ static pid_t child_of(pid_t parent, const char *argument)
     return found;
 }
 
+static void one_task_costs_few_checkins(void **state)
+{
+    struct gateway *gw = *state;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    unsigned before = gw->checkins;
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    WAIT(gw, gw->held && gw->last->n_held == 0);
+    /* Started, the progress of a slow host, acknowledged; one more may be under way. */
+    assert_in_range(gw->checkins - before, 2, 6);
+    agent_stop(gw, SIGTERM);
+}
+
+/* A gateway that answers at once, with nothing. */
+static void a_gateway_that_does_not_hold_is_not_hammered(void **state)
+{
+    struct gateway *gw = *state;
+    gw->no_hold = true;
+    agent_start(gw);
+    WAIT(gw, gw->checkins >= 3);
+    int64_t since = clock_mono_ms();
+    unsigned before = gw->checkins;
+    WAIT(gw, gw->checkins >= before + 3);
+    assert_true(clock_mono_ms() - since >= 3 * 500 - 50);
+    agent_stop(gw, SIGTERM);
+}
+
 static void a_killed_net_process_comes_back(void **state)
 {
     struct gateway *gw = *state;
@@ -1110,6 +1138,8 @@ int main(void)
         T(a_renewed_certificate_is_installed),
         T(a_swapped_certificate_is_refused_and_the_old_one_stays),
         T(a_forged_order_is_refused_and_does_not_use_up_the_genuine_one),
+        T(one_task_costs_few_checkins),
+        T(a_gateway_that_does_not_hold_is_not_hammered),
         T(a_killed_net_process_comes_back),
         T(a_task_that_was_cut_off_is_resumed_at_the_next_start),
         T(a_receipt_that_was_not_acknowledged_is_sent_after_a_restart),
