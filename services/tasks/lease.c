@@ -219,13 +219,18 @@ static enum code lease_or_split(struct batch *batch, struct lease_answer *ret, s
     return CODE_OK;
 }
 
-/* What did not fit is asked for again at once. */
+/* What did not fit is asked for again at once. A wake that fails costs one interval, no more. */
 static void wake_the_rest(struct batch *batch)
 {
-    const char **ids = arena_array(batch->arena, batch->n, sizeof(*ids));
+    const char **ids = arena_array(batch->arena, batch->n, sizeof(*ids)), **ready;
+    size_t n_ready;
+    struct status st;
     for (size_t i = 0; i < batch->n; i++)
         ids[i] = batch->requests[i].agent_id;
-    batch->tasks->wake(batch->tasks, ids, batch->n);
+    if (store_agents_with_ready(batch->db, batch->arena, ids, batch->n, &ready, &n_ready, &st) != CODE_OK)
+        log_warn("agents with more to fetch were not woken", "why", st.msg, NULL);
+    else if (n_ready > 0)
+        batch->tasks->wake(batch->tasks, ready, n_ready);
 }
 
 enum code task_lease(struct tasks *tasks, struct db *db, struct arena *arena,

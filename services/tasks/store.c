@@ -362,19 +362,21 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
      * rows, not the locked ones. An agent without a row in agents or without a confirmed identity gets
      * nothing. */
     static const char sql[] =
-        "WITH who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, r.safe_mode OR a.safe_mode AS "
-        "safe, a.scope, "
+        "WITH held AS MATERIALIZED (SELECT x::uuid AS id FROM unnest($6) AS x), "
+        "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, r.safe_mode OR a.safe_mode AS safe, "
+        "a.scope, "
         "    i.generation, i.task_certificate "
-        "  FROM unnest($1::uuid[], $2, $3, $4, $5) AS r(agent_id, generation, free_slots, safe_mode, first) "
+        "  FROM (SELECT DISTINCT ON (agent_id) * FROM unnest($1::uuid[], $2, $3, $4, $5) WITH ORDINALITY "
+        "    AS q(agent_id, generation, free_slots, safe_mode, first, n) ORDER BY agent_id, n DESC) r "
         "  JOIN agents a ON a.agent_id = r.agent_id "
         "  CROSS JOIN LATERAL (SELECT generation, task_certificate FROM identities "
         "    WHERE agent_id = r.agent_id AND confirmed ORDER BY version DESC, generation DESC LIMIT 1) i "
         "  WHERE NOT a.disabled AND NOT a.deleted AND a.status > 2 AND r.generation >= a.min_generation), "
-        "again AS MATERIALIZED (SELECT " T_TASK_COLUMNS ", true AS redelivered FROM tasks t JOIN who w "
-        "    ON t.agent_id = w.agent_id "
-        "  WHERE t.state IN (3, 4) AND NOT t.cancel_requested AND (w.first OR t.seen_at < $7) "
-        "    AND t.id <> ALL ($6::uuid[]) AND t.deadline > $8 AND (NOT w.safe OR t.kind IN (3, 4)) "
-        "  FOR UPDATE OF t SKIP LOCKED), "
+        "again AS MATERIALIZED (SELECT g.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
+        ", true AS redelivered FROM tasks t "
+        "    WHERE t.agent_id = w.agent_id AND t.state IN (3, 4) AND NOT t.cancel_requested "
+        "      AND (w.first OR t.seen_at < $7) AND t.id NOT IN (SELECT id FROM held) AND t.deadline > $8 "
+        "      AND (NOT w.safe OR t.kind IN (3, 4)) LIMIT 64 FOR UPDATE OF t SKIP LOCKED) g), "
         "fresh AS MATERIALIZED (SELECT f.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
         ", false AS redelivered FROM tasks t "
         "    WHERE t.agent_id = w.agent_id AND t.state = 2 AND t.deadline > $8 AND (NOT w.safe OR t.kind IN "
@@ -382,8 +384,8 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
         "    ORDER BY t.priority DESC, t.id "
         "    LIMIT greatest(0, w.free_slots - (SELECT count(*) FROM again g WHERE g.agent_id = w.agent_id)) "
         "    FOR UPDATE OF t SKIP LOCKED) f), "
-        "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p ORDER BY priority "
-        "DESC, id LIMIT $9) "
+        "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p "
+        "  ORDER BY priority DESC, id LIMIT $9) "
         "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope "
         "FROM picked t JOIN who w ON w.agent_id = t.agent_id ORDER BY t.priority DESC, t.id";
     int64_t *generations = arena_array(arena, n, sizeof(*generations)),
@@ -652,8 +654,8 @@ enum code store_expire_late(struct db *db, struct arena *arena, int64_t now_ms, 
         db, arena,
         "UPDATE tasks t SET state = 9, finished_at = $1, version = version + 1, "
         "  message = coalesce(message || '; ', '') || 'the deadline passed before its agent took it' FROM ("
-        "  SELECT id FROM tasks WHERE state IN (1, 2) AND deadline <= $1 ORDER BY deadline LIMIT " SWEEP_MAX
-        "  FOR UPDATE SKIP LOCKED) late "
+        "  SELECT id FROM tasks WHERE finished_at IS NULL AND state IN (1, 2) AND deadline <= $1 ORDER BY "
+        "deadline LIMIT " SWEEP_MAX "  FOR UPDATE SKIP LOCKED) late "
         "WHERE t.id = late.id AND t.state = ANY ($2) RETURNING " T_TASK_COLUMNS,
         args, ret, ret_n, st);
 }
