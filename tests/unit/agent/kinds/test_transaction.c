@@ -171,6 +171,7 @@ static void deployed_certificate_is_served(void **state)
     assert_string_equal(out.result.fingerprint_after_sha256, fresh.fingerprint);
     assert_string_equal(out.result.served_fingerprint_sha256, fresh.fingerprint);
     assert_string_equal(out.result.certificate->dns_names[0], "www.example.test");
+    assert_non_null(strstr(find_step(&out, "check")->message, "no root that this host knows"));
     assert_served(host, fresh.fingerprint);
     assert_no_leftovers(host);
     outcome_done(&out);
