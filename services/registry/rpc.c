@@ -4,7 +4,6 @@
 
 #include "base/clock.h"
 #include "base/id.h"
-#include "base/id.h"
 #include "border.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
