@@ -595,7 +595,7 @@ static void make_frame_metrics(void)
         .refused = metric_counter("clm_rpc_refused_total", "Requests refused because the queue was full."),
         .relayed = metric_counter("clm_events_published_total", "Events put on the stream."),
         .outbox = metric_gauge("clm_outbox_batch", "Events found in the outbox at the last look."),
-        .consumed = metric_counter("clm_events_applied_total", "Events applied, by durable."),
+        .consumed = metric_counter("clm_events_applied_total", "Events read and dealt with, by durable."),
         .parked = metric_counter("clm_events_parked_total", "Events that could not be applied, by durable."),
         .ready = metric_gauge("clm_ready", "1 when this process should get requests."),
     };
