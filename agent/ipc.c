@@ -212,11 +212,6 @@ void ipc_send(struct ipc *ipc, const ProtobufCMessage *msg)
     flush(ipc);
 }
 
-bool ipc_is_flushed(const struct ipc *ipc)
-{
-    return ipc->out.len == 0;
-}
-
 enum code ipc_write(int fd, const ProtobufCMessage *msg, size_t max_frame, struct status *st)
 {
     AUTO_BUF struct buf out;

@@ -21,7 +21,8 @@ struct job;
 
 struct exec {
     struct loop *loop;
-    const char *config_path, *net_user;
+    const char *config_path;
+    char *net_user; /* as it was at start: a reload of the policy does not move a running agent */
     uid_t net_uid, parser_uid;
     struct agent_state *state;
     struct policy *policy;

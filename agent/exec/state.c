@@ -245,11 +245,6 @@ enum code state_load(struct agent_state *state, struct status *st)
     return code;
 }
 
-bool state_is_enrolled(const struct agent_state *state)
-{
-    return state->agent_id[0] != '\0';
-}
-
 enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st)
 {
     AUTO_FREE char *path = path_of_generation(state, "task", generation, "key");

@@ -1121,6 +1121,12 @@ static void an_invalid_policy_is_safe_mode_until_it_is_mended(void **state)
     write_file(gw->config, buf_text(&good), 0644);
     (void)kill(gw->agent, SIGHUP);
     WAIT(gw, gw->held && !gw->last->safe_mode);
+    /* Nothing of the former policy is in use any more. */
+    pid_t net = child_of(gw->agent, "net");
+    unsigned before = gw->connections;
+    assert_true(net > 0);
+    assert_int_equal(kill(net, SIGKILL), 0);
+    WAIT(gw, gw->connections > before && gw->held);
     agent_stop(gw, SIGTERM);
 }
 
