@@ -34,7 +34,8 @@ enum code journal_scan(const char *dir,
                                             struct status *st),
                        void *arg, struct status *st) MUST_CHECK;
 /* Forgets finished and acknowledged ones older than keep_ms; a pair must stay known while the platform may
- * send it again. */
+ * send it again. Those with large results (over 64 KiB) go after a tenth of it, so that discovery does not
+ * fill the disk. */
 enum code journal_prune(const char *dir, int64_t keep_ms, struct status *st) MUST_CHECK;
 
 #endif
