@@ -260,7 +260,8 @@ int main(void)
         T(records_are_there_after_reopening),      T(file_is_private),
         T(torn_tail_is_cut_off_at_every_length),   T(zeros_at_the_end_are_a_torn_tail),
         T(damage_before_the_end_is_refused),       T(scan_moves_a_damaged_file_aside),
-        T(only_old_acknowledged_files_are_pruned), T(a_task_id_that_is_a_path_is_refused),
+        T(only_old_acknowledged_files_are_pruned), T(large_results_are_forgotten_after_a_tenth_of_the_time),
+        T(a_task_id_that_is_a_path_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
