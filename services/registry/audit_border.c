@@ -104,7 +104,7 @@ enum code audit_note_event(struct worker *worker, const Clm__Event *event, const
         record.certificate_sha256 = task->signer_sha256;
     }
     if (event->token) {
-        record.source = event->token->source;
+        record.source = event->token->source ? event->token->source : event->source;
         if (strcmp(action, "token.refused") == 0)
             record.outcome = "REFUSED";
     }

@@ -96,7 +96,7 @@ def test_who_did_what_is_written_once_with_the_right_actor(host, rest):
     assert [r["actor"] for r in by_action["agent.registered"]] == [admin], by_action
     assert [r["actor"] for r in by_action["token.created"]] == [admin], by_action
     assert [r["actor"] for r in by_action["token.used"]] == [f"agent:{host.id}"], by_action
-    assert by_action["token.used"][0]["source"] == HOST
+    assert by_action["identity.issued"][0]["source"] == HOST
     assert len(by_action["identity.issued"]) == len(by_action["identity.confirmed"]) == 1
     assert by_action["identity.issued"][0]["certificateSha256"] == rest.agent(host.id)["identityFingerprintSha256"]
     assert [(r["actor"], r["entityId"]) for r in by_action["task.created"]] == [(admin, task["id"])]
@@ -323,7 +323,7 @@ def test_a_record_altered_in_the_database_fails_verification(own, own_rest, clmc
 def test_a_failed_task_is_an_alert_that_is_acknowledged_and_resolved(host, rest):
     kinds = {"TASK_FAILED", "TASK_REFUSED"}
     for _ in range(2):
-        assert rest.run_task(host.id, "VALIDATE", {"certificatePath": "/etc/nothing/here.pem"}, maxAttempts=1)["state"] == "FAILED"
+        assert rest.run_task(host.id, "VALIDATE", {"certificatePath": f"{host.dir}/nothing.pem"}, maxAttempts=1)["state"] == "FAILED"
 
     def raised():
         found = [a for a in alerts(rest, agentId=host.id) if a["kind"] in kinds]
