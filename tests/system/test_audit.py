@@ -1,9 +1,11 @@
 """The audit log as auditors meet it, and alerts as operators do."""
 import base64
 import hashlib
+import http.server
 import json
-import ssl
 import socket
+import ssl
+import threading
 import uuid
 
 import pytest
@@ -36,8 +38,30 @@ def alerts(rest, **query):
     return rest.get("/api/v1/alerts", pageSize=500, **query)["alerts"]
 
 
+class Witness(http.server.BaseHTTPRequestHandler):
+    """Takes heads; says no to the first one that comes, to see it again."""
+    seen, refused = [], []
+
+    def do_POST(self):
+        head = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        (self.seen if self.refused else self.refused).append(head)
+        self.send_response(204 if self.seen else 500)
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
 @pytest.fixture(scope="module")
-def own(make_platform):
+def webhook():
+    server = http.server.ThreadingHTTPServer((HOST, 0), Witness)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://{HOST}:{server.server_address[1]}/heads"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def own(make_platform, webhook):
     """A platform with heads every second and short windows, whose database a test may alter."""
     platform = make_platform("audit")
 
@@ -45,7 +69,8 @@ def own(make_platform):
         function()
         if name == "configuration":
             witness = platform.own_dir("witness") / "heads"
-            platform.write_config("registry", {"audit": {"head_interval": "1s", "witness_file": witness}})
+            platform.write_config("registry", {"audit": {"head_interval": "1s", "witness_file": witness,
+                                                         "witness_webhook": webhook}})
             platform.write_config("gateway", {"gateway": {"refusal_window": "1s"}})
     platform.start(progress)
     platform.witness = platform.root / "witness" / "heads"
@@ -267,6 +292,17 @@ def test_an_export_verifies_offline_with_the_witness(own, own_rest, clmctl, tmp_
     assert done.returncode == 0 and "witness" in done.stdout, done
     listed = clmctl("audit", "list", "--action", "agent.registered", "--limit", "3")
     assert listed.returncode == 0 and listed.stdout.count("agent.registered") == 3, listed
+
+
+def test_every_head_reaches_the_witnesses_outside(own, own_rest):
+    some_history(own_rest, 1)
+    size = own_rest.get("/api/v1/audit/head")["treeSize"]
+    wait_until("the webhook to have seen it", lambda: any(head["treeSize"] >= size for head in Witness.seen))
+    wait_until("the file to have it", lambda: any(json.loads(line)["treeSize"] >= size for line in own.witness.read_text().splitlines()))
+    in_file = {json.loads(line)["treeSize"]: json.loads(line)["head"] for line in own.witness.read_text().splitlines()}
+    shown = [head["treeSize"] for head in Witness.seen]
+    assert shown == sorted(set(shown)) and Witness.refused[0]["treeSize"] == shown[0], (shown, Witness.refused)
+    assert all(in_file[head["treeSize"]] == head["head"] for head in Witness.seen if head["treeSize"] in in_file)
 
 
 def test_an_export_with_anything_missing_or_moved_is_refused(own, own_rest, clmctl, tmp_path):
