@@ -44,7 +44,7 @@ struct agent {
     bool wake_again, ending, safe_mode, confirming;
     uint32_t free_slots;
     uint64_t audit_size; /* of the newest head of the audit log that it has */
-    uint32_t confirmed; /* to be told with the answer; valid if has_confirmed */
+    uint32_t confirmed;  /* to be told with the answer; valid if has_confirmed */
     bool has_confirmed;
     size_t asked_index;       /* in checkins.asked, while ASKED */
     struct arena *held_arena; /* of held, NULL if the agent holds nothing */
@@ -214,7 +214,8 @@ static void answer(struct agent *agent, const Clm__AgentDeliveries *work)
     response.platform_time_at_ms = clock_wall_ms();
     response.has_confirmed_generation = agent->has_confirmed;
     response.confirmed_generation = agent->confirmed;
-    heads_after(edge->gateway->heads, agent->audit_size, arena, &response.audit_heads, &response.n_audit_heads);
+    heads_after(edge->gateway->heads, agent->audit_size, arena, &response.audit_heads,
+                &response.n_audit_heads);
     if (work) {
         response.n_deliveries = work->n_deliveries;
         response.deliveries = work->deliveries;
