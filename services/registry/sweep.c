@@ -32,5 +32,6 @@ enum code sweep_house(struct db *db, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     TRY(store_counts_fold(db, st));
+    TRY(store_operators_trim(db, clock_wall_ms(), arena, st));
     return store_activity_trim(db, ACTIVITY_MAX, arena, st);
 }

@@ -58,8 +58,9 @@ int fixture_reset(void **state)
     struct status st = {0};
     db_rollback(fixture_db);
     check(db_query(fixture_db,
-                   "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox", NULL,
-                   NULL, &st),
+                   "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox, "
+                   "operators, operator_links, sessions, login_attempts",
+                   NULL, NULL, &st),
           &st, "truncate");
     arena_free(fixture_arena);
     fixture_arena = arena_new();
