@@ -18,7 +18,7 @@ static const struct method_access table[] = {
     {"registry", "RedeemLink", 0, SENDER_GATEWAY},
     {"registry", "GetSession", ROLES_VIEWER, SENDER_ANY},
     {"registry", "ListSessions", ROLES_VIEWER, SENDER_ANY},
-    {"registry", "EndSession", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "EndSession", ROLES_VIEWER, SENDER_GATEWAY},
     {"registry", "ReportHeartbeats", 0, SENDER_ANY},
     {"registry", "ListAgentStates", 0, SENDER_ANY},
     {"registry", "ListAgentSnapshot", 0, SENDER_ANY},

@@ -532,7 +532,7 @@ const struct rpc_method registry_methods[] = {
     {"RedeemLink", on_redeem_link, 0, SENDER_GATEWAY},
     {"GetSession", on_get_session, ROLES_VIEWER, SENDER_ANY},
     {"ListSessions", on_list_sessions, ROLES_VIEWER, SENDER_ANY},
-    {"EndSession", on_end_session, ROLES_VIEWER, SENDER_ANY},
+    {"EndSession", on_end_session, ROLES_VIEWER, SENDER_GATEWAY},
     {"ReportHeartbeats", on_report_heartbeats, 0, SENDER_ANY},
     {"ListAgentStates", on_list_agent_states, 0, SENDER_ANY},
     {"ListAgentSnapshot", on_list_agent_snapshot, 0, SENDER_ANY},

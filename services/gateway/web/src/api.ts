@@ -67,6 +67,9 @@ export class Problem extends Error {
   }
 }
 
+/** Asking again would change nothing. */
+export const gone = (error: unknown) => error instanceof Problem && (error.status === 404 || error.status === 400);
+
 type Query = Record<string, string | number | readonly string[] | undefined>;
 
 export function queryString(query: Query): string {

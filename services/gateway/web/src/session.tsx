@@ -39,8 +39,9 @@ export function useSignOut() {
     try {
       await post("/sessions/current:end");
     } finally {
-      client.clear();
-      client.setQueryData(["session"], null);
+      await client.cancelQueries();
+      client.setQueryData(["session"], null); // the pages go, and only then what they showed
+      client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" });
     }
   };
 }

@@ -148,6 +148,17 @@ export function Facts({ of }: { of: [string, ReactNode][] }) {
   );
 }
 
+/** An id or a token's like: one word, never broken. */
+export const Id = ({ children }: { children: ReactNode }) => <code className="mono id">{children}</code>;
+
+/** "operator:alice" and its like, as people say it; the whole on hover. */
+export function Actor({ id }: { id?: string }) {
+  if (!id) return null;
+  const [kind, name] = [id.slice(0, id.indexOf(":")), id.slice(id.indexOf(":") + 1)];
+  const said = { operator: name, agent: "the agent", service: `the ${name} service`, "api-key": `API key ${name}` }[kind] ?? id;
+  return <span title={id}>{said}</span>;
+}
+
 export const Mono = ({ children }: { children: ReactNode }) => <code className="mono">{children}</code>;
 
 export function Copy({ text, what }: { text: string; what: string }) {

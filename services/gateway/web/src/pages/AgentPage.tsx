@@ -3,10 +3,10 @@ import { useState } from "react";
 import { Button } from "react-bootstrap";
 import { Link, useParams } from "react-router-dom";
 
-import { get, post, type Agent, type Task } from "../api";
+import { get, gone, post, type Agent, type Task } from "../api";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { Card, Confirm, Empty, Facts, Failure, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
+import { Card, Confirm, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
 import { Labels } from "./Agents";
 import { RunTask } from "./RunTask";
 import { TaskTable } from "./Tasks";
@@ -27,7 +27,7 @@ export function AgentPage() {
   const may = useMay("operator");
   const client = useQueryClient();
   const [open, setOpen] = useState<"run" | "disable" | "enable" | null>(null);
-  const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: 3000 });
+  const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: (q) => (gone(q.state.error) ? false : 3000) });
   const path = <><Link to="/agents">Agents</Link> /</>;
   const agent = query.data;
   if (!agent) return <Page title="Agent" above={path}>{query.isError ? <Failure error={query.error} retry={() => void query.refetch()} /> : <Loading />}</Page>;
@@ -51,7 +51,7 @@ export function AgentPage() {
           ["Last heartbeat", <Time at={agent.lastHeartbeatAt} none="never" />], ["Version", facts?.agentVersion], ["Operating system", facts?.os],
           ["Kernel", facts?.kernel && `${facts.kernel} ${facts.arch ?? ""}`], ["Reported hostname", facts?.hostname !== agent.hostname && facts?.hostname],
           ["Clock", agent.clockSkewMs !== undefined && (Math.abs(agent.clockSkewMs) < 1000 ? "in step" : `${(agent.clockSkewMs / 1000).toFixed(1)} s off`)],
-          ["Registered", <Time at={agent.createdAt} />], ["Labels", agent.labels.length > 0 && <Labels agent={agent} />], ["Agent id", <Mono>{agent.id}</Mono>],
+          ["Registered", <Time at={agent.createdAt} />], ["Labels", agent.labels.length > 0 && <Labels agent={agent} />], ["Agent id", <Id>{agent.id}</Id>],
         ]} /></Card>
         <Card title="Identity">
           {agent.bootstrappedAt ? <Facts of={[

@@ -7,10 +7,10 @@ import { Link, useSearchParams } from "react-router-dom";
 import { agentStatuses, get, type Agent } from "../api";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, StatusBadge, statusName } from "../ui";
+import { DataTable, Empty, Failure, Id, Loading, Page, Pager, Refresh, StatusBadge, statusName } from "../ui";
 
 const columns: ColumnDef<Agent>[] = [
-  { header: "Agent", cell: ({ row: { original: a } }) => <><Link className="fw-semibold" to={`/agents/${a.id}`}>{a.hostname}</Link><span className="sub"><Mono>{a.id}</Mono></span></> },
+  { header: "Agent", cell: ({ row: { original: a } }) => <><Link className="fw-semibold" to={`/agents/${a.id}`}>{a.hostname}</Link><span className="sub"><Id>{a.id}</Id></span></> },
   { header: "Status", cell: ({ row }) => <StatusBadge agent={row.original} /> },
   { header: "Bootstrap", cell: ({ row: { original: a } }) => a.bootstrappedAt ? <>Enrolled <span className="sub"><Time at={a.bootstrappedAt} /></span></> : <span className="nowrap">Waits for the agent</span> },
   { header: "Last heartbeat", cell: ({ row }) => <Time at={row.original.lastHeartbeatAt} none="never" /> },

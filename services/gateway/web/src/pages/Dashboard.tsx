@@ -7,7 +7,7 @@ import { get, taskStates, type Dashboard as Data, type Task, type TaskState } fr
 import { useMay } from "../session";
 import { useShade } from "../theme";
 import { Time } from "../time";
-import { AgentLink, Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
+import { Actor, AgentLink, Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
 
 Chart.register(ArcElement, BarController, BarElement, CategoryScale, DoughnutController, LinearScale, Tooltip);
 
@@ -42,7 +42,7 @@ function StatusChart({ slices }: { slices: Slice[] }) {
   const label = `Agents by status: ${slices.map((s) => `${s.name} ${s.count}`).join(", ")}`;
   const make = (): ChartConfiguration => ({
     type: "doughnut",
-    data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(s.tone)), borderWidth: 2, borderColor: colour("panel") }] },
+    data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(`${s.tone}-fill`)), borderWidth: 2, borderColor: colour("panel") }] },
     options: { ...still, cutout: "68%" } as ChartConfiguration["options"],
   });
   return <Canvas key={label + shade} make={useStable(make, label + shade)} round label={label} />;
@@ -53,7 +53,7 @@ function TaskChart({ slices }: { slices: Slice[] }) {
   const label = `Tasks by result: ${slices.map((s) => `${s.name} ${s.count}`).join(", ")}`;
   const make = (): ChartConfiguration => ({
     type: "bar",
-    data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(s.tone)), borderRadius: 4, maxBarThickness: 22 }] },
+    data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(`${s.tone}-fill`)), borderRadius: 4, maxBarThickness: 22 }] },
     options: {
       ...still, indexAxis: "y",
       scales: {
@@ -71,6 +71,9 @@ function useStable<T>(value: T, key: string): T {
   if (kept.current.key !== key) kept.current = { key, value };
   return kept.current.value;
 }
+
+/** "task.finished" → "Task finished" */
+const eventName = (event = "") => statusName(event.replaceAll(".", "_").toUpperCase());
 
 const resultTone: Partial<Record<TaskState, string>> = { SUCCEEDED: "good", FAILED: "bad", EXPIRED: "bad", INSTALLED_UNVERIFIED: "warn", CANCELLED: "idle" };
 const LATEST = 200;
@@ -115,7 +118,9 @@ export function Dashboard() {
         {slices.map(({ name, tone, count, to }) => (
           <Link key={name} className={`tile ${count ? `tone-${tone}` : ""}`} to={to}><span className="number">{count.toLocaleString("en")}</span><span className="name">{name}</span></Link>
         ))}
-        <Link className={`tile ${d.identitiesExpiring ? "tone-warn" : ""}`} to="/agents"><span className="number">{d.identitiesExpiring.toLocaleString("en")}</span><span className="name">Identities ending in 7 days</span></Link>
+        <div className={`tile ${d.identitiesExpiring ? "tone-warn" : ""}`} title="Agents whose identity certificate ends within 7 days">
+          <span className="number">{d.identitiesExpiring.toLocaleString("en")}</span><span className="name">End in 7 days</span>
+        </div>
       </div>
       <div className="columns even">
         <Card title="Agents by status">
@@ -130,7 +135,8 @@ export function Dashboard() {
             {d.recentActivity.map((a, i) => (
               <li key={`${a.occurredAt}-${i}`}>
                 <span className="when"><Time at={a.occurredAt} /></span>
-                <span>{a.message || a.event} {a.agentId && <>· <AgentLink id={a.agentId} /></>} {a.actor && <span className="sub">{a.event} by {a.actor}</span>}</span>
+                <span className="what"><span className="fw-semibold">{eventName(a.event)}</span>{a.message && a.message !== a.event && <> {a.message}</>}</span>
+                <span className="who">{a.agentId && <AgentLink id={a.agentId} />}<span className="sub">{a.actor && <>by <Actor id={a.actor} /></>}</span></span>
               </li>
             ))}
           </ol>

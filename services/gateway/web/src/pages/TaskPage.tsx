@@ -4,10 +4,10 @@ import { useState } from "react";
 import { Button, ProgressBar } from "react-bootstrap";
 import { Link, useParams } from "react-router-dom";
 
-import { get, isOver, post, type CertificateInfo, type Check, type FoundCertificate, type Task, type TaskSpec } from "../api";
+import { get, gone, isOver, post, type CertificateInfo, type Check, type FoundCertificate, type Task, type TaskSpec } from "../api";
 import { useMay } from "../session";
 import { duration, Time } from "../time";
-import { AgentLink, Badge, Card, Confirm, DataTable, Empty, Facts, Failure, Loading, Mono, Page, Refresh, StateBadge, statusName } from "../ui";
+import { Actor, AgentLink, Badge, Card, Confirm, DataTable, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StateBadge, statusName } from "../ui";
 
 const checkTone = { PASS: "good", WARN: "warn", FAIL: "bad" } as const;
 const checks: ColumnDef<Check>[] = [
@@ -50,7 +50,7 @@ function Result({ task }: { task: Task }) {
         <ol className="steps">
           {result.steps.map((step, i) => (
             <li key={i}>
-              <span className={`mark ${step.ok ? "ok" : "not"}`}><span aria-hidden="true">{step.ok ? "✓" : "✗"}</span><span className="visually-hidden">{step.ok ? "done" : "failed"}</span></span>
+              <span className={`tick ${step.ok ? "ok" : "not"}`}><span aria-hidden="true">{step.ok ? "✓" : "✗"}</span><span className="visually-hidden">{step.ok ? "done" : "failed"}</span></span>
               <span className="fw-semibold">{step.name}</span><span className="message">{step.message}</span><span className="text-body-secondary">{duration(step.durationMs)}</span>
             </li>
           ))}
@@ -83,7 +83,7 @@ export function TaskPage() {
   const query = useQuery({
     queryKey: ["task", id],
     queryFn: () => get<Task>(`/tasks/${id}`),
-    refetchInterval: (q) => (q.state.data && isOver(q.state.data) ? false : 1000),
+    refetchInterval: (q) => (gone(q.state.error) || (q.state.data && isOver(q.state.data)) ? false : 1000),
   });
   const path = <><Link to="/tasks">Tasks</Link> /</>;
   const task = query.data;
@@ -105,11 +105,11 @@ export function TaskPage() {
       {over && task.message && <div className="panel">{task.message}</div>}
       <div className="columns">
         <Card title="Task"><Facts of={[
-          ["Agent", <AgentLink id={task.agentId} />], ["Asked by", task.createdBy], ["Created", <Time at={task.createdAt} />],
+          ["Agent", <AgentLink id={task.agentId} />], ["Asked by", <Actor id={task.createdBy} />], ["Created", <Time at={task.createdAt} />],
           ["Given to the agent", task.leasedAt && <Time at={task.leasedAt} />], ["Begun", task.startedAt && <Time at={task.startedAt} />],
           ["Finished", task.finishedAt && <Time at={task.finishedAt} />], [over ? "Deadline was" : "Deadline", task.deadlineAt && <Time at={task.deadlineAt} />],
           ["Took", task.startedAt && task.finishedAt && duration(Date.parse(task.finishedAt) - Date.parse(task.startedAt))],
-          ["Attempt", `${task.attempt ?? 1} of ${task.maxAttempts ?? 1}`], ["Task id", <Mono>{task.id}</Mono>],
+          ["Attempt", `${task.attempt ?? 1} of ${task.maxAttempts ?? 1}`], ["Task id", <Id>{task.id}</Id>],
         ]} /></Card>
         <Card title="Asked for"><Spec spec={task.spec} /></Card>
       </div>

@@ -5,14 +5,14 @@ import { Link } from "react-router-dom";
 
 import { get, taskKinds, taskStates, type Task } from "../api";
 import { Time } from "../time";
-import { AgentLink, DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, shortId, StateBadge, statusName } from "../ui";
+import { Actor, AgentLink, DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, shortId, StateBadge, statusName } from "../ui";
 import { useFilters } from "./Agents";
 
 const base: ColumnDef<Task>[] = [
   { header: "Task", cell: ({ row: { original: t } }) => <><Link className="fw-semibold" to={`/tasks/${t.id}`}>{statusName(t.kind)}</Link><span className="sub"><Mono>{shortId(t.id)}</Mono></span></> },
   { id: "agent", header: "Agent", cell: ({ row }) => <AgentLink id={row.original.agentId} /> },
   { header: "State", cell: ({ row }) => <StateBadge state={row.original.state} /> },
-  { header: "Created", cell: ({ row: { original: t } }) => <><Time at={t.createdAt} /><span className="sub">{t.createdBy}</span></> },
+  { header: "Created", cell: ({ row: { original: t } }) => <><Time at={t.createdAt} /><span className="sub"><Actor id={t.createdBy} /></span></> },
   { header: "Finished", cell: ({ row }) => <Time at={row.original.finishedAt} /> },
   { header: "What came of it", cell: ({ row: { original: t } }) => t.message ?? t.phase ?? "" },
 ];
