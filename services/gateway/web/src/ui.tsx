@@ -159,7 +159,8 @@ export function Actor({ id }: { id?: string }) {
   return <span title={id}>{said}</span>;
 }
 
-export const Mono = ({ children }: { children: ReactNode }) => <code className="mono">{children}</code>;
+export const Mono = ({ children }: { children: ReactNode }) =>
+  <code className={`mono ${typeof children === "string" && children.length > 32 ? "long" : ""}`}>{children}</code>;
 
 export function Copy({ text, what }: { text: string; what: string }) {
   const [done, setDone] = useState(false);

@@ -107,7 +107,7 @@ export function TaskPage() {
         <Card title="Task"><Facts of={[
           ["Agent", <AgentLink id={task.agentId} />], ["Asked by", <Actor id={task.createdBy} />], ["Created", <Time at={task.createdAt} />],
           ["Given to the agent", task.leasedAt && <Time at={task.leasedAt} />], ["Begun", task.startedAt && <Time at={task.startedAt} />],
-          ["Finished", task.finishedAt && <Time at={task.finishedAt} />], [over ? "Deadline was" : "Deadline", task.deadlineAt && <Time at={task.deadlineAt} />],
+          ["Finished", task.finishedAt && <Time at={task.finishedAt} />], ["Deadline", !over && task.deadlineAt && <Time at={task.deadlineAt} />],
           ["Took", task.startedAt && task.finishedAt && duration(Date.parse(task.finishedAt) - Date.parse(task.startedAt))],
           ["Attempt", `${task.attempt ?? 1} of ${task.maxAttempts ?? 1}`], ["Task id", <Id>{task.id}</Id>],
         ]} /></Card>
