@@ -55,7 +55,9 @@ enum code ipc_encode(const ProtobufCMessage *msg, size_t max_frame, struct buf *
     frame[2] = (uint8_t)(len >> 8);
     frame[3] = (uint8_t)len;
     (void)protobuf_c_message_pack(msg, frame + HEADER);
-    if (!buf_append(out, frame, HEADER + len))
+    bool fits = buf_append(out, frame, HEADER + len);
+    explicit_bzero(frame, HEADER + len); /* it may be a token */
+    if (!fits)
         return status_set(st, CODE_RESOURCE_EXHAUSTED,
                           "the peer process does not read: %zu bytes are waiting", out->len);
     return CODE_OK;
@@ -210,17 +212,14 @@ void ipc_send(struct ipc *ipc, const ProtobufCMessage *msg)
     flush(ipc);
 }
 
-bool ipc_is_flushed(const struct ipc *ipc)
-{
-    return ipc->out.len == 0;
-}
-
 enum code ipc_write(int fd, const ProtobufCMessage *msg, size_t max_frame, struct status *st)
 {
     AUTO_BUF struct buf out;
     buf_init(&out, HEADER + max_frame);
     TRY(ipc_encode(msg, max_frame, &out, st));
-    return fd_write_all(fd, out.data, out.len, st);
+    enum code code = fd_write_all(fd, out.data, out.len, st);
+    explicit_bzero(out.data, out.cap);
+    return code;
 }
 
 enum code ipc_read(int fd, struct buf *in, const ProtobufCMessageDescriptor *desc, size_t max_frame,

@@ -40,8 +40,6 @@ struct ipc *ipc_new(struct loop *loop, const struct ipc_config *config);
 void ipc_free(struct ipc *ipc); /* closes; NULL is fine */
 /* Queues and sends. A failure is reported through on_closed, from the loop. */
 void ipc_send(struct ipc *ipc, const ProtobufCMessage *msg);
-/* Nothing is queued any more. */
-bool ipc_is_flushed(const struct ipc *ipc);
 
 /* The blocking side, for children without a loop. */
 enum code ipc_write(int fd, const ProtobufCMessage *msg, size_t max_frame, struct status *st) MUST_CHECK;

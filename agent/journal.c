@@ -21,10 +21,11 @@
 #include "base/log.h"
 #include "pki/digest.h"
 
-#define HEADER     16u
-#define RECORD_MAX (8u * 1024u * 1024u)
-#define FILE_MAX   (64u * 1024u * 1024u)
-#define SUFFIX     ".journal"
+#define HEADER      16u
+#define RECORD_MAX  (8u * 1024u * 1024u)
+#define FILE_MAX    (64u * 1024u * 1024u)
+#define LARGE_BYTES (64 * 1024)
+#define SUFFIX      ".journal"
 
 struct journal {
     int fd;
@@ -365,7 +366,7 @@ enum code journal_scan(const char *dir,
 
 struct prune {
     const char *dir;
-    int64_t before_ms;
+    int64_t before_ms, large_before_ms;
 };
 
 static enum code prune_one(const char *task_id, uint32_t attempt, void *arg, struct status *st)
@@ -376,7 +377,8 @@ static enum code prune_one(const char *task_id, uint32_t attempt, void *arg, str
     const Clm__Agent__JournalRecord *last = journal->n ? journal->record[journal->n - 1] : NULL;
     enum code code = CODE_OK;
     if (last && last->type == CLM__AGENT__JOURNAL_RECORD__TYPE__ACKNOWLEDGED &&
-        last->at_ms < prune->before_ms && unlink(journal->path) != 0)
+        last->at_ms < (journal->end > LARGE_BYTES ? prune->large_before_ms : prune->before_ms) &&
+        unlink(journal->path) != 0)
         code = status_errno(st, CODE_INTERNAL, errno, "cannot remove %s", journal->path);
     journal_close(journal);
     return code;
@@ -384,6 +386,8 @@ static enum code prune_one(const char *task_id, uint32_t attempt, void *arg, str
 
 enum code journal_prune(const char *dir, int64_t keep_ms, struct status *st)
 {
-    struct prune prune = {.dir = dir, .before_ms = clock_wall_ms() - keep_ms};
+    struct prune prune = {.dir = dir,
+                          .before_ms = clock_wall_ms() - keep_ms,
+                          .large_before_ms = clock_wall_ms() - keep_ms / 10};
     return journal_scan(dir, prune_one, &prune, st);
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "agent/exec/enrol.h"
@@ -180,6 +181,8 @@ int main(int argc, char **argv)
     const struct command *command = argc > 1 ? command_find(argv[1]) : NULL;
     struct options options = {.config = DEFAULT_CONFIG};
     bool is_net = command && !command->help;
+    if (is_net) /* started through /proc/self/exe, it would be called "exe" */
+        (void)prctl(PR_SET_NAME, "clm-agent-net", 0, 0, 0);
     log_init(is_net ? "agent-net" : "agent",
              level && log_level_parse(level) >= 0 ? (enum log_level)log_level_parse(level) : LOG_LEVEL_INFO,
              format && strcmp(format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);

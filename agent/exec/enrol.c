@@ -26,6 +26,7 @@
 #define NET_TIMEOUT_MS   30000
 #define POST_TIMEOUT_MS  45000
 #define CHILD_TIMEOUT_MS 75000
+#define RETRY_AFTER_MAX  (60 * 60 * 1000)
 #define BACKOFF_BASE_MS  1000
 #define BACKOFF_CAP_MS   60000
 
@@ -207,7 +208,8 @@ static enum code enrol_once(struct attempt *attempt, struct status *st)
     attempt->retry_after_ms = 0;
     TRY(ask_through_child(attempt, &answer, st));
     if (answer->code != CODE_OK) {
-        attempt->retry_after_ms = answer->retry_after_ms;
+        attempt->retry_after_ms =
+            answer->retry_after_ms < RETRY_AFTER_MAX ? answer->retry_after_ms : RETRY_AFTER_MAX;
         return status_set(st, code_info((enum code)answer->code)->code, "%s",
                           answer->message ? answer->message : "no reason given");
     }

@@ -16,7 +16,7 @@ struct enrolment {
     const char *gateway;        /* host:port of the local policy; NULL: the token's */
     const Clm__HostFacts *facts;
     const char *net_user;
-    uid_t net_uid, parser_uid;
+    uid_t parser_uid;
     int64_t give_up_ms; /* 0: never, as long as the platform may still say yes */
 };
 

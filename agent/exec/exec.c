@@ -147,12 +147,16 @@ static void confirmed(struct exec *exec, uint32_t generation)
     exec_changed(exec);
 }
 
+/* Once for each reason, not for each try. */
 static void link_changed(struct exec *exec, const Clm__Agent__LinkState *link)
 {
+    char message[sizeof(exec->link_message)];
+    (void)snprintf(message, sizeof(message), "%s", link->message ? link->message : "");
     if (link->connected && !exec->link_up)
         log_info("connected", "gateway", exec->state->gateway, NULL);
-    else if (!link->connected)
-        log_warn("not connected", "gateway", exec->state->gateway, "reason", link->message, NULL);
+    else if (!link->connected && (exec->link_up || strcmp(message, exec->link_message) != 0))
+        log_warn("not connected", "gateway", exec->state->gateway, "reason", message, NULL);
+    memcpy(exec->link_message, message, sizeof(message));
     exec->link_up = link->connected;
 }
 
@@ -343,25 +347,18 @@ static void on_term(int signum, void *arg)
 /* ---- start ------------------------------------------------------------------------------------------------
  */
 
-static enum code find_users(struct exec *exec, struct status *st)
-{
-    gid_t gid;
-    exec->net_user = exec->policy->net_user ? exec->policy->net_user : DEFAULT_NET_USER;
-    TRY(spawn_find_user(exec->net_user, &exec->net_uid, &gid, st));
-    exec->parser_uid = (uid_t)-1;
-    if (geteuid() == 0 && spawn_find_user(PARSER_USER, &exec->parser_uid, &gid, st) != CODE_OK)
-        exec->parser_uid = exec->net_uid;
-    return CODE_OK;
-}
-
 static enum code open_state(struct exec *exec, const char *dir, struct status *st)
 {
-    uid_t uid;
-    gid_t gid;
+    gid_t net_gid, parser_gid;
+    exec->net_user = strdup(exec->policy->net_user ? exec->policy->net_user : DEFAULT_NET_USER);
+    if (!exec->net_user)
+        abort();
+    TRY(spawn_find_user(exec->net_user, &exec->net_uid, &net_gid, st));
+    if (spawn_find_user(PARSER_USER, &exec->parser_uid, &parser_gid, st) != CODE_OK)
+        exec->parser_uid = exec->net_uid;
     if (!dir)
         dir = exec->policy->state_dir ? exec->policy->state_dir : DEFAULT_STATE_DIR;
-    TRY(spawn_find_user(exec->net_user, &uid, &gid, st));
-    return state_open(dir, uid, gid, &exec->state, st);
+    return state_open(dir, exec->net_uid, net_gid, &exec->state, st);
 }
 
 static enum code run_enrolment(struct exec *exec, const struct exec_options *options, struct status *st)
@@ -376,7 +373,6 @@ static enum code run_enrolment(struct exec *exec, const struct exec_options *opt
                                   .gateway = exec->policy->gateway,
                                   .facts = &exec->facts,
                                   .net_user = exec->net_user,
-                                  .net_uid = exec->net_uid,
                                   .parser_uid = exec->parser_uid,
                                   .give_up_ms = options->enrol_only ? ENROL_GIVE_UP_MS : 0};
     TRY(enrol(&enrolment, st));
@@ -425,7 +421,6 @@ static enum code start(struct exec *exec, const struct exec_options *options, st
         log_set_level((enum log_level)log_level_parse(exec->policy->log_level));
     }
     facts_renew(exec);
-    TRY(find_users(exec, st));
     TRY(open_state(exec, options->state_dir, st));
     TRY(load_identity(exec, options, st));
     return make_confirmation(exec, st);
@@ -469,6 +464,7 @@ static void done(struct exec *exec)
     der_done(&exec->confirmation);
     state_free(exec->state);
     policy_free(exec->policy);
+    free(exec->net_user);
     arena_free(exec->facts_arena);
 }
 

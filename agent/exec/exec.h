@@ -21,7 +21,8 @@ struct job;
 
 struct exec {
     struct loop *loop;
-    const char *config_path, *net_user;
+    const char *config_path;
+    char *net_user; /* as it was at start: a reload of the policy does not move a running agent */
     uid_t net_uid, parser_uid;
     struct agent_state *state;
     struct policy *policy;
@@ -36,6 +37,7 @@ struct exec {
     int64_t net_started_ms;
     struct loop_timer *net_timer, *progress_timer, *check_timer, *stop_timer;
     bool link_up, progress_dirty, stopping;
+    char link_message[128]; /* the last one logged */
     int64_t last_prune_ms;
 
     struct job *jobs;

@@ -17,11 +17,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define RUNS_MAX         3 /* of one attempt whose process died without a word */
-#define TASK_TIMEOUT_MS  (2 * 60 * 60 * 1000)
-#define SIGN_RETRY_MIN   200
-#define SIGN_RETRY_MAX   60000
-#define SIGN_RETRY_USUAL 2000
+#define RUNS_MAX          3 /* of one attempt whose process died without a word */
+#define TASK_TIMEOUT_MS   (2 * 60 * 60 * 1000)
+#define RESULTS_IN_FLIGHT 4 /* pages with net: what its channel can hold */
+#define SIGN_RETRY_MIN    200
+#define SIGN_RETRY_MAX    60000
+#define SIGN_RETRY_USUAL  2000
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_FINISHED };
 
@@ -45,6 +46,7 @@ struct job {
     /* FINISHED */
     struct der receipt, result;
     uint32_t page; /* the one under way, from 1 */
+    bool sent;     /* it is with net */
 };
 
 static void job_finish(struct job *job, Clm__Receipt__Outcome outcome, bool retryable, const char *message,
@@ -145,13 +147,28 @@ static void job_send_page(struct job *job)
     Clm__ResultRequest request;
     Clm__Agent__Result result = CLM__AGENT__RESULT__INIT;
     Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
-    if (job->receipt.len == 0)
-        return; /* could not be signed */
     result_page(job->attempt, der_bytes(&job->result), der_bytes(&job->receipt), job->page, &request);
     result.task_id = job->task_id;
     result.request = &request;
     frame.result = &result;
     exec_send(job->exec, &frame);
+    job->sent = true;
+}
+
+/* Sends what is finished, oldest first, a few pages at a time. */
+static void results_pump(struct exec *exec)
+{
+    size_t in_flight = 0;
+    for (const struct job *job = exec->jobs; job; job = job->next)
+        in_flight += job->sent;
+    for (struct job *job = exec->jobs; job && exec->net_ipc && in_flight < RESULTS_IN_FLIGHT;
+         job = job->next) {
+        /* Without a receipt: it could not be signed. */
+        if (job->state != JOB_FINISHED || job->sent || job->receipt.len == 0)
+            continue;
+        job_send_page(job);
+        in_flight++;
+    }
 }
 
 static enum code journal_record(struct job *job, Clm__Agent__JournalRecord *record, struct status *st)
@@ -198,6 +215,10 @@ static void job_finish(struct job *job, Clm__Receipt__Outcome outcome, bool retr
     struct status st;
     char text[1025];
     (void)snprintf(text, sizeof(text), "%s", message ? message : "");
+    for (char *p = text; *p; p++) {
+        if (*p < 0x20 || *p > 0x7e) /* a reason may quote foreign certificates */
+            *p = '?';
+    }
     Clm__Receipt receipt = CLM__RECEIPT__INIT;
     receipt.task_id = job->task_id;
     receipt.has_attempt = receipt.has_lease = receipt.has_outcome = receipt.has_retryable = 1;
@@ -236,7 +257,7 @@ void jobs_result_answer(struct exec *exec, const Clm__Agent__ResultAnswer *answe
     if (answer->acknowledged && job->page < result_pages(job->result.len)) {
         job->page++;
         job_send_page(job);
-        return;
+        return; /* the page takes the place of the former one */
     }
     if (!answer->acknowledged)
         log_error("the platform refused a receipt", "task", job->task_id, "attempt", LOG_NUM(job->attempt),
@@ -247,6 +268,7 @@ void jobs_result_answer(struct exec *exec, const Clm__Agent__ResultAnswer *answe
     if (!job->fleeting && journal_record(job, &record, &st) != CODE_OK)
         log_error("an acknowledgement cannot be journalled", "task", job->task_id, "reason", st.msg, NULL);
     job_remove(job);
+    results_pump(exec);
     exec_changed(exec);
     exec_job_ended(exec);
 }
@@ -562,9 +584,7 @@ void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)
         return;
     if (job && !job->fleeting) {
         job->lease = delivery->lease;
-        if (job->state == JOB_FINISHED)
-            job_send_page(job);
-        return;
+        return; /* it runs, or its receipt is on the way */
     }
     if (job)
         job_remove(job); /* judged anew: this envelope may be the genuine one */
@@ -580,8 +600,7 @@ void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)
     }
     if (!known)
         deliver_new(exec, delivery);
-    else if ((job = job_find(exec, delivery->task_id, delivery->attempt)) && job->state == JOB_FINISHED)
-        job_send_page(job);
+    results_pump(exec);
     jobs_start_next(exec);
     exec_changed(exec);
 }
@@ -589,11 +608,11 @@ void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)
 void jobs_net_is_back(struct exec *exec)
 {
     for (struct job *job = exec->jobs; job; job = job->next) {
-        if (job->state == JOB_FINISHED && job->receipt.len)
-            job_send_page(job);
+        job->sent = false;
         if (job->sign_id && !loop_timer_pending(job->sign_timer))
             job_sign_send(job);
     }
+    results_pump(exec);
 }
 
 void jobs_snapshot(const struct exec *exec, struct arena *arena, Clm__Agent__Snapshot *snapshot)

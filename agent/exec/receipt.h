@@ -15,7 +15,9 @@ uint32_t result_pages(size_t result_len);
 /* Page `page` (from 1) of a result; the receipt goes with the last. Everything is borrowed. */
 void result_page(uint32_t attempt, struct bytes result, struct bytes receipt, uint32_t page,
                  Clm__ResultRequest *ret);
-/* Packs the result into the arena; beyond RESULT_MAX certificates are left out and `truncated` is set. */
+/* Packs the result into the arena, fit for the platform's border: what is no UTF-8 or too long (file names,
+ * other people's certificates) is made so; beyond RESULT_MAX certificates are left out and `truncated` is
+ * set. */
 struct bytes result_pack(Clm__TaskResult *result, struct arena *arena);
 
 /* Fills agent id, generation, pages and digest into *receipt, and signs it. */

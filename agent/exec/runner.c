@@ -92,15 +92,26 @@ static enum code child_sign(struct task_run *run, struct bytes csr, struct der_l
     }
 }
 
+/* What a kind writes may hold bytes of files: exec's border takes UTF-8 of a bounded length only. */
+static char *clean_text(struct arena *arena, const char *text, size_t max)
+{
+    char *copy = arena_strndup(arena, text ? text : "", text ? strnlen(text, max) : 0);
+    for (unsigned char *p = (unsigned char *)copy; *p; p++) {
+        if (*p < 0x20 || *p > 0x7e)
+            *p = '?';
+    }
+    return copy;
+}
+
 static void child_progress(struct task_run *run, const char *phase, unsigned permille, const char *message)
 {
     struct child *child = run->runner;
     Clm__Agent__Progress progress = CLM__AGENT__PROGRESS__INIT;
     Clm__Agent__RunnerFrame frame = CLM__AGENT__RUNNER_FRAME__INIT;
-    progress.phase = (char *)(uintptr_t)phase;
+    progress.phase = clean_text(run->arena, phase, 64);
     progress.has_permille = 1;
     progress.permille = permille;
-    progress.message = (char *)(uintptr_t)message;
+    progress.message = clean_text(run->arena, message, 256);
     frame.progress = &progress;
     child_send(child, &frame);
 }
@@ -113,17 +124,6 @@ static bool child_cancelled(struct task_run *run)
     while (!child->cancel && !child->broken && child_receive(child, 0, run->arena, &frame, &st) == CODE_OK)
         ;
     return child->cancel || child->broken;
-}
-
-/* What a kind writes may hold bytes of files: exec's border takes UTF-8 of a bounded length only. */
-static char *clean_text(struct arena *arena, const char *text, size_t max)
-{
-    char *copy = arena_strndup(arena, text ? text : "", text ? strnlen(text, max) : 0);
-    for (unsigned char *p = (unsigned char *)copy; *p; p++) {
-        if (*p < 0x20 || *p > 0x7e)
-            *p = '?';
-    }
-    return copy;
 }
 
 static void child_done(struct child *child, struct task_run *run, enum code code,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -11,6 +12,9 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "wire/wire.h"
+
+#define LOCK_WAIT_US  (2 * 1000 * 1000)
+#define LOCK_RETRY_MS 20
 
 static char *path_in(const char *dir, const char *name)
 {
@@ -42,12 +46,19 @@ static enum code private_dir(const char *path, uid_t uid, gid_t gid, struct stat
     return CODE_OK;
 }
 
-/* A parent that others may not pass would keep net out of its own directory. */
-static enum code passable_dir(const char *path, struct status *st)
+/* An existing directory stays as its administrator made it, but whoever can write to it is us. (net enters
+ * its own directory before it drops its user: this one need not be passable for it.) */
+static enum code own_dir(const char *path, struct status *st)
 {
-    TRY(dir_make(path, 0711, st));
-    if (geteuid() == 0 && chmod(path, 0711) != 0)
-        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot set the mode of %s", path);
+    struct stat info;
+    TRY(dir_make(path, 0700, st));
+    if (stat(path, &info) != 0)
+        return status_errno(st, CODE_FAILED_PRECONDITION, errno, "cannot look at %s", path);
+    if ((info.st_uid != geteuid() && info.st_uid != 0) || (info.st_mode & (S_IWGRP | S_IWOTH)))
+        return status_set(
+            st, CODE_FAILED_PRECONDITION,
+            "the state directory %s may be written by others: give it to the agent's user with mode 0700",
+            path);
     return CODE_OK;
 }
 
@@ -57,7 +68,14 @@ static enum code take_lock(struct agent_state *state, struct status *st)
     state->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (state->lock_fd < 0)
         return status_errno(st, CODE_UNAVAILABLE, errno, "cannot open %s", path);
-    if (flock(state->lock_fd, LOCK_EX | LOCK_NB) != 0)
+    /* A predecessor that was killed leaves a task for the moment that the kernel needs to end it. */
+    int64_t until = clock_mono_us() + LOCK_WAIT_US;
+    int taken = flock(state->lock_fd, LOCK_EX | LOCK_NB);
+    while (taken != 0 && clock_mono_us() < until) {
+        (void)poll(NULL, 0, LOCK_RETRY_MS);
+        taken = flock(state->lock_fd, LOCK_EX | LOCK_NB);
+    }
+    if (taken != 0)
         return status_set(st, CODE_FAILED_PRECONDITION, "another clm-agent (or a task of one) runs on %s",
                           state->dir);
     return CODE_OK;
@@ -82,7 +100,7 @@ enum code state_open(const char *dir, uid_t net_uid, gid_t net_gid, struct agent
 {
     struct agent_state *state = state_new(dir);
     AUTO_FREE char *backup = path_in(dir, "backup");
-    enum code code = passable_dir(dir, st);
+    enum code code = own_dir(dir, st);
     if (code == CODE_OK)
         code = private_dir(state->journal_dir, (uid_t)-1, (gid_t)-1, st);
     if (code == CODE_OK)
@@ -227,11 +245,6 @@ enum code state_load(struct agent_state *state, struct status *st)
     return code;
 }
 
-bool state_is_enrolled(const struct agent_state *state)
-{
-    return state->agent_id[0] != '\0';
-}
-
 enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st)
 {
     AUTO_FREE char *path = path_of_generation(state, "task", generation, "key");
@@ -248,11 +261,21 @@ enum code state_task_key(struct agent_state *state, uint32_t generation, struct 
     return CODE_OK;
 }
 
+/* A bootstrap makes its key before it knows the generation: under that name it is found from now on. */
+static enum code key_write(const struct agent_state *state, struct status *st)
+{
+    AUTO_FREE char *path = path_of_generation(state, "task", state->generation, "key");
+    AUTO_SECRET struct secret *pem = NULL;
+    TRY(key_to_pem(state->task_key, NULL, &pem, st));
+    return file_write_atomic(path, pem->data, pem->len, 0600, st);
+}
+
 enum code state_save(const struct agent_state *state, struct status *st)
 {
     AUTO_FREE char *roots = path_in(state->dir, "roots.pem");
     AUTO_FREE char *task = path_of_generation(state, "task", state->generation, "pem");
     AUTO_FREE char *identity = path_of_generation(state, "identity", state->generation, "pem");
+    TRY(key_write(state, st));
     TRY(chain_write(roots, &state->roots, st));
     TRY(chain_write(task, &state->task_chain, st));
     TRY(chain_write(identity, &state->identity_chain, st));

@@ -44,7 +44,6 @@ void state_free(struct agent_state *state); /* wipes the key */
 
 /* Reads what enrolment stored; NOT_FOUND if there was none. */
 enum code state_load(struct agent_state *state, struct status *st) MUST_CHECK;
-bool state_is_enrolled(const struct agent_state *state);
 /* Makes the task key of a generation, or reads the one that is there. Fsynced before it returns. */
 enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st) MUST_CHECK;
 /* Stores what state holds now, agent.id last. */

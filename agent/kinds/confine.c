@@ -79,6 +79,12 @@ ProtobufCBinaryData confine_bytes(struct arena *arena, const void *data, size_t 
     return (ProtobufCBinaryData){.len = len, .data = len ? arena_dup(arena, data, len) : NULL};
 }
 
+/* Messages hold times from 1970 on; a certificate may say 1950, and is not to be left out for it. */
+static int64_t time_in_message(int64_t at_ms)
+{
+    return at_ms > 0 ? at_ms : 0;
+}
+
 static Clm__CertificateInfo *info_message(struct arena *arena, const struct cert_info *info)
 {
     Clm__CertificateInfo *msg = arena_alloc(arena, sizeof(*msg));
@@ -91,8 +97,8 @@ static Clm__CertificateInfo *info_message(struct arena *arena, const struct cert
     for (size_t i = 0; i < info->names.n_ip; i++)
         ARENA_PUSH(arena, msg->dns_names, msg->n_dns_names, arena_strdup(arena, info->names.ip[i]));
     msg->has_not_before_at_ms = msg->has_not_after_at_ms = true;
-    msg->not_before_at_ms = info->not_before_ms;
-    msg->not_after_at_ms = info->not_after_ms;
+    msg->not_before_at_ms = time_in_message(info->not_before_ms);
+    msg->not_after_at_ms = time_in_message(info->not_after_ms);
     msg->fingerprint_sha256 = arena_strdup(arena, info->fingerprint);
     msg->key_type = arena_strdup(arena, info->key_name);
     msg->signature_algorithm = arena_strdup(arena, info->signature_algorithm);

@@ -33,6 +33,7 @@
 #define PROBES_MAX       512
 #define PROBE_TIMEOUT_MS 2000
 #define DEFAULT_MAX      10000
+#define RESULT_BYTES     (3584 * 1024) /* a result has at most 4 MiB, of which steps and checks take some */
 
 struct item { /* bytes to look through, and where they are from */
     Clm__FoundCertificate__Source source;
@@ -49,7 +50,7 @@ struct batch {
 struct discovery {
     struct task_run *run;
     struct batch batch;
-    size_t max;
+    size_t max, bytes; /* of certificates in the result; bytes packed */
     uint32_t scanned, unreadable;
     const Clm__Agent__Facts *nginx; /* NULL: none */
     bool full, cancelled;
@@ -126,6 +127,12 @@ static void add_found(struct discovery *d, const struct item *item, Clm__Certifi
     found->server_name = arena_strdup(arena, item->server_name);
     found->used_by = arena_strdup(arena, item->used_by ? item->used_by : server ? "nginx" : NULL);
     found->key_path = arena_strdup(arena, item->key_path ? item->key_path : server ? server->key : NULL);
+    size_t bytes = clm__found_certificate__get_packed_size(found) + 8;
+    if (d->bytes + bytes > RESULT_BYTES) {
+        d->full = true;
+        return;
+    }
+    d->bytes += bytes;
     ARENA_PUSH(arena, result->certificates, result->n_certificates, found);
 }
 
@@ -357,15 +364,28 @@ struct listener {
     const char *host, *port;
 };
 
+static bool read_hex(const char *text, size_t digits, uint32_t *ret)
+{
+    char copy[9] = "";
+    if (digits > 8 || strspn(text, "0123456789ABCDEFabcdef") < digits)
+        return false;
+    memcpy(copy, text, digits);
+    *ret = (uint32_t)strtoul(copy, NULL, 16);
+    return true;
+}
+
 /* "0100007F:1F90" or the IPv6 form, as /proc/net prints them: 32-bit words in host order. */
 static bool read_socket(struct arena *arena, const char *local, bool v6, struct listener *ret)
 {
-    uint32_t words[4];
-    unsigned port;
+    uint32_t words[4], port;
+    size_t n = v6 ? 4 : 1;
     char text[INET6_ADDRSTRLEN];
-    int n = v6 ? sscanf(local, "%8x%8x%8x%8x:%4x", &words[0], &words[1], &words[2], &words[3], &port)
-               : sscanf(local, "%8x:%4x", &words[0], &port);
-    if (n != (v6 ? 5 : 2) || port == 0 || !inet_ntop(v6 ? AF_INET6 : AF_INET, words, text, sizeof(text)))
+    for (size_t i = 0; i < n; i++) {
+        if (!read_hex(local + 8 * i, 8, &words[i]))
+            return false;
+    }
+    if (local[8 * n] != ':' || !read_hex(local + 8 * n + 1, 4, &port) || port == 0 ||
+        !inet_ntop(v6 ? AF_INET6 : AF_INET, words, text, sizeof(text)))
         return false;
     const char *host = strcmp(text, "0.0.0.0") == 0 ? "127.0.0.1" : strcmp(text, "::") == 0 ? "::1" : text;
     *ret = (struct listener){arena_strdup(arena, host), arena_printf(arena, "%u", port)};
@@ -375,10 +395,9 @@ static bool read_socket(struct arena *arena, const char *local, bool v6, struct 
 static size_t read_sockets(struct arena *arena, const char *path, bool v6, struct listener *list, size_t n)
 {
     AUTO_FCLOSE FILE *f = fopen(path, "re");
-    char line[512], local[64];
-    unsigned state;
+    char line[512], local[64], state[4];
     while (f && n < SOCKETS_MAX && fgets(line, sizeof(line), f)) {
-        if (sscanf(line, " %*u: %63s %*s %x", local, &state) != 2 || state != 0x0a ||
+        if (sscanf(line, " %*[0-9]: %63s %*s %3s", local, state) != 2 || strcmp(state, "0A") != 0 ||
             !read_socket(arena, local, v6, &list[n]))
             continue;
         bool known = false;

@@ -152,7 +152,8 @@ static enum code check_dates(const struct cert_info *info, const struct judge_in
     return CODE_OK;
 }
 
-static enum code check_install(const struct judge_install *in, struct der_list *ordered, struct status *st)
+static enum code check_install(const struct judge_install *in, struct der_list *ordered,
+                               enum chain_state *ret_state, struct status *st)
 {
     AUTO_DER_LIST struct der_list given = {0};
     AUTO_CERT_INFO struct cert_info info = {0};
@@ -169,10 +170,8 @@ static enum code check_install(const struct judge_install *in, struct der_list *
     TRY(check_dates(&info, in, st));
     if (!info.server_auth)
         return status_set(st, CODE_FAILED_PRECONDITION, "the certificate is not for TLS servers (EKU)");
-    enum chain_state state = judge_chain(ordered, in->root, in->trust, in->now_ms, st);
-    if (state == CHAIN_BROKEN || (state == CHAIN_UNKNOWN_ROOT && in->root.len > 0))
-        return status_wrap(st, "the chain");
-    return CODE_OK;
+    *ret_state = judge_chain(ordered, in->root, in->trust, in->now_ms, st);
+    return *ret_state == CHAIN_BROKEN ? status_wrap(st, "the chain") : CODE_OK;
 }
 
 static enum code add_pem(struct arena *arena, const struct der_list *ordered, size_t from, size_t to,
@@ -193,7 +192,8 @@ void judge_install(void *arg, struct arena *arena, Clm__Agent__Facts *facts)
     const struct judge_install *in = arg;
     AUTO_DER_LIST struct der_list ordered = {0};
     struct status st = {0};
-    enum code code = check_install(in, &ordered, &st);
+    enum chain_state state;
+    enum code code = check_install(in, &ordered, &state, &st);
     if (code == CODE_OK)
         code = confine_add_cert(facts, arena, der_bytes(&ordered.item[0]), 0, false, &st);
     if (code == CODE_OK)
@@ -203,6 +203,10 @@ void judge_install(void *arg, struct arena *arena, Clm__Agent__Facts *facts)
                        &facts->has_intermediates_pem, &st);
     if (code != CODE_OK)
         confine_fail(facts, arena, code, "%s", st.msg);
+    else if (state != CHAIN_TRUSTED)
+        confine_add_check(facts, arena, "chain", WARN, NULL, "%s",
+                          state == CHAIN_SELF_SIGNED ? "it is self-signed"
+                                                     : "no root that this host knows stands above it");
 }
 
 /* --- is it sound? -------------------------------------------------------------------------------------- */

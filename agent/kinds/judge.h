@@ -25,7 +25,8 @@ struct judge_install {      /* borrowed */
     size_t n_names;
     int64_t now_ms;
 };
-/* certs[0]: the leaf; leaf_pem and intermediates_pem: what to write. Error: why it may not be installed. */
+/* certs[0]: the leaf; leaf_pem and intermediates_pem: what to write; checks: what may be
+ * installed but should be known. Error: why it may not be installed. */
 void judge_install(void *judge_install, struct arena *arena, Clm__Agent__Facts *facts);
 
 struct judge_sound {

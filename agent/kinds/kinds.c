@@ -27,6 +27,7 @@ const struct task_kind *task_kind_find(int kind)
     return NULL;
 }
 
+static char *format(struct arena *arena, const char *fmt, va_list ap) PRINTF(2, 0);
 static char *format(struct arena *arena, const char *fmt, va_list ap)
 {
     char text[512];

@@ -271,12 +271,12 @@ static enum code check_new(struct tx *tx, const struct change *change, struct st
         code = task_scope_names(run, info->dns_names, info->n_dns_names, st);
     if (code == CODE_OK)
         code = compose(tx, change, facts, st);
-    task_step(run, "check", code == CODE_OK, started, "%s",
-              code == CODE_OK ? "key, chain, names and dates hold"
-              : st            ? st->msg
-                              : "refused");
-    if (code != CODE_OK)
+    if (code != CODE_OK) {
+        task_step(run, "check", false, started, "%s", st->msg);
         return code;
+    }
+    task_step(run, "check", true, started, "key, names and dates hold; %s",
+              facts->n_checks ? facts->checks[0]->reason : "the chain builds to a root that this host knows");
     run->result->certificate = info;
     if (!tx->server_name && info->n_dns_names > 0 && info->dns_names[0][0] != '*')
         tx->server_name = info->dns_names[0];

@@ -70,6 +70,8 @@ struct link {
     char instance_id[UUID_TEXT_SIZE], boot_id[64];
     uint8_t *snapshot; /* packed Snapshot; NULL before the first */
     size_t snapshot_len;
+    struct buf
+        facts; /* packed, of the last snapshot: they are sent once a connection and when they changed */
     struct checkin checkin[2];
     struct http_call *item_call;
     struct item *queue; /* the one in flight is `sending` */
@@ -186,12 +188,21 @@ static void item_done_sign(struct link *link, const struct item *item, const str
     link->config.on_frame(&frame, link->config.arg);
 }
 
+/* The next check-in waits for what exec makes of this; a longer pause stays. */
+static void wait_for_exec(struct link *link)
+{
+    int64_t until = clock_mono_ms() + EXEC_WAIT_MS;
+    if (link->next_checkin_ms > until)
+        return;
+    link->waiting_for_exec = true;
+    link->next_checkin_ms = until;
+}
+
 static void item_finish(struct link *link, struct item *item)
 {
     queue_remove(link, item);
     item_free(item);
-    link->waiting_for_exec = true;
-    link->next_checkin_ms = clock_mono_ms() + EXEC_WAIT_MS;
+    wait_for_exec(link);
 }
 
 static void item_later(struct item *item, int http_status, int64_t retry_after_ms)
@@ -361,6 +372,7 @@ static void checkin_failed(struct link *link, int http_status, int64_t retry_aft
                            const struct status *st)
 {
     link->next_checkin_ms = clock_mono_ms() + link_pause_ms(http_status, retry_after_ms, link->failures);
+    link->waiting_for_exec = false;
     if (link->failures < 30)
         link->failures++;
     tell_link_state(link, false, st->msg);
@@ -391,8 +403,7 @@ static void checkin_answered(struct link *link, const struct checkin *checkin,
     tell_answer(link, answer);
     int64_t now = clock_mono_ms();
     if (answer->n_deliveries + answer->n_cancel_task_ids > 0) {
-        link->waiting_for_exec = true;
-        link->next_checkin_ms = now + EXEC_WAIT_MS;
+        wait_for_exec(link);
     } else if (!checkin->ended_by_us && now - checkin->sent_ms < EMPTY_HOLD_MS) {
         link->waiting_for_exec = true; /* news of exec's end the pause */
         link->next_checkin_ms = now + with_jitter(EMPTY_HOLD_MS / 2);
@@ -498,6 +509,19 @@ static void on_pump_timer(void *arg)
     pump(arg);
 }
 
+static void facts_compare(struct link *link, const Clm__HostFacts *facts)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    const uint8_t *data = NULL;
+    size_t len = 0;
+    if (facts)
+        wire_pack(&facts->base, arena, &data, &len);
+    if (len == link->facts.len && (len == 0 || memcmp(data, link->facts.data, len) == 0))
+        return;
+    buf_reset(&link->facts);
+    link->facts_sent = !buf_append(&link->facts, data, len);
+}
+
 void link_set_snapshot(struct link *link, const Clm__Agent__Snapshot *snapshot)
 {
     size_t len = clm__agent__snapshot__get_packed_size(snapshot);
@@ -505,10 +529,12 @@ void link_set_snapshot(struct link *link, const Clm__Agent__Snapshot *snapshot)
     if (!packed)
         abort();
     (void)clm__agent__snapshot__pack(snapshot, packed);
+    bool same = link->snapshot && len == link->snapshot_len && memcmp(packed, link->snapshot, len) == 0;
+    facts_compare(link, snapshot->facts);
     free(link->snapshot);
     link->snapshot = packed;
     link->snapshot_len = len;
-    link->urgent = link->urgent || snapshot->urgent;
+    link->urgent = link->urgent || (snapshot->urgent && !same); /* told twice is still one piece of news */
     if (link->waiting_for_exec) {
         link->waiting_for_exec = false;
         link->next_checkin_ms = 0;
@@ -641,5 +667,6 @@ void link_free(struct link *link)
         item_free(item);
     }
     free(link->snapshot);
+    buf_done(&link->facts);
     free(link);
 }

@@ -33,26 +33,24 @@ static void net_end(struct net *net, int exit_status)
  */
 
 /* In the current directory: the parents need not be passable for net's user. */
-static enum code key_get(uint32_t generation, bool make, struct key **ret, struct secret **ret_pem,
-                         struct status *st)
+static enum code key_read(uint32_t generation, struct key **ret, struct secret **ret_pem, struct status *st)
 {
     char path[64];
     (void)snprintf(path, sizeof(path), "identity-%u.key", generation);
-    AUTO_SECRET struct secret *pem = NULL;
-    enum code code = secret_read_file(path, 64 * 1024, false, &pem, st);
-    if (code == CODE_OK) {
-        TRY(key_parse(pem, NULL, ret, st));
-        *ret_pem = TAKE(pem);
-        return CODE_OK;
-    }
-    if (code != CODE_NOT_FOUND || !make)
-        return code;
+    TRY(secret_read_file(path, 64 * 1024, false, ret_pem, st));
+    return key_parse(*ret_pem, NULL, ret, st);
+}
+
+static enum code key_make(uint32_t generation, struct key **ret, struct status *st)
+{
+    char path[64];
     AUTO_KEY struct key *key = NULL;
+    AUTO_SECRET struct secret *pem = NULL;
+    (void)snprintf(path, sizeof(path), "identity-%u.key", generation);
     TRY(key_generate(KEY_EC_P256, &key, st));
     TRY(key_to_pem(key, NULL, &pem, st));
     TRY(file_write_atomic(path, pem->data, pem->len, 0600, st));
     *ret = TAKE(key);
-    *ret_pem = TAKE(pem);
     return CODE_OK;
 }
 
@@ -62,7 +60,10 @@ static enum code make_identity(struct net *net, uint32_t generation, struct stat
     AUTO_SECRET struct secret *pem = NULL;
     AUTO_DER struct der csr = {0};
     struct pki_names names = {0};
-    TRY(key_get(generation, true, &key, &pem, st));
+    enum code code = key_read(generation, &key, &pem, st);
+    if (code == CODE_NOT_FOUND)
+        code = key_make(generation, &key, st);
+    TRY(code);
     TRY(csr_make(key, "clm-agent identity", &names, &csr, st));
     Clm__Agent__IdentityCsr answer = CLM__AGENT__IDENTITY_CSR__INIT;
     Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
@@ -74,12 +75,22 @@ static enum code make_identity(struct net *net, uint32_t generation, struct stat
     return CODE_OK;
 }
 
+/* A bootstrap makes its key before it knows the generation, so the key of generation 0 may be the one. */
 static enum code use_identity(struct net *net, const Clm__Agent__Identity *identity, struct status *st)
 {
-    AUTO_KEY struct key *key = NULL;
-    AUTO_SECRET struct secret *pem = NULL;
-    TRY(key_get(identity->generation, false, &key, &pem, st));
-    return link_set_identity(net->link, identity, pem, st);
+    const uint32_t candidates[] = {identity->generation, 0};
+    for (size_t i = 0; i < ARRAY_LEN(candidates); i++) {
+        AUTO_KEY struct key *key = NULL;
+        AUTO_SECRET struct secret *pem = NULL;
+        enum code code = key_read(candidates[i], &key, &pem, st);
+        if (code != CODE_OK && code != CODE_NOT_FOUND)
+            return code;
+        if (code == CODE_OK && identity->n_chain > 0 &&
+            key_matches_cert(key, (struct bytes){identity->chain[0].data, identity->chain[0].len}))
+            return link_set_identity(net->link, identity, pem, st);
+    }
+    return status_set(st, CODE_DATA_LOSS, "there is no key for the identity certificate of generation %u",
+                      identity->generation);
 }
 
 /* ---- the channel ------------------------------------------------------------------------------------------

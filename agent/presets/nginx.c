@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "kinds/command.h"
+#include "wire/wire.h"
 
 #define DUMP_TIMEOUT_MS 15000
 #define DEPTH_MAX       16
@@ -93,6 +94,12 @@ static const char *read_word(const char *at, struct arena *arena, char **ret)
 
 /* --- directives --------------------------------------------------------------------------------------- */
 
+/* One odd word must not make the whole answer break the limits of its message. */
+static bool is_reportable(const char *text)
+{
+    return strlen(text) <= WIRE_DEFAULT_STRING_MAX && wire_utf8_valid(text);
+}
+
 static const char *full_path(struct parser *parser, const char *path)
 {
     return path[0] == '/' ? path : arena_printf(parser->arena, "%s/%s", parser->dir, path);
@@ -127,7 +134,7 @@ static const char *listen_endpoint(struct parser *parser, const char *word)
 static void on_listen(struct parser *parser, struct level *level, char **word, size_t n)
 {
     const char *endpoint = listen_endpoint(parser, word[1]);
-    if (!endpoint || level->n_listen >= LISTENS_MAX)
+    if (!endpoint || !is_reportable(endpoint) || level->n_listen >= LISTENS_MAX)
         return;
     level->listen[level->n_listen] = endpoint;
     for (size_t i = 2; i < n; i++)
@@ -290,7 +297,8 @@ static void add_server(struct parser *parser, const struct level *server, Clm__A
         }
         for (size_t i = 0; i < server->n_name; i++)
             ARENA_PUSH(parser->arena, row->names, row->n_names, arena_strdup(parser->arena, server->name[i]));
-        if (row->n_listens > 0 && facts->n_servers < SERVERS_MAX)
+        if (row->n_listens > 0 && facts->n_servers < SERVERS_MAX && is_reportable(row->certificate) &&
+            is_reportable(row->key))
             ARENA_PUSH(parser->arena, facts->servers, facts->n_servers, row);
     }
 }

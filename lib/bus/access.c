@@ -1,7 +1,6 @@
 /* Constant data; any thread. */
 #include "bus/access.h"
 
-#include <stddef.h>
 #include <string.h>
 
 #include "bus/bus.h"
@@ -48,6 +47,11 @@ const struct method_access *method_access_find(const char *service, const char *
             return &table[i];
     }
     return NULL;
+}
+
+const struct method_access *method_access_at(size_t i)
+{
+    return i < ARRAY_LEN(table) ? &table[i] : NULL;
 }
 
 const char *roles_least_name(unsigned roles)

@@ -5,6 +5,8 @@
 #ifndef CLM_BUS_ACCESS_H
 #define CLM_BUS_ACCESS_H
 
+#include <stddef.h>
+
 struct method_access {
     const char *service, *method;
     unsigned
@@ -14,6 +16,8 @@ struct method_access {
 
 /* NULL for an unknown method. */
 const struct method_access *method_access_find(const char *service, const char *method);
+/* The rows in order; NULL past the last. */
+const struct method_access *method_access_at(size_t i);
 
 /* The least of the roles in the set that an operator needs: "viewer", "operator", "admin"; "" for none. */
 const char *roles_least_name(unsigned roles);

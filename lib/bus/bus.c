@@ -346,6 +346,15 @@ bool bus_ready(const struct bus *bus)
     return ready;
 }
 
+bool bus_given_up(const struct bus *bus)
+{
+    struct bus *b = (struct bus *)(uintptr_t)bus;
+    (void)pthread_mutex_lock(&b->mutex);
+    bool given_up = b->n_closed > 0 && !b->closing;
+    (void)pthread_mutex_unlock(&b->mutex);
+    return given_up;
+}
+
 void bus_on_ready(struct bus *bus, void (*on_ready)(bool ready, void *arg), void *arg)
 {
     (void)pthread_mutex_lock(&bus->mutex);

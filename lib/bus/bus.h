@@ -28,6 +28,9 @@ struct bus_config {
 enum code bus_new(const struct bus_config *config, struct bus **ret, struct status *st) MUST_CHECK;
 void bus_free(struct bus *bus); /* drains first, at most 2 s */
 bool bus_ready(const struct bus *bus);
+/* The client library gave up: it does so when the server refuses our credentials twice. Only a new process
+ * helps. */
+bool bus_given_up(const struct bus *bus);
 /* Called on a library thread whenever readiness changes. */
 void bus_on_ready(struct bus *bus, void (*on_ready)(bool ready, void *arg), void *arg);
 

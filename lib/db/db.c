@@ -79,7 +79,8 @@ static const struct {
     {"25006", CODE_UNAVAILABLE}, /* read-only: a standby answered */
 };
 
-/* An error that the server did not send came from libpq itself: the session is lost, whatever PQstatus still says. */
+/* An error that the server did not send came from libpq itself: the session is lost, whatever PQstatus still
+ * says. */
 static enum code code_of(const PGresult *result)
 {
     const char *state = result ? PQresultErrorField(result, PG_DIAG_SQLSTATE) : NULL;

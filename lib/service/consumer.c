@@ -1,7 +1,8 @@
 /*
- * One thread a durable: pulls events, applies each in a transaction that also claims its id in the inbox,
- * commits, then acknowledges. An event that can never be applied is parked in a table and told as an error;
- * everything else that fails comes again in a second.
+ * One thread a durable: pulls events, applies them in a transaction that also claims their ids in the inbox,
+ * commits, then acknowledges. A batch is one transaction; if that fails, each event is one of its own. An
+ * event that can never be applied is parked in a table and told as an error; everything else that fails comes
+ * again in a second.
  */
 #include <string.h>
 
@@ -79,16 +80,38 @@ static enum code check_event(struct consumer *c, const struct event_handler *han
     return CODE_OK;
 }
 
-static enum code apply_in_transaction(struct consumer *c, const struct event_handler *handler,
-                                      const struct event_message *m, const ProtobufCMessage *event,
-                                      struct arena *arena, struct status *st)
+/* Inside a transaction. */
+static enum code claim_and_apply(struct consumer *c, const struct event_handler *handler,
+                                 const struct event_message *m, struct arena *arena, struct status *st)
+{
+    ProtobufCMessage *event = NULL;
+    TRY(check_event(c, handler, m, arena, &event, st));
+    bool fresh;
+    TRY(inbox_claim(c->worker.db, m->id, &fresh, st));
+    return fresh ? handler->apply(&c->worker, arena, event, st) : CODE_OK;
+}
+
+static enum code apply_one(struct consumer *c, const struct event_handler *handler,
+                           const struct event_message *m, struct arena *arena, struct status *st)
 {
     CLEANUP(db_scope_end) struct db *tx = c->worker.db;
     TRY(db_begin(tx, st));
-    bool fresh;
-    TRY(inbox_claim(tx, m->id, &fresh, st));
-    if (fresh)
-        TRY(handler->apply(&c->worker, arena, event, st));
+    TRY(claim_and_apply(c, handler, m, arena, st));
+    return db_commit(tx, st);
+}
+
+/* The usual case: all of them in one transaction. Whatever goes wrong, nothing was applied. */
+static enum code apply_all(struct consumer *c, const struct event_batch *batch, struct arena *arena,
+                           struct status *st)
+{
+    CLEANUP(db_scope_end) struct db *tx = c->worker.db;
+    TRY(db_begin(tx, st));
+    for (size_t i = 0; i < event_batch_count(batch); i++) {
+        const struct event_message *m = event_batch_get(batch, i);
+        const struct event_handler *handler = find_handler(c->service->descriptor, m->subject);
+        if (handler)
+            TRY(claim_and_apply(c, handler, m, arena, st));
+    }
     return db_commit(tx, st);
 }
 
@@ -109,16 +132,39 @@ static enum code handle(struct consumer *c, const struct event_message *m, struc
     if (!handler)
         return CODE_OK;
     struct status why = {0};
-    ProtobufCMessage *event = NULL;
-    enum code code = check_event(c, handler, m, arena, &event, &why);
-    if (code == CODE_OK)
-        code = apply_in_transaction(c, handler, m, event, arena, &why);
+    enum code code = apply_one(c, handler, m, arena, &why);
     if (code == CODE_INVALID_ARGUMENT)
         return park(c, m, why.msg, st);
-    if (code != CODE_OK)
-        return status_set(st, code, "%s", why.msg);
-    metric_add(frame_metrics.consumed, "durable", c->durable, 1);
-    return CODE_OK;
+    return code == CODE_OK ? CODE_OK : status_set(st, code, "%s: %s", m->subject, why.msg);
+}
+
+static bool is_away(enum code code)
+{
+    return code == CODE_UNAVAILABLE || code == CODE_DEADLINE_EXCEEDED;
+}
+
+/* One that fails does not hold up those behind it, unless what fails is the database: then all would. */
+static enum code handle_batch(struct consumer *c, struct event_batch *batch, struct arena *arena,
+                              struct status *st)
+{
+    size_t n = event_batch_count(batch);
+    struct status why = {0};
+    enum code first = n > 1 ? apply_all(c, batch, arena, &why) : CODE_ABORTED;
+    arena_reset(arena);
+    bool one_by_one = first != CODE_OK;
+    if (one_by_one)
+        first = CODE_OK;
+    for (size_t i = 0; i < n && !is_away(first); i++) {
+        enum code code = one_by_one ? handle(c, event_batch_get(batch, i), arena, &why) : CODE_OK;
+        arena_reset(arena);
+        if (code == CODE_OK) {
+            event_batch_ack(batch, i);
+            metric_add(frame_metrics.consumed, "durable", c->durable, 1);
+        } else if (first == CODE_OK) {
+            first = status_set(st, code, "%s", why.msg);
+        }
+    }
+    return first;
 }
 
 static enum code round_of_consumer(struct consumer *c, struct arena *arena, struct status *st)
@@ -132,13 +178,7 @@ static enum code round_of_consumer(struct consumer *c, struct arena *arena, stru
         TRY(event_consumer_new(c->service->bus, c->durable, &c->pull, st));
     struct event_batch *batch = NULL;
     TRY(event_consumer_pull(c->pull, PULL_MAX, PULL_WAIT_MS, &batch, st));
-    enum code code = CODE_OK;
-    for (size_t i = 0; code == CODE_OK && i < event_batch_count(batch); i++) {
-        code = handle(c, event_batch_get(batch, i), arena, st);
-        if (code == CODE_OK)
-            event_batch_ack(batch, i);
-        arena_reset(arena);
-    }
+    enum code code = event_batch_count(batch) > 0 ? handle_batch(c, batch, arena, st) : CODE_OK;
     event_batch_free(batch);
     return code;
 }

@@ -29,7 +29,8 @@ enum code check_refuse(const struct check *check, const struct check_frame *fram
 /* Row of limits.c, or NULL. */
 const struct wire_limit *wire_limit_find(const ProtobufCMessageDescriptor *desc,
                                          const ProtobufCFieldDescriptor *field);
-bool wire_utf8_valid(const char *text);
+/* Bytes of the character that text begins with (NUL counts as one); 0 if it is malformed. */
+size_t wire_utf8_char(const char *text);
 bool wire_is_time(const ProtobufCFieldDescriptor *field); /* int64 …_at_ms */
 size_t wire_value_size(const ProtobufCFieldDescriptor *field);
 /* Number of values present (0 or 1 unless repeated) and where they begin. */

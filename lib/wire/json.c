@@ -101,12 +101,19 @@ bool json_quote(struct buf *out, const char *text)
         return false;
     for (const char *p = text; *p;) {
         const char *plain = p;
-        while ((unsigned char)*p >= 0x20 && *p != '"' && *p != '\\')
-            p++;
+        size_t len = 1;
+        while ((unsigned char)*p >= 0x20 && *p != '"' && *p != '\\' && (len = wire_utf8_char(p)) > 0)
+            p += len;
         if (p > plain && !buf_append(out, plain, (size_t)(p - plain)))
             return false;
         if (!*p)
             break;
+        if (len == 0) {
+            if (!buf_puts(out, "\\ufffd"))
+                return false;
+            p++;
+            continue;
+        }
         char c = *p++;
         const char *named = c == '"'    ? "\\\""
                             : c == '\\' ? "\\\\"

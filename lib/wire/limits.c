@@ -96,6 +96,12 @@ static bool hex_valid(const char *s)
     return s[strspn(s, "0123456789abcdef")] == '\0';
 }
 
+/* RFC 5280 section 4.1.2.2 wants readers to live with negative ones, too: "-05". */
+static bool serial_valid(const char *s)
+{
+    return hex_valid(s[0] == '-' && s[1] ? s + 1 : s);
+}
+
 static bool endpoint_valid(const char *s)
 {
     const char *colon = strrchr(s, ':');
@@ -220,7 +226,7 @@ const struct wire_limit wire_limits[] = {
     TEXT("CertificateInfo.issuer", 1024),
     {.field = "CertificateInfo.serial",
      .max_len = 64,
-     .valid = hex_valid,
+     .valid = serial_valid,
      .expected = "lower-case hex digits"},
     {.field = "CertificateInfo.dns_names", .max_len = 253, .max_count = 200},
     SHA256_HEX("CertificateInfo.fingerprint_sha256"),

@@ -140,24 +140,33 @@ void wire_pack(const ProtobufCMessage *msg, struct arena *arena, const uint8_t *
 /* ---- the check --------------------------------------------------------------------------------------------
  */
 
-bool wire_utf8_valid(const char *text)
+size_t wire_utf8_char(const char *text)
 {
     const unsigned char *p = (const unsigned char *)text;
-    while (*p) {
-        unsigned char c = *p++;
-        if (c < 0x80)
-            continue;
-        unsigned more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-        if (c < 0xc2 || c > 0xf4)
+    unsigned char c = p[0];
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2 || c > 0xf4)
+        return 0;
+    size_t len = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
+    /* RFC 3629 section 4: the second byte excludes overlong forms, surrogates and beyond U+10FFFF. */
+    unsigned char low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
+    unsigned char high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+    if (p[1] < low || p[1] > high)
+        return 0;
+    for (size_t i = 2; i < len; i++)
+        if (p[i] < 0x80 || p[i] > 0xbf)
+            return 0;
+    return len;
+}
+
+bool wire_utf8_valid(const char *text)
+{
+    while (*text) {
+        size_t len = wire_utf8_char(text);
+        if (len == 0)
             return false;
-        /* RFC 3629 section 4: the second byte excludes overlong forms, surrogates and beyond U+10FFFF. */
-        unsigned char low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-        unsigned char high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-        if (*p < low || *p > high)
-            return false;
-        for (p++; --more > 0; p++)
-            if (*p < 0x80 || *p > 0xbf)
-                return false;
+        text += len;
     }
     return true;
 }

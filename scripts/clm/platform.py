@@ -237,6 +237,9 @@ class Platform:
     def _create_api_key(self):
         if not self.api_key_file.exists():
             self.create_api_key("admin", "admin")
+        write(self.clmctl_config, ini({
+            "clmctl": {"context": "dev"},
+            "context dev": {"url": self.url, "ca": self.roots, "api_key_file": self.api_key_file}}))
 
     def create_api_key(self, name, role):
         """Made by the registry into a file of its own; the key's text."""
@@ -248,6 +251,10 @@ class Platform:
     @property
     def api_key_file(self):
         return self.root / "secrets" / "admin.key"
+
+    @property
+    def clmctl_config(self):
+        return self.root / "clmctl.conf"
 
     @property
     def api_key(self):

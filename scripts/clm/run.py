@@ -60,6 +60,7 @@ def reachable_dir(wanted):
         return wanted.resolve()
     if run(["test", "-x", TOP], user="postgres", check=False).returncode == 0:
         return wanted
+    wanted.unlink(missing_ok=True)  # a link to what is no longer there
     elsewhere = Path(tempfile.mkdtemp(prefix="clm-run-", dir="/var/tmp"))
     elsewhere.chmod(0o755)
     wanted.symlink_to(elsewhere)
@@ -179,7 +180,8 @@ The system is up. Ctrl-C stops it; the next ./dev run goes on with its data; ./d
   OpenAPI      {platform.url}/api/v1/openapi.json
   root CA      {platform.roots}
   API key      {platform.api_key_file}  (role admin, generated for this directory)
-  try          curl --cacert {platform.roots} -H "Authorization: Bearer $(cat {platform.api_key_file})" {platform.url}/api/v1/dashboard
+  clmctl       CLMCTL_CONFIG={platform.clmctl_config} {platform.bin / "clmctl"} agents list
+  curl         curl --cacert {platform.roots} -H "Authorization: Bearer $(cat {platform.api_key_file})" {platform.url}/api/v1/dashboard
   logs         {platform.log_dir}
   nginx        https://{walk.nginx.name}:{walk.nginx.port} (resolve it to 127.0.0.1)
 """, flush=True)

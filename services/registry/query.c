@@ -5,16 +5,10 @@
 enum code agent_get(struct db *db, const char *selector, const char *id, struct arena *arena,
                     struct agent *ret, struct status *st)
 {
-    const struct agent_filter filter = {.selector = selector};
     struct label_terms terms;
     TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
-    struct agent *agents;
-    size_t n;
-    TRY(store_agents_select(db, &filter, &terms, id, NULL, 1, arena, &agents, &n, st));
-    if (n == 0)
-        return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", id);
-    *ret = agents[0];
-    return CODE_OK;
+    enum code code = store_agent_get(db, &terms, id, arena, ret, st);
+    return code == CODE_NOT_FOUND ? status_set(st, code, "agent %s: there is none", id) : code;
 }
 
 enum code agents_list(struct db *db, const struct agent_filter *filter, const char *after, size_t max,
@@ -22,5 +16,5 @@ enum code agents_list(struct db *db, const struct agent_filter *filter, const ch
 {
     struct label_terms terms;
     TRY(label_terms_read(filter->selector, filter->labels, filter->n_labels, arena, &terms, st));
-    return store_agents_select(db, filter, &terms, NULL, after, max, arena, ret, ret_n, st);
+    return store_agents_select(db, filter, &terms, after, max, arena, ret, ret_n, st);
 }

@@ -8,5 +8,5 @@ enum code agents_page(struct db *db, const char *after, size_t max, struct arena
     const struct agent_filter all = {0};
     struct label_terms terms;
     TRY(label_terms_read(NULL, NULL, 0, arena, &terms, st));
-    return store_agents_select(db, &all, &terms, NULL, after, max, arena, ret, ret_n, st);
+    return store_agents_select(db, &all, &terms, after, max, arena, ret, ret_n, st);
 }

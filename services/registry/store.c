@@ -44,9 +44,7 @@ enum column {
     "GREATEST(h.last_at, p.counting_from, CASE WHEN g.last_seen_at >= $1 THEN g.counting_from "              \
     "ELSE g.last_seen_at + $2 * interval '1 millisecond' END) + 3 * h.interval_ms * interval '1 "            \
     "millisecond'"
-#define OFFLINE_FROM                                                                                         \
-    "agents a JOIN heartbeats h ON h.agent_id = a.id LEFT JOIN gateways g ON g.id = h.gateway_id, platform " \
-    "p"
+#define OFFLINE_FROM "heartbeats h LEFT JOIN gateways g ON g.id = h.gateway_id, platform p"
 
 static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
 {
@@ -192,8 +190,9 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
 {
     /* Two statements in one would read the heartbeat as it was before the lock was granted; it only gets
      * newer. */
-    static const char sql[] = "SELECT " AGENT_COLUMNS ", " OFFLINE_AT " FROM " OFFLINE_FROM
-                              " WHERE a.id = ANY ($3::text[]::uuid[]) ORDER BY a.id FOR UPDATE OF a";
+    static const char sql[] =
+        "SELECT " AGENT_COLUMNS ", " OFFLINE_AT " FROM agents a, " OFFLINE_FROM
+        " WHERE h.agent_id = a.id AND a.id = ANY ($3::text[]::uuid[]) ORDER BY a.id FOR UPDATE OF a";
     struct db_args *args = db_args_new(arena);
     arg_timing(args, timing, now_ms);
     db_arg_text_array(args, ids, n);
@@ -261,7 +260,8 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
         "  version, disabled, safe_mode, facts)), "
         "counted AS (INSERT INTO agent_counts (status, n) SELECT s, sum(d) FROM "
         "  (SELECT before AS s, -1 AS d FROM c UNION ALL SELECT status, 1 FROM c) x GROUP BY s HAVING sum(d) "
-        "<> 0) "
+        "<> 0), watched AS (UPDATE heartbeats h SET watched = c.status IN (5, 6) FROM c "
+        "  WHERE h.agent_id = c.id::uuid AND h.watched <> (c.status IN (5, 6))) "
         "UPDATE agents a SET status = c.status, disabled = c.disabled, disabled_reason = c.disabled_reason, "
         "  safe_mode = c.safe_mode, safe_mode_reason = c.safe_mode_reason, min_generation = "
         "c.min_generation, "
@@ -302,25 +302,69 @@ static const char *like_escape(const char *text, struct arena *arena)
     return out;
 }
 
-enum code store_agents_select(struct db *db, const struct agent_filter *filter,
-                              const struct label_terms *terms, const char *id, const char *after, size_t max,
-                              struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st)
+/* The heartbeat is looked up row by row: whatever the planner guesses, a page never reads them all. */
+#define SELECT_AGENTS                                                                                        \
+    "SELECT " AGENT_COLUMNS " FROM agents a CROSS JOIN LATERAL (SELECT last_at, clock_skew_ms FROM "         \
+    "heartbeats WHERE agent_id = a.id OFFSET 0) h WHERE "
+
+enum code store_agent_get(struct db *db, const struct label_terms *terms, const char *id, struct arena *arena,
+                          struct agent *ret, struct status *st)
 {
-    static const char sql[] =
-        "SELECT " AGENT_COLUMNS " FROM agents a JOIN heartbeats h ON h.agent_id = a.id "
-        "WHERE " LABELS_HOLD " AND ($4::uuid IS NULL OR a.id = $4) AND ($5::uuid IS NULL OR a.id > $5) "
-        "AND ($6::bigint = 0 OR (1 << a.status) & $6 <> 0) "
-        "AND ($7::text = '' OR a.hostname LIKE '%' || $7 || '%' OR a.id::text LIKE '%' || $7 || '%') "
-        "ORDER BY a.id LIMIT $8";
+    static const char sql[] = SELECT_AGENTS LABELS_HOLD " AND a.id = $4";
     struct db_args *args = db_args_new(arena);
     arg_terms(args, terms);
     db_arg_text(args, id);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, sql, args, &rows, st));
+    read_agent(rows, 0, arena, ret);
+    return CODE_OK;
+}
+
+/* A prepared statement keeps one plan, so a filter that is not asked for must not stand in it as "or nothing
+ * asked". A parameter that a variant does not use is named all the same: the server wants to know its type.
+ */
+#define WITH_LABELS    LABELS_HOLD
+#define WITHOUT_LABELS "$1::text[] IS NOT NULL AND $2::text[] IS NOT NULL AND $3::text[] IS NOT NULL"
+#define WITH_STATUS    "a.status = ANY ($4::bigint[])"
+#define WITHOUT_STATUS "$4::bigint[] IS NOT NULL"
+#define WITH_SEARCH    "(a.hostname LIKE '%' || $5::text || '%' OR a.id::text LIKE '%' || $5::text || '%')"
+#define WITHOUT_SEARCH "$5::text IS NOT NULL"
+#define LIST(labels, status, search)                                                                         \
+    SELECT_AGENTS labels                                                                                     \
+        " AND " status " AND " search                                                                        \
+        " AND a.id > coalesce($6::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY a.id LIMIT $7"
+enum { LIST_LABELS = 1, LIST_STATUS = 2, LIST_SEARCH = 4 };
+static const char *const list_sql[] = {
+    [0] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH),
+    [LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH),
+    [LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITHOUT_SEARCH),
+    [LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITHOUT_SEARCH),
+    [LIST_SEARCH] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITH_SEARCH),
+    [LIST_SEARCH | LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITH_SEARCH),
+    [LIST_SEARCH | LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITH_SEARCH),
+    [LIST_SEARCH | LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITH_SEARCH),
+};
+
+enum code store_agents_select(struct db *db, const struct agent_filter *filter,
+                              const struct label_terms *terms, const char *after, size_t max,
+                              struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st)
+{
+    int64_t statuses[AGENT_STATUS_END];
+    size_t n_statuses = 0;
+    for (int status = 1; status < AGENT_STATUS_END; status++)
+        if (filter->status_bits & (1u << status))
+            statuses[n_statuses++] = status;
+    bool search = filter->search && *filter->search;
+    unsigned variant = (terms->n_pairs + terms->n_present > 0 ? LIST_LABELS : 0) |
+                       (filter->status_bits ? LIST_STATUS : 0) | (search ? LIST_SEARCH : 0);
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, terms);
+    db_arg_int_array(args, statuses, n_statuses);
+    db_arg_text(args, like_escape(search ? filter->search : "", arena));
     db_arg_text(args, after && *after ? after : NULL);
-    db_arg_int(args, filter->status_bits);
-    db_arg_text(args, like_escape(filter->search ? filter->search : "", arena));
     db_arg_int(args, (int64_t)max);
     AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query(db, sql, args, &rows, st));
+    TRY(db_query(db, list_sql[variant], args, &rows, st));
     read_agents(rows, arena, ret, ret_n);
     return CODE_OK;
 }
@@ -523,8 +567,10 @@ enum code store_sweep_mark(struct db *db, const struct timing *timing, int64_t n
 enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t now_ms, size_t max,
                            struct arena *arena, const char ***ret_ids, size_t *ret_n, struct status *st)
 {
+    /* The first condition on time is implied by the second and needs no other table. */
     static const char sql[] =
-        "(SELECT a.id FROM " OFFLINE_FROM " WHERE a.status IN (5, 6) AND h.last_at < $3 AND " OFFLINE_AT
+        "(SELECT h.agent_id FROM " OFFLINE_FROM " WHERE h.watched "
+        "  AND h.last_at + 3 * h.interval_ms * interval '1 millisecond' <= $3 AND " OFFLINE_AT
         " <= $3 LIMIT $4) UNION "
         "(SELECT id FROM agents WHERE identity_not_after <= $3 AND status > 2 LIMIT $4) ORDER BY 1 LIMIT $4";
     struct db_args *args = db_args_new(arena);

@@ -23,8 +23,11 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
 /* The version of each is the new one; `before` its status until now. */
 enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
                             size_t n, struct arena *arena, struct status *st) MUST_CHECK;
+/* NOT_FOUND if it is not there or its labels do not hold. */
+enum code store_agent_get(struct db *db, const struct label_terms *terms, const char *id, struct arena *arena,
+                          struct agent *ret, struct status *st) MUST_CHECK;
 enum code store_agents_select(struct db *db, const struct agent_filter *filter,
-                              const struct label_terms *terms, const char *id, const char *after, size_t max,
+                              const struct label_terms *terms, const char *after, size_t max,
                               struct arena *arena, struct agent **ret, size_t *ret_n,
                               struct status *st) MUST_CHECK;
 enum code store_counts(struct db *db, const struct label_terms *terms, struct dashboard *ret,

@@ -12,8 +12,12 @@ static enum code cancel_locked(struct db *tx, struct arena *arena, const struct 
     switch (task->state) {
     case STATE_SCHEDULED:
     case STATE_READY:
-        TRY(store_task_finish(tx, arena, task, STATE_CANCELLED, "cancelled before its agent took it",
-                              (struct bytes){0}, now_ms, ret, st));
+        TRY(store_task_finish(tx, arena, task,
+                              &(struct ending){.state = STATE_CANCELLED,
+                                               .message = "cancelled before its agent took it",
+                                               .started_at_ms = -1,
+                                               .now_ms = now_ms},
+                              ret, st));
         return change_emit(tx, arena, ret, "finished", actor, now_ms, st);
     case STATE_LEASED:
     case STATE_RUNNING:

@@ -132,6 +132,7 @@ enum code receipt_read(struct bytes encoded, struct arena *arena, struct receipt
         .pages = receipt->pages,
         .outcome = (enum outcome)receipt->outcome,
         .retryable = receipt->retryable != 0,
+        .started_at_ms = receipt->has_started_at_ms ? receipt->started_at_ms : -1,
         .result_sha256 = {receipt->result_sha256.data, receipt->result_sha256.len},
     };
     return CODE_OK;

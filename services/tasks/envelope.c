@@ -9,14 +9,21 @@
 #include "convert.h"
 #include "pki/cms.h"
 
+#define IDLE_MAX 16
+
 struct envelope_signer {
     pthread_mutex_t mutex;
     struct secret *key_pem; /* NULL: none yet */
     struct der_list chain;  /* leaf first */
     int64_t not_before_ms, not_after_ms;
+    unsigned serial;               /* rises with each certificate */
+    struct sealer *idle[IDLE_MAX]; /* ready for the next batch: parsing the key costs more than sealing */
+    size_t n_idle;
 };
 
 struct sealer {
+    struct envelope_signer *signer;
+    unsigned serial;
     struct key *key;
     struct der_list chain, intermediates; /* intermediates borrow from chain */
 };
@@ -30,10 +37,26 @@ struct envelope_signer *envelope_signer_new(void)
     return signer;
 }
 
+static void sealer_destroy(struct sealer *sealer)
+{
+    if (!sealer)
+        return;
+    key_free(sealer->key);
+    der_list_done(&sealer->chain);
+    free(sealer);
+}
+
+static void idle_drop_locked(struct envelope_signer *signer)
+{
+    while (signer->n_idle > 0)
+        sealer_destroy(signer->idle[--signer->n_idle]);
+}
+
 void envelope_signer_free(struct envelope_signer *signer)
 {
     if (!signer)
         return;
+    idle_drop_locked(signer);
     secret_free(signer->key_pem);
     der_list_done(&signer->chain);
     (void)pthread_mutex_destroy(&signer->mutex);
@@ -69,6 +92,8 @@ enum code envelope_signer_set(struct envelope_signer *signer, struct key **key, 
     chain_copy(chain, &signer->chain);
     signer->not_before_ms = info.not_before_ms;
     signer->not_after_ms = info.not_after_ms;
+    signer->serial++;
+    idle_drop_locked(signer);
     (void)pthread_mutex_unlock(&signer->mutex);
     key_free(TAKE(*key));
     return CODE_OK;
@@ -100,31 +125,52 @@ void sealer_free(struct sealer *sealer)
 {
     if (!sealer)
         return;
-    key_free(sealer->key);
-    der_list_done(&sealer->chain);
-    free(sealer);
+    struct envelope_signer *signer = sealer->signer;
+    (void)pthread_mutex_lock(&signer->mutex);
+    bool keep = sealer->serial == signer->serial && signer->n_idle < IDLE_MAX;
+    if (keep)
+        signer->idle[signer->n_idle++] = sealer;
+    (void)pthread_mutex_unlock(&signer->mutex);
+    if (!keep)
+        sealer_destroy(sealer);
+}
+
+/* NULL pem in *ret_pem: *ret is an idle one, or there is no certificate. */
+static struct sealer *sealer_take_or_copy(struct envelope_signer *signer, int64_t now_ms,
+                                          struct secret **ret_pem)
+{
+    struct sealer *sealer = NULL;
+    (void)pthread_mutex_lock(&signer->mutex);
+    if (ready_locked(signer, now_ms) && signer->n_idle > 0) {
+        sealer = signer->idle[--signer->n_idle];
+    } else if (ready_locked(signer, now_ms)) {
+        sealer = calloc(1, sizeof(*sealer));
+        if (!sealer)
+            abort();
+        sealer->signer = signer;
+        sealer->serial = signer->serial;
+        chain_copy(&signer->chain, &sealer->chain);
+        *ret_pem = secret_dup(signer->key_pem->data, signer->key_pem->len);
+    }
+    (void)pthread_mutex_unlock(&signer->mutex);
+    return sealer;
 }
 
 enum code sealer_new(struct envelope_signer *signer, int64_t now_ms, struct sealer **ret, struct status *st)
 {
     AUTO_SECRET struct secret *pem = NULL;
-    AUTO_SEALER struct sealer *sealer = calloc(1, sizeof(*sealer));
+    struct sealer *sealer = sealer_take_or_copy(signer, now_ms, &pem);
     if (!sealer)
-        abort();
-    (void)pthread_mutex_lock(&signer->mutex);
-    if (ready_locked(signer, now_ms)) {
-        pem = secret_dup(signer->key_pem->data, signer->key_pem->len);
-        chain_copy(&signer->chain, &sealer->chain);
-    }
-    (void)pthread_mutex_unlock(&signer->mutex);
-    if (!pem)
         return status_set(st, CODE_UNAVAILABLE,
                           "no envelope certificate yet: waiting for bootstrap to issue one");
-    TRY(key_parse(pem, NULL, &sealer->key, st));
+    if (pem && key_parse(pem, NULL, &sealer->key, st) != CODE_OK) {
+        sealer_destroy(sealer);
+        return st->code;
+    }
     sealer->intermediates.n = sealer->chain.n - 1;
     for (size_t i = 0; i < sealer->intermediates.n; i++)
         sealer->intermediates.item[i] = sealer->chain.item[i + 1];
-    *ret = TAKE(sealer);
+    *ret = sealer;
     return CODE_OK;
 }
 

@@ -66,9 +66,13 @@ static enum code end_refused(struct batch *batch, const struct candidate *candid
                              struct status *st)
 {
     struct task ended;
-    const char *message = arena_printf(batch->arena, "refused when it was to be leased: %s", why);
-    TRY(store_task_finish(batch->db, batch->arena, &candidate->task, STATE_FAILED, message, (struct bytes){0},
-                          batch->now_ms, &ended, st));
+    const struct ending ending = {
+        .state = STATE_FAILED,
+        .message = arena_printf(batch->arena, "refused when it was to be leased: %s", why),
+        .started_at_ms = -1,
+        .now_ms = batch->now_ms,
+    };
+    TRY(store_task_finish(batch->db, batch->arena, &candidate->task, &ending, &ended, st));
     return change_emit(batch->db, batch->arena, &ended, "finished", ACTOR_SELF, batch->now_ms, st);
 }
 
@@ -215,13 +219,18 @@ static enum code lease_or_split(struct batch *batch, struct lease_answer *ret, s
     return CODE_OK;
 }
 
-/* What did not fit is asked for again at once. */
+/* What did not fit is asked for again at once. A wake that fails costs one interval, no more. */
 static void wake_the_rest(struct batch *batch)
 {
-    const char **ids = arena_array(batch->arena, batch->n, sizeof(*ids));
+    const char **ids = arena_array(batch->arena, batch->n, sizeof(*ids)), **ready;
+    size_t n_ready;
+    struct status st;
     for (size_t i = 0; i < batch->n; i++)
         ids[i] = batch->requests[i].agent_id;
-    batch->tasks->wake(batch->tasks, ids, batch->n);
+    if (store_agents_with_ready(batch->db, batch->arena, ids, batch->n, &ready, &n_ready, &st) != CODE_OK)
+        log_warn("agents with more to fetch were not woken", "why", st.msg, NULL);
+    else if (n_ready > 0)
+        batch->tasks->wake(batch->tasks, ready, n_ready);
 }
 
 enum code task_lease(struct tasks *tasks, struct db *db, struct arena *arena,

@@ -76,9 +76,9 @@ static enum code start(struct service *service, struct status *st)
 static void stop(struct service *service)
 {
     struct app *app = service_state(service);
+    service_set_state(service, NULL);
     if (app)
         app_free(app);
-    service_set_state(service, NULL);
 }
 
 static bool ready(struct service *service, char why[128])

@@ -77,7 +77,14 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
                         const struct taken *taken, enum task_state to, const char *message, struct status *st)
 {
     struct task ended;
-    TRY(store_task_finish(tx, arena, task, to, message, taken->result, taken->now_ms, &ended, st));
+    const struct ending ending = {
+        .state = to,
+        .message = message,
+        .result = taken->result,
+        .started_at_ms = taken->receipt.started_at_ms,
+        .now_ms = taken->now_ms,
+    };
+    TRY(store_task_finish(tx, arena, task, &ending, &ended, st));
     struct change change = task_change(&ended, "finished", actor_agent(arena, task->agent_id));
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
@@ -154,11 +161,11 @@ static enum code take_receipt(struct db *tx, struct arena *arena, const struct t
     return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
 }
 
-static enum code ready_followers(struct db *tx, struct arena *arena, int64_t now_ms, const char ***ret_agents,
-                                 size_t *ret_n, struct status *st)
+static enum code ready_followers(struct db *tx, struct arena *arena, const char *task_id, int64_t now_ms,
+                                 const char ***ret_agents, size_t *ret_n, struct status *st)
 {
     struct task *ready;
-    TRY(store_ready_due(tx, arena, now_ms, &ready, ret_n, st));
+    TRY(store_ready_followers(tx, arena, task_id, now_ms, &ready, ret_n, st));
     TRY(change_emit_all(tx, arena, ready, *ret_n, "readied", now_ms, st));
     *ret_agents = arena_array(arena, *ret_n, sizeof(**ret_agents));
     for (size_t i = 0; i < *ret_n; i++)
@@ -191,7 +198,7 @@ enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *a
     size_t n_agents = 0;
     if (has_receipt) {
         TRY(take_receipt(tx, arena, &task, &taken, st));
-        TRY(ready_followers(tx, arena, taken.now_ms, &agents, &n_agents, st));
+        TRY(ready_followers(tx, arena, task.id, taken.now_ms, &agents, &n_agents, st));
     }
     TRY(db_commit(tx, st));
     *ret_finished = has_receipt;

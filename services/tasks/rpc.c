@@ -6,11 +6,12 @@
 #include "proto/tasks.pb-c.h"
 #include "wire/wire.h"
 
-#define PAGE_DEFAULT    50u
-#define PAGE_MAX        500u
-#define REPLY_MAX_BYTES (400u * 1024) /* of what varies in size; the rest of a bus message is for the rest   \
-                                       */
-#define TASK_SIZE_GUESS  1024u        /* a TaskView without specification and result */
+#define PAGE_DEFAULT 50u
+#define PAGE_MAX     500u
+#define REPLY_MAX_BYTES                                                                                      \
+    (400u * 1024)              /* of what varies in size; the rest of a bus message is for the rest          \
+                                */
+#define TASK_SIZE_GUESS  1024u /* a TaskView without specification and result */
 #define DEFAULT_PRIORITY 5u
 #define DEFAULT_DEADLINE 86400
 #define DEFAULT_ATTEMPTS 3u

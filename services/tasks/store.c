@@ -226,21 +226,23 @@ enum code store_check_predecessors(struct db *db, struct arena *arena, const cha
     return CODE_OK;
 }
 
-enum code store_task_finish(struct db *db, struct arena *arena, const struct task *task, enum task_state to,
-                            const char *message, struct bytes result, int64_t now_ms, struct task *ret,
-                            struct status *st)
+enum code store_task_finish(struct db *db, struct arena *arena, const struct task *task,
+                            const struct ending *ending, struct task *ret, struct status *st)
 {
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, task->id);
     db_arg_int(args, task->attempt);
-    db_arg_int(args, to);
-    arg_sources(args, to);
-    db_arg_text(args, message);
-    db_arg_bytes(args, result.data, result.len);
-    db_arg_time(args, now_ms);
+    db_arg_int(args, ending->state);
+    arg_sources(args, ending->state);
+    db_arg_text(args, ending->message);
+    db_arg_bytes(args, ending->result.data, ending->result.len);
+    db_arg_time(args, ending->now_ms);
+    db_arg_time(args, ending->started_at_ms);
     return update_task(
         db, arena,
         "UPDATE tasks SET state = $3, message = $5, result = coalesce($6, result), finished_at = $7, "
+        "started_at = coalesce(started_at, CASE WHEN $8 IS NOT NULL THEN greatest(created_at, least($8, $7)) "
+        "END), "
         "phase = NULL, version = version + 1 WHERE id = $1 AND attempt = $2 AND state = ANY ($4) "
         "RETURNING " TASK_COLUMNS,
         args, task, ret, st);
@@ -293,8 +295,8 @@ enum code store_mark_held(struct db *db, struct arena *arena, const struct held_
         "    OR (t.phase, t.progress_permille, t.message) IS DISTINCT FROM (h.phase, nullif(h.progress, -1), "
         "h.message)) "
         "  ORDER BY t.id FOR UPDATE OF t), "
-        "u AS (UPDATE tasks t SET state = 4, started_at = coalesce(t.started_at, least(l.started_at, $9), "
-        "$9), "
+        "u AS (UPDATE tasks t SET state = 4, started_at = coalesce(t.started_at, "
+        "greatest(t.created_at, least(l.started_at, $9))), "
         "    phase = l.phase, progress_permille = nullif(l.progress, -1), message = l.message, seen_at = $9, "
         "    version = t.version + (l.was <> 4)::int "
         "  FROM l WHERE t.id = l.id RETURNING t.*, l.was) "
@@ -360,19 +362,21 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
      * rows, not the locked ones. An agent without a row in agents or without a confirmed identity gets
      * nothing. */
     static const char sql[] =
-        "WITH who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, r.safe_mode OR a.safe_mode AS "
-        "safe, a.scope, "
+        "WITH held AS MATERIALIZED (SELECT x::uuid AS id FROM unnest($6) AS x), "
+        "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, r.safe_mode OR a.safe_mode AS safe, "
+        "a.scope, "
         "    i.generation, i.task_certificate "
-        "  FROM unnest($1::uuid[], $2, $3, $4, $5) AS r(agent_id, generation, free_slots, safe_mode, first) "
+        "  FROM (SELECT DISTINCT ON (agent_id) * FROM unnest($1::uuid[], $2, $3, $4, $5) WITH ORDINALITY "
+        "    AS q(agent_id, generation, free_slots, safe_mode, first, n) ORDER BY agent_id, n DESC) r "
         "  JOIN agents a ON a.agent_id = r.agent_id "
         "  CROSS JOIN LATERAL (SELECT generation, task_certificate FROM identities "
         "    WHERE agent_id = r.agent_id AND confirmed ORDER BY version DESC, generation DESC LIMIT 1) i "
         "  WHERE NOT a.disabled AND NOT a.deleted AND a.status > 2 AND r.generation >= a.min_generation), "
-        "again AS MATERIALIZED (SELECT " T_TASK_COLUMNS ", true AS redelivered FROM tasks t JOIN who w "
-        "    ON t.agent_id = w.agent_id "
-        "  WHERE t.state IN (3, 4) AND NOT t.cancel_requested AND (w.first OR t.seen_at < $7) "
-        "    AND t.id <> ALL ($6::uuid[]) AND t.deadline > $8 AND (NOT w.safe OR t.kind IN (3, 4)) "
-        "  FOR UPDATE OF t SKIP LOCKED), "
+        "again AS MATERIALIZED (SELECT g.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
+        ", true AS redelivered FROM tasks t "
+        "    WHERE t.agent_id = w.agent_id AND t.state IN (3, 4) AND NOT t.cancel_requested "
+        "      AND (w.first OR t.seen_at < $7) AND t.id NOT IN (SELECT id FROM held) AND t.deadline > $8 "
+        "      AND (NOT w.safe OR t.kind IN (3, 4)) LIMIT 64 FOR UPDATE OF t SKIP LOCKED) g), "
         "fresh AS MATERIALIZED (SELECT f.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
         ", false AS redelivered FROM tasks t "
         "    WHERE t.agent_id = w.agent_id AND t.state = 2 AND t.deadline > $8 AND (NOT w.safe OR t.kind IN "
@@ -380,8 +384,8 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
         "    ORDER BY t.priority DESC, t.id "
         "    LIMIT greatest(0, w.free_slots - (SELECT count(*) FROM again g WHERE g.agent_id = w.agent_id)) "
         "    FOR UPDATE OF t SKIP LOCKED) f), "
-        "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p ORDER BY priority "
-        "DESC, id LIMIT $9) "
+        "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p "
+        "  ORDER BY priority DESC, id LIMIT $9) "
         "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope "
         "FROM picked t JOIN who w ON w.agent_id = t.agent_id ORDER BY t.priority DESC, t.id";
     int64_t *generations = arena_array(arena, n, sizeof(*generations)),
@@ -592,6 +596,10 @@ enum code store_receipt_exists(struct db *db, struct arena *arena, const char *t
 /* ---- sweep
  * ------------------------------------------------------------------------------------------------------- */
 
+#define DUE                                                                                                  \
+    "state = 1 AND not_before <= $1 AND deadline > $1 AND NOT EXISTS (SELECT 1 FROM task_dependencies d "    \
+    "JOIN tasks p ON p.id = d.after_task_id WHERE d.task_id = s.id AND p.state <> 5)"
+
 enum code store_ready_due(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
                           size_t *ret_n, struct status *st)
 {
@@ -599,11 +607,23 @@ enum code store_ready_due(struct db *db, struct arena *arena, int64_t now_ms, st
     db_arg_time(args, now_ms);
     return query_tasks(
         db, arena,
-        "UPDATE tasks t SET state = 2, version = version + 1 FROM ("
-        "  SELECT id FROM tasks s WHERE state = 1 AND not_before <= $1 AND deadline > $1 AND NOT EXISTS ("
-        "    SELECT 1 FROM task_dependencies d JOIN tasks p ON p.id = d.after_task_id "
-        "    WHERE d.task_id = s.id AND p.state <> 5) "
-        "  ORDER BY not_before LIMIT " SWEEP_MAX " FOR UPDATE SKIP LOCKED) due "
+        "UPDATE tasks t SET state = 2, version = version + 1 FROM (SELECT id FROM tasks s WHERE " DUE
+        " ORDER BY not_before LIMIT " SWEEP_MAX " FOR UPDATE SKIP LOCKED) due "
+        "WHERE t.id = due.id AND t.state = 1 RETURNING " T_TASK_COLUMNS,
+        args, ret, ret_n, st);
+}
+
+enum code store_ready_followers(struct db *db, struct arena *arena, const char *task_id, int64_t now_ms,
+                                struct task **ret, size_t *ret_n, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, task_id);
+    return query_tasks(
+        db, arena,
+        "UPDATE tasks t SET state = 2, version = version + 1 FROM (SELECT id FROM tasks s WHERE id IN "
+        "(SELECT task_id FROM task_dependencies WHERE after_task_id = $2) AND " DUE " LIMIT " SWEEP_MAX
+        " FOR UPDATE SKIP LOCKED) due "
         "WHERE t.id = due.id AND t.state = 1 RETURNING " T_TASK_COLUMNS,
         args, ret, ret_n, st);
 }
@@ -634,8 +654,8 @@ enum code store_expire_late(struct db *db, struct arena *arena, int64_t now_ms, 
         db, arena,
         "UPDATE tasks t SET state = 9, finished_at = $1, version = version + 1, "
         "  message = coalesce(message || '; ', '') || 'the deadline passed before its agent took it' FROM ("
-        "  SELECT id FROM tasks WHERE state IN (1, 2) AND deadline <= $1 ORDER BY deadline LIMIT " SWEEP_MAX
-        "  FOR UPDATE SKIP LOCKED) late "
+        "  SELECT id FROM tasks WHERE finished_at IS NULL AND state IN (1, 2) AND deadline <= $1 ORDER BY "
+        "deadline LIMIT " SWEEP_MAX "  FOR UPDATE SKIP LOCKED) late "
         "WHERE t.id = late.id AND t.state = ANY ($2) RETURNING " T_TASK_COLUMNS,
         args, ret, ret_n, st);
 }

@@ -30,10 +30,16 @@ enum code store_task_list(struct db *db, struct arena *arena, const struct task_
 enum code store_check_predecessors(struct db *db, struct arena *arena, const char *const *ids, size_t n,
                                    size_t *ret_unknown, size_t *ret_failed, struct status *st) MUST_CHECK;
 
+struct ending {
+    enum task_state state;
+    const char *message;   /* NULL: none */
+    struct bytes result;   /* empty: none */
+    int64_t started_at_ms; /* as the agent says, or -1; never before the task was made nor after now */
+    int64_t now_ms;
+};
 /* ABORTED when the task is not in a state from which it may go there, or not at this attempt any more. */
-enum code store_task_finish(struct db *db, struct arena *arena, const struct task *task, enum task_state to,
-                            const char *message, struct bytes result, int64_t now_ms, struct task *ret,
-                            struct status *st) MUST_CHECK;
+enum code store_task_finish(struct db *db, struct arena *arena, const struct task *task,
+                            const struct ending *ending, struct task *ret, struct status *st) MUST_CHECK;
 /* To SCHEDULED: next_attempt is the same when the lease only returns. */
 enum code store_task_reschedule(struct db *db, struct arena *arena, const struct task *task,
                                 unsigned next_attempt, int64_t not_before_ms, const char *message,
@@ -92,6 +98,9 @@ enum code store_receipt_exists(struct db *db, struct arena *arena, const char *t
 /* SCHEDULED whose time has come and whose predecessors SUCCEEDED → READY. */
 enum code store_ready_due(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
                           size_t *ret_n, struct status *st) MUST_CHECK;
+/* The same, of those alone that come after this task. */
+enum code store_ready_followers(struct db *db, struct arena *arena, const char *task_id, int64_t now_ms,
+                                struct task **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 /* SCHEDULED after a task that ended otherwise → CANCELLED. */
 enum code store_cancel_orphans(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
                                size_t *ret_n, struct status *st) MUST_CHECK;

@@ -115,6 +115,7 @@ struct receipt {
     unsigned attempt, generation, pages;
     enum outcome outcome;
     bool retryable;
+    int64_t started_at_ms; /* by the agent's clock; -1 when absent */
     struct bytes result_sha256;
 };
 

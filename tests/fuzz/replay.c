@@ -1,12 +1,18 @@
 /*
  * Runs LLVMFuzzerTestOneInput over every file of a corpus directory, then over mutations of them from a fixed
- * seed: the same inputs on every machine. argv: DIRECTORY [ROUNDS a file, default 2000].
+ * seed: the same inputs on every machine. argv: DIRECTORY|FILE [ROUNDS a file, default 2000] [SEED]. The
+ * input that stops the process is left in ./fuzz-crash (with ASAN_OPTIONS=abort_on_error=1, as ctest sets
+ * it).
  */
 #include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define INPUT_MAX (256u * 1024)
 
@@ -23,8 +29,22 @@ static uint32_t next_random(void)
     return (uint32_t)((seed * 0x2545f4914f6cdd1d) >> 32);
 }
 
+static const uint8_t *now_data;
+static size_t now_size;
+
+static void on_abort(int sig)
+{
+    int fd = open("fuzz-crash", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (fd < 0 || write(fd, now_data, now_size) < 0)
+        _exit(3);
+    (void)signal(sig, SIG_DFL);
+    (void)raise(sig);
+}
+
 static void run(const uint8_t *data, size_t size)
 {
+    now_data = data;
+    now_size = size;
     /* Exactly sized, so that a sanitizer sees the first byte read past the end. */
     uint8_t *copy = malloc(size ? size : 1);
     if (!copy)
@@ -87,12 +107,17 @@ static int run_file(const char *path, long rounds)
 int main(int argc, char **argv)
 {
     if (argc < 2) {
-        fprintf(stderr, "usage: %s DIRECTORY [ROUNDS]\n", argv[0]);
+        fprintf(stderr, "usage: %s DIRECTORY|FILE [ROUNDS] [SEED]\n", argv[0]);
         return 2;
     }
     long rounds = argc > 2 ? strtol(argv[2], NULL, 10) : 2000;
+    if (argc > 3)
+        seed += 2 * strtoull(argv[3], NULL, 10);
+    (void)signal(SIGABRT, on_abort);
     struct dirent **entries;
     int count = scandir(argv[1], &entries, NULL, alphasort);
+    if (count < 0 && errno == ENOTDIR)
+        return run_file(argv[1], rounds);
     int files = 0, failed = count < 0;
     for (int i = 0; i < count; i++) {
         char path[4096];

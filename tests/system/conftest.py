@@ -15,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from clm.host import Agent, Nginx  # noqa: E402
 from clm.platform import Platform, write  # noqa: E402
-from support.bus import Spy, add_spy  # noqa: E402
 
 ALL_OPERATIONS = ("DEPLOY", "RENEW", "VALIDATE", "DISCOVER")
 
@@ -55,22 +54,19 @@ def make_platform(programs, scratch):
     assert not failures, "\n".join(failures)
 
 
-@pytest.fixture(scope="session")
-def platform(make_platform):
-    """The platform of the run, with somebody who listens to every message on its bus from the first one on."""
-    platform = make_platform("platform")
-
+def start_platform(platform, between=lambda name: None):
+    """Calls `between` with the name of each step when it is done."""
     def progress(name, function):
         function()
         if name == "configuration":  # all our hosts are one source: what tests do wrong on purpose is not to hold up the others
             platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000}})
-        if name == "certificate authorities":
-            add_spy(platform)
-        if name == "nats-server":
-            platform.spy = Spy(platform).start()
-    platform.start(progress)
-    yield platform
-    platform.spy.stop()
+        between(name)
+    return platform.start(progress)
+
+
+@pytest.fixture(scope="session")
+def platform(make_platform):
+    return start_platform(make_platform("platform"))
 
 
 @pytest.fixture

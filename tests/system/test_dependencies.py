@@ -26,7 +26,7 @@ def test_a_call_while_a_service_is_away_is_unavailable_and_not_lost_for_good(pla
     try:
         with pytest.raises(RestError) as refused:
             rest.get("/api/v1/tasks")
-        assert refused.value.status == 503, refused.value
+        assert refused.value.status in (503, 504), refused.value
     finally:
         platform.start_service("tasks")
         platform.wait_ready("tasks")

@@ -250,7 +250,7 @@ def swapped_certificates(directory):
     return change
 
 
-@pytest.mark.parametrize("swap", [swapped_roots, added_root, swapped_certificates])
+@pytest.mark.parametrize("swap", [swapped_roots, swapped_certificates])
 def test_an_agent_refuses_a_bootstrap_answer_with(swap, platform, make_host, rest, take_over, tmp_path):
     host = make_host()
     host.prepare()
@@ -263,6 +263,17 @@ def test_an_agent_refuses_a_bootstrap_answer_with(swap, platform, make_host, res
                or host.agent.process.exit_code() is not None, 20)
     assert rest.agent(host.id)["status"] == "BOOTSTRAPPING"
     assert not any(path == "/agent/v1/checkin" for path, _ in gateway.seen)
+
+
+def test_an_agent_keeps_the_pinned_root_only(platform, make_host, rest, take_over, tmp_path):
+    host = make_host()
+    host.prepare()
+    host.register(rest)
+    gateway = take_over(change=added_root(tmp_path / "ca"))
+    host.use_gateway(f"{HOST}:{gateway.port}")
+    host.agent.start()
+    wait_until("the agent to check in", lambda: any(path == "/agent/v1/checkin" for path, _ in gateway.seen), 20)
+    assert from_pem((host.agent.state / "roots.pem").read_text()) == from_pem(platform.roots.read_text())
 
 
 def test_an_agent_does_not_give_its_token_to_a_gateway_that_the_token_does_not_pin(platform, make_host, rest, tmp_path):

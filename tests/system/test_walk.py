@@ -8,8 +8,24 @@ import pytest
 from clm.host import fingerprint
 from clm.platform import private_file
 from clm.process import run
-from conftest import Host
+from conftest import Host, start_platform
 from support import pb
+from support.bus import Spy, add_spy
+
+
+@pytest.fixture(scope="module")
+def platform(make_platform):
+    """A platform with somebody who listens to every message on its bus, from the first one on."""
+    platform = make_platform("overheard")
+
+    def between(name):
+        if name == "certificate authorities":
+            add_spy(platform)
+        if name == "nats-server":
+            platform.spy = Spy(platform).start()
+    yield start_platform(platform, between)
+    platform.spy.stop()
+    platform.stop()
 
 
 class Walk:
@@ -101,10 +117,9 @@ def key_needles(path):
     scalar = bytes.fromhex(re.search(r"priv:\s*((?:[0-9a-f]{2}:?\s*)+)", dump).group(1).replace(":", "").replace(" ", "")
                            .replace("\n", ""))[-32:]
     needles |= {scalar, scalar.hex().encode(), scalar.hex().upper().encode()}
-    for shift in range(3):  # base64 of the scalar wherever it may begin
-        inner = base64.b64encode(b"\0" * shift + scalar)[4:-4]
-        needles |= {inner, inner.replace(b"+", b"-").replace(b"/", b"_")}
-    return needles
+    inner = {base64.b64encode(b"\0" * shift + scalar)[4:-4] for shift in range(3)}  # wherever the scalar may begin
+    assert any(needle in text.replace("\n", "").encode() for needle in inner), f"not even {path} has its own scalar"
+    return needles | inner | {needle.replace(b"+", b"-").replace(b"/", b"_") for needle in inner}
 
 
 def places(platform):

@@ -25,6 +25,7 @@ CREATE TABLE agents (
     UNIQUE (created_by, idempotency_key)
 );
 CREATE INDEX agents_hostname ON agents (hostname text_pattern_ops);
+CREATE INDEX agents_status ON agents (status, id);
 CREATE INDEX agents_labels ON agents USING gin (labels);
 CREATE INDEX agents_identity_end ON agents (identity_not_after) WHERE identity_not_after IS NOT NULL;
 
@@ -36,7 +37,8 @@ CREATE TABLE heartbeats (
     gateway_id     text,
     instance_id    text,
     boot_id        text,
-    clock_skew_ms  bigint
+    clock_skew_ms  bigint,
+    watched        boolean NOT NULL DEFAULT false -- its agent is ONLINE or SAFE_MODE: the sweep looks at nothing else
 ) WITH (fillfactor = 60);
 
 -- A gateway that was away gives its agents time to come back: their silence counts from counting_from on.

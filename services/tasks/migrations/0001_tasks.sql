@@ -58,7 +58,8 @@ CREATE INDEX tasks_ready ON tasks (agent_id, priority DESC, id) WHERE state = 2;
 CREATE INDEX tasks_held ON tasks (agent_id) WHERE state IN (3, 4);
 CREATE INDEX tasks_seen ON tasks (seen_at) WHERE state IN (3, 4);
 CREATE INDEX tasks_scheduled ON tasks (not_before) WHERE state = 1;
-CREATE INDEX tasks_deadline ON tasks (deadline) WHERE state IN (1, 2);
+-- Not WHERE state IN (1, 2): a planner with old statistics would take it for leases, which look up by agent.
+CREATE INDEX tasks_deadline ON tasks (deadline) WHERE finished_at IS NULL;
 CREATE INDEX tasks_agent ON tasks (agent_id, id DESC);
 
 CREATE TABLE task_dependencies (

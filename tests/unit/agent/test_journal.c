@@ -221,6 +221,28 @@ static void only_old_acknowledged_files_are_pruned(void **state)
     assert_false(journal_exists(f->dir, TASK, 1));
 }
 
+static void large_results_are_forgotten_after_a_tenth_of_the_time(void **state)
+{
+    const struct fixture *f = *state;
+    struct status st;
+    static uint8_t result[65 * 1024];
+    Clm__Agent__JournalRecord record = CLM__AGENT__JOURNAL_RECORD__INIT;
+    clock_fake(1000000000000);
+    struct journal *journal = open_ok(f);
+    record.has_type = record.has_result = 1;
+    record.type = CLM__AGENT__JOURNAL_RECORD__TYPE__FINISHED;
+    record.result = (ProtobufCBinaryData){sizeof(result), result};
+    assert_int_equal(journal_append(journal, &record, &st), CODE_OK);
+    append_ok(journal, CLM__AGENT__JOURNAL_RECORD__TYPE__ACKNOWLEDGED);
+    journal_close(journal);
+    clock_advance(500);
+    assert_int_equal(journal_prune(f->dir, 5000, &st), CODE_OK);
+    assert_true(journal_exists(f->dir, TASK, 1));
+    clock_advance(1);
+    assert_int_equal(journal_prune(f->dir, 5000, &st), CODE_OK);
+    assert_false(journal_exists(f->dir, TASK, 1));
+}
+
 static void a_task_id_that_is_a_path_is_refused(void **state)
 {
     const struct fixture *f = *state;
@@ -238,7 +260,8 @@ int main(void)
         T(records_are_there_after_reopening),      T(file_is_private),
         T(torn_tail_is_cut_off_at_every_length),   T(zeros_at_the_end_are_a_torn_tail),
         T(damage_before_the_end_is_refused),       T(scan_moves_a_damaged_file_aside),
-        T(only_old_acknowledged_files_are_pruned), T(a_task_id_that_is_a_path_is_refused),
+        T(only_old_acknowledged_files_are_pruned), T(large_results_are_forgotten_after_a_tenth_of_the_time),
+        T(a_task_id_that_is_a_path_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,7 +53,10 @@ struct gateway {
     /* misbehaviour */
     unsigned bootstrap_503, bootstrap_cut, result_503, sign_pending;
     bool sign_swapped;
-    bool no_confirm;
+    bool no_confirm, no_hold;
+    int64_t clock_off_ms;
+    uint32_t generation;
+    const char *cancel_task_id; /* with the next answer */
 
     struct http_request *held; /* the check-in */
     Clm__CheckinRequest *last; /* the last check-in's body */
@@ -106,17 +109,25 @@ static void answer_checkin(struct gateway *gw)
     response.n_deliveries = gw->n_outgoing;
     response.deliveries = deliveries;
     response.has_platform_time_at_ms = 1;
-    response.platform_time_at_ms = clock_wall_ms();
+    response.platform_time_at_ms = clock_wall_ms() + gw->clock_off_ms;
+    char *cancel[] = {(char *)(uintptr_t)gw->cancel_task_id};
+    response.n_cancel_task_ids = gw->cancel_task_id != NULL;
+    response.cancel_task_ids = cancel;
+    gw->cancel_task_id = NULL;
     if (gw->confirmation.len && !gw->no_confirm)
         response.has_confirmed_generation = 1;
+    response.confirmed_generation = gw->generation;
     answer(TAKE(gw->held), &response.base);
     for (size_t i = 0; i < gw->n_outgoing; i++)
         der_done(&gw->outgoing[i]);
     gw->n_outgoing = 0;
 }
 
-static struct der issue(const struct test_ca *ca, const Clm__BootstrapRequest *request, bool task)
+static struct der issue(const struct gateway *gw, const Clm__BootstrapRequest *request, bool task)
 {
+    const struct test_ca *ca = &gw->ca;
+    char generation[16];
+    (void)snprintf(generation, sizeof(generation), "%u", gw->generation);
     AUTO_CSR_INFO struct csr_info info = {0};
     struct status st;
     const ProtobufCBinaryData *csr = task ? &request->task_csr : &request->identity_csr;
@@ -130,7 +141,7 @@ static struct der issue(const struct test_ca *ca, const Clm__BootstrapRequest *r
     spiffe_format(TEST_DOMAIN, "agent", TEST_AGENT_ID, uri);
     names.uri[names.n_uri++] = uri;
     struct cert_request cert_request = {.spki = der_bytes(&info.spki),
-                                        .subject_serial = "0",
+                                        .subject_serial = generation,
                                         .names = &names,
                                         .purpose = task ? PURPOSE_AGENT_TASK : PURPOSE_AGENT_IDENTITY,
                                         .path_len = -1,
@@ -168,8 +179,8 @@ static void on_bootstrap(struct gateway *gw, struct http_request *request, const
     if (gw->identity_csr.len == 0) {
         gw->identity_csr = der_dup((struct bytes){body->identity_csr.data, body->identity_csr.len});
         gw->task_csr = der_dup((struct bytes){body->task_csr.data, body->task_csr.len});
-        gw->identity_cert = issue(&gw->ca, body, false);
-        gw->task_cert = issue(&gw->ca, body, true);
+        gw->identity_cert = issue(gw, body, false);
+        gw->task_cert = issue(gw, body, true);
     } else if (!same_key(&gw->identity_csr, &body->identity_csr) ||
                !same_key(&gw->task_csr, &body->task_csr)) {
         gw->csrs_differ = true;
@@ -190,6 +201,7 @@ static void on_bootstrap(struct gateway *gw, struct http_request *request, const
     Clm__BootstrapResponse response = CLM__BOOTSTRAP_RESPONSE__INIT;
     response.agent_id = (char *)(uintptr_t)TEST_AGENT_ID;
     response.has_generation = 1;
+    response.generation = gw->generation;
     response.trust_domain = (char *)(uintptr_t)TEST_DOMAIN;
     response.n_identity_chain = response.n_task_chain = response.n_roots = 1;
     response.identity_chain = &identity;
@@ -210,7 +222,7 @@ static void on_checkin(struct gateway *gw, struct http_request *request, const u
         gw->confirmation = der_dup((struct bytes){gw->last->confirmation.data, gw->last->confirmation.len});
     }
     gw->held = request;
-    if (gw->n_outgoing > 0 || (gw->last->has_confirmation && !gw->no_confirm))
+    if (gw->n_outgoing > 0 || gw->no_hold || (gw->last->has_confirmation && !gw->no_confirm))
         answer_checkin(gw);
 }
 
@@ -350,6 +362,7 @@ static void on_gone(struct http_request *request, void *arg)
     struct gateway *gw = arg;
     if (gw->held == request)
         gw->held = NULL;
+    loop_stop(gw->loop);
 }
 
 static void on_pending_behind(struct http_request *request, void *arg)
@@ -578,7 +591,7 @@ static void order_add(struct gateway *gw, const char *task_id, const Clm__TaskSp
     scope.paths = paths;
     scope.dns_names = names;
     order.task_id = (char *)(uintptr_t)task_id;
-    order.generation = 0;
+    order.generation = gw->generation;
     order.not_before_at_ms = clock_wall_ms() - 300000;
     order.not_after_at_ms = order.deadline_at_ms = clock_wall_ms() + 300000;
     AUTO_DER struct der plain = test_pack(&order.base);
@@ -658,6 +671,33 @@ static void installed_certificate(const struct gateway *gw, struct der_list *ret
     OK(pem_to_certs((struct bytes){pem.data, pem.len}, ret, &st));
 }
 
+/* Runs a command of the agent's with `input` on its standard input, serving meanwhile. */
+static int command(struct gateway *gw, const char *verb, const char *token_file, const char *input)
+{
+    int in[2], how = 0;
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)dup2(in[0], 0);
+        if (token_file)
+            (void)execl(CLM_AGENT_BIN, "clm-agent", verb, "--config", gw->config, "--token-file", token_file,
+                        (char *)NULL);
+        else
+            (void)execl(CLM_AGENT_BIN, "clm-agent", verb, "--config", gw->config, (char *)NULL);
+        _exit(127);
+    }
+    (void)close(in[0]);
+    assert_int_equal(write(in[1], input, strlen(input)), strlen(input));
+    (void)close(in[1]);
+    for (int64_t until = clock_mono_ms() + DEADLINE_MS; waitpid(pid, &how, WNOHANG) == 0;) {
+        assert_true(clock_mono_ms() < until);
+        loop_timer_set(gw->guard, 20);
+        loop_run(gw->loop);
+    }
+    return WIFEXITED(how) ? WEXITSTATUS(how) : -1;
+}
+
 /* ---- tests ------------------------------------------------------------------------------------------------
  */
 
@@ -699,6 +739,52 @@ static void enrolment_survives_503_and_cut_connections_with_the_same_keys(void *
     agent_stop(gw, SIGTERM);
 }
 
+static void a_host_is_enrolled_through_standard_input_and_only_once(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    AUTO_BUF struct buf token = {0};
+    OK(file_read(gw->token_file, 4096, &token, &st));
+    assert_int_equal(unlink(gw->token_file), 0);
+    assert_int_equal(command(gw, "status", NULL, ""), 1);
+    assert_int_equal(command(gw, "run", NULL, ""), 1); /* not enrolled, no token */
+    assert_int_equal(command(gw, "enroll", "-", "clmt1.bm90IGEgdG9rZW4\n"), 1);
+    assert_int_equal(gw->bootstraps, 0);
+    assert_int_equal(command(gw, "enroll", "-", buf_text(&token)), 0);
+    assert_int_equal(gw->bootstraps, 1);
+    assert_int_equal(command(gw, "status", NULL, ""), 0);
+    assert_int_equal(command(gw, "enroll", "-", buf_text(&token)), 1);
+    assert_int_equal(gw->bootstraps, 1);
+    agent_start(gw);
+    WAIT(gw, gw->confirmation.len > 0);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_token_file_that_others_may_read_is_not_used(void **state)
+{
+    struct gateway *gw = *state;
+    assert_int_equal(chmod(gw->token_file, 0644), 0);
+    assert_int_equal(command(gw, "enroll", gw->token_file, ""), 1);
+    assert_int_equal(gw->bootstraps, 0);
+    assert_int_equal(access(gw->token_file, F_OK), 0);
+}
+
+/* The gateway's name is right and its certificate is good, but of a CA that the token does not pin. */
+static void a_gateway_of_another_ca_never_sees_the_token(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    char address[64];
+    uint8_t pin[SHA256_SIZE] = {1, 2, 3};
+    (void)snprintf(address, sizeof(address), "localhost:%u", http_server_port(gw->server));
+    OK(token_make(pin, address, &gw->token, &st));
+    AUTO_SECRET struct secret *text = token_print(&gw->token);
+    OK(file_write_atomic(gw->token_file, text->data, text->len, 0600, &st));
+    assert_int_equal(command(gw, "enroll", gw->token_file, ""), 1);
+    assert_int_equal(gw->bootstraps, 0);
+    assert_int_equal(access(gw->token_file, F_OK), 0);
+}
+
 static void a_task_runs_once_and_its_receipt_is_repeated(void **state)
 {
     struct gateway *gw = *state;
@@ -725,6 +811,34 @@ static void a_task_runs_once_and_its_receipt_is_repeated(void **state)
     WAIT(gw, gw->n_seen == 2);
     assert_int_equal(gw->seen[0].cms.len, gw->seen[1].cms.len);
     assert_memory_equal(gw->seen[0].cms.data, gw->seen[1].cms.data, gw->seen[0].cms.len);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_large_result_goes_up_in_pages(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    struct status st;
+    char from[128], to[160];
+    old_certificate_write(gw, &old);
+    (void)snprintf(from, sizeof(from), "%s/web.pem", gw->dir);
+    (void)snprintf(to, sizeof(to), "%s/many", gw->dir);
+    OK(dir_make(to, 0755, &st));
+    for (unsigned i = 0; i < 1500; i++) {
+        (void)snprintf(to, sizeof(to), "%s/many/certificate-%04u.pem", gw->dir, i);
+        assert_int_equal(link(from, to), 0);
+    }
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    gw->result_503 = 1;
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    const struct receipt_seen *seen = last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_true(seen->pages > 1);
+    AUTO_ARENA struct arena *arena = arena_new();
+    ProtobufCMessage *msg;
+    OK(wire_unpack(&clm__task_result__descriptor, seen->result.data, seen->result.len, arena, &msg, &st));
+    assert_true(((const Clm__TaskResult *)msg)->n_certificates >= 1500);
     agent_stop(gw, SIGTERM);
 }
 
@@ -790,44 +904,74 @@ static void a_forged_order_is_refused_and_does_not_use_up_the_genuine_one(void *
     agent_stop(gw, SIGTERM);
 }
 
-/* Pids of the agent's children, from /proc. */
-static size_t children_of(pid_t parent, const char *argument, pid_t *ret, size_t max)
+static long parent_of(const char *pid)
+{
+    char path[300];
+    AUTO_BUF struct buf content = {0};
+    struct status st;
+    (void)snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+    if (file_read(path, 4096, &content, &st) != CODE_OK)
+        return -1;
+    /* "12 (name) S 11 …": the name may hold anything. */
+    const char *at = strrchr(buf_text(&content), ')');
+    return at && strlen(at) > 4 ? strtol(at + 4, NULL, 10) : -1;
+}
+
+/* The agent's child that was started with this argument, from /proc; 0 if there is none. */
+static pid_t child_of(pid_t parent, const char *argument)
 {
     DIR *dir = opendir("/proc");
-    size_t n = 0;
+    pid_t found = 0;
     assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir)) && n < max;) {
+    for (struct dirent *entry; !found && (entry = readdir(dir));) {
         char path[300], text[512] = "";
-        int pid = atoi(entry->d_name), ppid = 0;
-        if (pid <= 0)
+        if (entry->d_name[0] < '1' || entry->d_name[0] > '9' || parent_of(entry->d_name) != parent)
             continue;
-        (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-        AUTO_BUF struct buf content = {0};
-        struct status st;
-        if (file_read(path, 4096, &content, &st) != CODE_OK ||
-            sscanf(strrchr(buf_text(&content), ')') ? strrchr(buf_text(&content), ')') : "", ") %*c %d",
-                   &ppid) != 1 ||
-            ppid != parent)
-            continue;
-        (void)snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-        int fd = open(path, O_RDONLY);
+        (void)snprintf(path, sizeof(path), "/proc/%s/cmdline", entry->d_name);
+        AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
         ssize_t len = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
-        if (fd >= 0)
-            (void)close(fd);
         if (len > 0 && strcmp(text + strlen(text) + 1, argument) == 0)
-            ret[n++] = pid;
+            found = (pid_t)strtol(entry->d_name, NULL, 10);
     }
     (void)closedir(dir);
-    return n;
+    return found;
+}
+
+static void one_task_costs_few_checkins(void **state)
+{
+    struct gateway *gw = *state;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    unsigned before = gw->checkins;
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    WAIT(gw, gw->held && gw->last->n_held == 0);
+    /* Started, the progress of a slow host, acknowledged; one more may be under way. */
+    assert_in_range(gw->checkins - before, 2, 6);
+    agent_stop(gw, SIGTERM);
+}
+
+/* A gateway that answers at once, with nothing. */
+static void a_gateway_that_does_not_hold_is_not_hammered(void **state)
+{
+    struct gateway *gw = *state;
+    gw->no_hold = true;
+    agent_start(gw);
+    WAIT(gw, gw->checkins >= 3);
+    int64_t since = clock_mono_ms();
+    unsigned before = gw->checkins;
+    WAIT(gw, gw->checkins >= before + 3);
+    assert_true(clock_mono_ms() - since >= 3 * 500 - 50);
+    agent_stop(gw, SIGTERM);
 }
 
 static void a_killed_net_process_comes_back(void **state)
 {
     struct gateway *gw = *state;
-    pid_t net;
     agent_start(gw);
     WAIT(gw, gw->held && !gw->last->has_confirmation);
-    assert_int_equal(children_of(gw->agent, "net", &net, 1), 1);
+    pid_t net = child_of(gw->agent, "net");
+    assert_true(net > 0);
     unsigned before = gw->connections;
     assert_int_equal(kill(net, SIGKILL), 0);
     WAIT(gw, gw->connections > before && gw->held);
@@ -849,7 +993,9 @@ static void a_task_that_was_cut_off_is_resumed_at_the_next_start(void **state)
     WAIT(gw, gw->held && !gw->last->has_confirmation);
     renew_add(gw, TEST_TASK_ID);
     WAIT(gw, gw->signs >= 2);
+    WAIT(gw, gw->held);
     agent_stop(gw, SIGKILL);
+    WAIT(gw, !gw->held); /* net ends with exec: its connection is gone */
     gw->sign_pending = 0;
     assert_int_equal(gw->n_seen, 0);
     agent_start(gw);
@@ -879,6 +1025,78 @@ static void a_receipt_that_was_not_acknowledged_is_sent_after_a_restart(void **s
     agent_stop(gw, SIGTERM);
 }
 
+static void a_cancelled_task_ends_before_its_first_effect(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    AUTO_DER_LIST struct der_list installed = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held);
+    gw->cancel_task_id = TEST_TASK_ID;
+    answer_checkin(gw);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__CANCELLED);
+    installed_certificate(gw, &installed);
+    assert_memory_equal(installed.item[0].data, old.data, old.len);
+    agent_stop(gw, SIGTERM);
+}
+
+/* Stopping the agent is no cancellation: what was not begun goes on at the next start. */
+static void a_stopped_agent_puts_its_tasks_off(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held && gw->last->n_held == 1);
+    assert_string_equal(gw->last->held[0]->task_id, TEST_TASK_ID);
+    assert_true(gw->last->held[0]->started_at_ms > 0);
+    agent_stop(gw, SIGTERM);
+    assert_int_equal(gw->n_seen, 0);
+    gw->sign_pending = 0;
+    agent_start(gw);
+    WAIT(gw, gw->n_seen == 1);
+    if (gw->seen[0].outcome != CLM__RECEIPT__OUTCOME__SUCCEEDED)
+        (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_clock_far_from_the_platforms_is_safe_mode(void **state)
+{
+    struct gateway *gw = *state;
+    gw->clock_off_ms = 6 * 60 * 1000;
+    agent_start(gw);
+    WAIT(gw, gw->held && gw->last->safe_mode);
+    assert_string_equal(gw->last->safe_mode_reason, "CLOCK");
+    agent_stop(gw, SIGTERM);
+}
+
+/* A fresh token for an agent that the platform knows: the answer's generation is not 0. */
+static void an_agent_enrolled_anew_has_the_generation_it_is_given(void **state)
+{
+    struct gateway *gw = *state;
+    gw->generation = 5;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    assert_int_equal(gw->last->generation, 5);
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    agent_stop(gw, SIGTERM);
+    gw->checkins = 0;
+    agent_start(gw);
+    WAIT(gw, gw->checkins > 0);
+    assert_int_equal(gw->bootstraps, 1);
+    agent_stop(gw, SIGTERM);
+}
+
 static void an_invalid_policy_is_safe_mode_until_it_is_mended(void **state)
 {
     struct gateway *gw = *state;
@@ -903,6 +1121,12 @@ static void an_invalid_policy_is_safe_mode_until_it_is_mended(void **state)
     write_file(gw->config, buf_text(&good), 0644);
     (void)kill(gw->agent, SIGHUP);
     WAIT(gw, gw->held && !gw->last->safe_mode);
+    /* Nothing of the former policy is in use any more. */
+    pid_t net = child_of(gw->agent, "net");
+    unsigned before = gw->connections;
+    assert_true(net > 0);
+    assert_int_equal(kill(net, SIGKILL), 0);
+    WAIT(gw, gw->connections > before && gw->held);
     agent_stop(gw, SIGTERM);
 }
 
@@ -912,13 +1136,23 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(enrols_confirms_and_checks_in),
         T(enrolment_survives_503_and_cut_connections_with_the_same_keys),
+        T(a_host_is_enrolled_through_standard_input_and_only_once),
+        T(a_token_file_that_others_may_read_is_not_used),
+        T(a_gateway_of_another_ca_never_sees_the_token),
         T(a_task_runs_once_and_its_receipt_is_repeated),
+        T(a_large_result_goes_up_in_pages),
         T(a_renewed_certificate_is_installed),
         T(a_swapped_certificate_is_refused_and_the_old_one_stays),
         T(a_forged_order_is_refused_and_does_not_use_up_the_genuine_one),
+        T(one_task_costs_few_checkins),
+        T(a_gateway_that_does_not_hold_is_not_hammered),
         T(a_killed_net_process_comes_back),
         T(a_task_that_was_cut_off_is_resumed_at_the_next_start),
         T(a_receipt_that_was_not_acknowledged_is_sent_after_a_restart),
+        T(a_cancelled_task_ends_before_its_first_effect),
+        T(a_stopped_agent_puts_its_tasks_off),
+        T(a_clock_far_from_the_platforms_is_safe_mode),
+        T(an_agent_enrolled_anew_has_the_generation_it_is_given),
         T(an_invalid_policy_is_safe_mode_until_it_is_mended),
     };
     (void)signal(SIGPIPE, SIG_IGN);

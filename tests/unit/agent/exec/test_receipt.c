@@ -6,6 +6,7 @@
 #include "pki/cms.h"
 #include "pki/digest.h"
 #include "pki_fixture.h"
+#include "wire/wire.h"
 
 static void pages_join_to_the_result_and_only_the_last_has_the_receipt(void **state)
 {
@@ -56,6 +57,49 @@ static void a_result_that_is_too_large_loses_certificates_and_says_so(void **sta
     assert_true(packed.len <= RESULT_MAX);
     assert_true(result.truncated);
     assert_true(result.n_certificates > 1000);
+}
+
+static void a_file_name_that_is_no_utf8_does_not_spoil_the_result(void **state)
+{
+    (void)state;
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__TaskResult result = CLM__TASK_RESULT__INIT;
+    Clm__FoundCertificate odd = CLM__FOUND_CERTIFICATE__INIT, fine = CLM__FOUND_CERTIFICATE__INIT;
+    Clm__CertificateInfo info = CLM__CERTIFICATE_INFO__INIT;
+    char *names[] = {(char *)(uintptr_t) "a\xffz"};
+    Clm__FoundCertificate *found[] = {&odd, &fine};
+    odd.path = (char *)(uintptr_t) "/etc/\xe9t\xe9.pem";
+    info.n_dns_names = 1;
+    info.dns_names = names;
+    fine.path = (char *)(uintptr_t) "/etc/fine.pem";
+    fine.certificate = &info;
+    result.n_certificates = 2;
+    result.certificates = found;
+    struct bytes packed = result_pack(&result, arena);
+    ProtobufCMessage *msg;
+    struct status st;
+    if (wire_unpack(&clm__task_result__descriptor, packed.data, packed.len, arena, &msg, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    const Clm__TaskResult *got = (const Clm__TaskResult *)msg;
+    assert_int_equal(got->n_certificates, 2);
+    assert_string_equal(got->certificates[0]->path, "/etc/?t?.pem");
+    assert_string_equal(got->certificates[1]->path, "/etc/fine.pem");
+    assert_string_equal(got->certificates[1]->certificate->dns_names[0], "a?z");
+}
+
+static void a_result_that_cannot_be_told_is_left_out_and_says_so(void **state)
+{
+    (void)state;
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__TaskResult result = CLM__TASK_RESULT__INIT;
+    result.served_fingerprint_sha256 = (char *)(uintptr_t) "not a fingerprint";
+    struct bytes packed = result_pack(&result, arena);
+    ProtobufCMessage *msg;
+    struct status st;
+    assert_int_equal(wire_unpack(&clm__task_result__descriptor, packed.data, packed.len, arena, &msg, &st),
+                     CODE_OK);
+    assert_true(((const Clm__TaskResult *)msg)->truncated);
+    assert_null(((const Clm__TaskResult *)msg)->served_fingerprint_sha256);
 }
 
 static void a_receipt_is_signed_by_the_task_key_over_the_results_digest(void **state)
@@ -129,6 +173,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_join_to_the_result_and_only_the_last_has_the_receipt),
         cmocka_unit_test(a_result_that_is_too_large_loses_certificates_and_says_so),
+        cmocka_unit_test(a_file_name_that_is_no_utf8_does_not_spoil_the_result),
+        cmocka_unit_test(a_result_that_cannot_be_told_is_left_out_and_says_so),
         cmocka_unit_test(a_receipt_is_signed_by_the_task_key_over_the_results_digest),
         cmocka_unit_test(a_confirmation_names_agent_and_generation_and_no_task),
     };

@@ -136,11 +136,22 @@ static void a_lost_or_foreign_key_is_data_loss_and_not_a_new_enrolment(void **st
     (void)snprintf(path, sizeof(path), "%s/task-0.key", (const char *)*state);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(state_load(agent, &st), CODE_DATA_LOSS);
-    assert_false(state_is_enrolled(agent));
+    assert_string_equal(agent->agent_id, "");
     assert_int_equal(state_task_key(agent, 0, &st), CODE_OK); /* another key under the same name */
     assert_int_equal(state_load(agent, &st), CODE_DATA_LOSS);
     state_free(agent);
     test_ca_done(&ca);
+}
+
+static void a_directory_that_others_may_write_is_refused_and_left_alone(void **state)
+{
+    struct agent_state *agent;
+    struct status st;
+    struct stat info;
+    assert_int_equal(chmod(*state, 01777), 0);
+    assert_int_equal(state_open(*state, (uid_t)-1, (gid_t)-1, &agent, &st), CODE_FAILED_PRECONDITION);
+    assert_int_equal(stat(*state, &info), 0);
+    assert_int_equal(info.st_mode & 07777, 01777);
 }
 
 static void directories_are_private(void **state)
@@ -164,6 +175,7 @@ int main(void)
         T(the_task_key_is_private_and_the_same_on_every_try),
         T(a_second_agent_on_the_same_directory_is_refused),
         T(a_lost_or_foreign_key_is_data_loss_and_not_a_new_enrolment),
+        T(a_directory_that_others_may_write_is_refused_and_left_alone),
         T(directories_are_private),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,6 +21,7 @@
 unsigned sign_calls;
 char last_spki[65];
 enum code sign_answer;
+const struct der *sign_root;
 static struct host *signing_host;
 static struct arena *texts;
 
@@ -268,6 +269,7 @@ int host_setup(void **state)
     uuid_v7(host->task_id);
     sign_calls = 0;
     sign_answer = CODE_OK;
+    sign_root = NULL;
     *state = host;
     return 0;
 }
@@ -301,10 +303,7 @@ static enum code sign(struct task_run *run, struct bytes csr, struct der_list *r
     struct issued issued =
         issue_spki(signing_host, der_bytes(&info.spki), &info.names, now - 300000, now + 90 * DAY_MS);
     TRY(der_list_add(ret_chain, der_bytes(&issued.cert), st));
-    ret_root->data = malloc(signing_host->root.len);
-    assert_non_null(ret_root->data);
-    memcpy(ret_root->data, signing_host->root.data, signing_host->root.len);
-    ret_root->len = signing_host->root.len;
+    *ret_root = der_dup(der_bytes(sign_root ? sign_root : &signing_host->root));
     issued_done(&issued);
     return CODE_OK;
 }

@@ -1,10 +1,24 @@
 /* DISCOVER: finds what is there, on disk, in configurations and on sockets, and survives what is hostile. */
 #include "harness.h"
 
+#include <signal.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/id.h"
+
+/* A parser that a file kills: what no test file does to the real one. */
+enum code __real_certs_sniff(struct bytes content, size_t max, void (*on_cert)(struct bytes der, void *arg),
+                             void *arg, struct status *st);
+enum code __wrap_certs_sniff(struct bytes content, size_t max, void (*on_cert)(struct bytes der, void *arg),
+                             void *arg, struct status *st);
+enum code __wrap_certs_sniff(struct bytes content, size_t max, void (*on_cert)(struct bytes der, void *arg),
+                             void *arg, struct status *st)
+{
+    if (memmem(content.data, content.len, "KILL THE PARSER", 15))
+        (void)raise(SIGKILL);
+    return __real_certs_sniff(content, max, on_cert, arg, st);
+}
 
 static Clm__TaskSpec spec;
 static Clm__DiscoverSpec discover;
@@ -141,6 +155,45 @@ static void hostile_entries_cost_nothing_else(void **state)
     issued_done(&pair);
 }
 
+static void file_that_kills_its_parser_costs_only_itself(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    load_policy(host, NULL, NULL);
+    for (int i = 0; i < 6; i++) {
+        char name[16];
+        AUTO_BUF struct buf text = {0};
+        struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+        (void)snprintf(name, sizeof(name), "c%d.pem", i);
+        assert_true(
+            buf_printf(&text, "%s%s", i % 3 == 1 ? "KILL THE PARSER\n" : "", buf_text(&pair.cert_pem)));
+        write_file(host_path(host, name), text.data, text.len, 0600);
+        issued_done(&pair);
+    }
+    struct outcome out = run_kind(host, discovering(false));
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_int_equal(out.result.n_certificates, 4);
+    assert_int_equal(out.result.files_unreadable, 2);
+    outcome_done(&out);
+}
+
+static void trust_store_is_no_finding(void **state)
+{
+    struct host *host = *state;
+    load_policy(host, NULL, NULL);
+    AUTO_BUF struct buf many = {0};
+    for (int i = 0; i < 11; i++)
+        assert_true(buf_puts(&many, buf_text(&host->root_pem)));
+    write_file(host_path(host, "bundle.pem"), many.data, many.len, 0600);
+    struct outcome out = run_kind(host, discovering(false));
+    assert_int_equal(out.result.n_certificates, 0);
+    outcome_done(&out);
+    write_file(host_path(host, "root.pem"), host->root_pem.data, host->root_pem.len, 0600);
+    out = run_kind(host, discovering(false));
+    assert_int_equal(out.result.n_certificates, 1);
+    outcome_done(&out);
+}
+
 static void limits_are_kept_and_told(void **state)
 {
     struct host *host = *state;
@@ -170,6 +223,47 @@ static void limits_are_kept_and_told(void **state)
     outcome_done(&out);
 }
 
+/* Certificates with as many and as long names as there may be: the result stays within what the platform
+ * takes. */
+static void result_stays_within_its_limit(void **state)
+{
+    struct host *host = *state;
+    struct status st;
+    AUTO_KEY struct key *key = NULL;
+    AUTO_DER struct der spki = {0};
+    struct pki_names names = {0};
+    char label[58];
+    assert_int_equal(key_generate(KEY_EC_P256, &key, &st), CODE_OK);
+    assert_int_equal(key_spki(key, &spki, &st), CODE_OK);
+    memset(label, 'a', sizeof(label) - 1);
+    label[sizeof(label) - 1] = 0;
+    for (; names.n_dns < PKI_NAMES_MAX; names.n_dns++)
+        assert_true(asprintf(&names.dns[names.n_dns], "n%zu.%s.%s.%s.%s", names.n_dns, label, label, label,
+                             label) > 0);
+    int64_t now = clock_wall_ms();
+    struct cert_request req = {.spki = der_bytes(&spki),
+                               .names = &names,
+                               .purpose = PURPOSE_TLS_SERVER,
+                               .path_len = -1,
+                               .not_before_ms = now,
+                               .not_after_ms = now + DAY_MS};
+    load_policy(host, NULL, NULL);
+    for (int i = 0; i < 200; i++) {
+        char name[16];
+        AUTO_DER struct der cert = {0};
+        assert_int_equal(issuer_sign(host->ca, &req, &cert, &st), CODE_OK);
+        (void)snprintf(name, sizeof(name), "c%d.der", i);
+        write_file(host_path(host, name), cert.data, cert.len, 0600);
+    }
+    struct outcome out = run_kind(host, discovering(false));
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_true(out.result.n_certificates > 100);
+    assert_true(out.result.truncated);
+    assert_true(clm__task_result__get_packed_size(&out.result) <= 4 * 1024 * 1024);
+    outcome_done(&out);
+    pki_names_done(&names);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, host_teardown)
@@ -177,7 +271,10 @@ int main(void)
         TEST(certificate_of_nginx_is_found_everywhere),
         TEST(content_decides_and_not_the_name),
         TEST(hostile_entries_cost_nothing_else),
+        TEST(file_that_kills_its_parser_costs_only_itself),
+        TEST(trust_store_is_no_finding),
         TEST(limits_are_kept_and_told),
+        TEST(result_stays_within_its_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

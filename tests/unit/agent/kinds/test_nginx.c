@@ -61,6 +61,17 @@ static void servers_are_found_with_names_and_sockets(void **state)
     assert_string_equal(server->names[3], "*.deep.test");
 }
 
+static void a_path_that_is_no_text_hides_no_other_server(void **state)
+{
+    (void)state;
+    const Clm__Agent__Facts *facts =
+        parse("# configuration file /etc/nginx/nginx.conf:\n"
+              "http { server { listen 443 ssl; ssl_certificate /a\xe9.pem; ssl_certificate_key /a.key; }\n"
+              "  server { listen 444 ssl; ssl_certificate /b.pem; ssl_certificate_key /b.key; } }\n");
+    assert_int_equal(facts->n_servers, 1);
+    assert_string_equal(facts->servers[0]->certificate, "/b.pem");
+}
+
 static void includes_and_inheritance_are_followed(void **state)
 {
     (void)state;
@@ -159,6 +170,8 @@ static void own_dump_of_nginx_is_understood(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_path_that_is_no_text_hides_no_other_server, arena_setup,
+                                        arena_teardown),
         cmocka_unit_test_setup_teardown(servers_are_found_with_names_and_sockets, arena_setup,
                                         arena_teardown),
         cmocka_unit_test_setup_teardown(includes_and_inheritance_are_followed, arena_setup, arena_teardown),

@@ -1,4 +1,5 @@
 /* Requests and replies through a real nats-server with the permissions of users.c. */
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -465,6 +466,24 @@ static void server_of_another_ca_or_name_is_not_trusted(void **state)
     }
 }
 
+static void refused_credentials_are_noticed_and_told(void **state)
+{
+    (void)state;
+    const struct bus_config config = {.url = nats_url(),
+                                      .ca_file = nats_ca_file(),
+                                      .service = "tasks",
+                                      .password_file = nats_password_file("gateway")};
+    struct bus *bus = NULL;
+    struct status st = {0};
+    assert_false(bus_given_up(gateway_bus));
+    if (bus_new(&config, &bus, &st) != CODE_OK)
+        return; /* at once: as good */
+    for (int i = 0; i < 1000 && !bus_given_up(bus); i++)
+        (void)poll(NULL, 0, 10);
+    assert_true(bus_given_up(bus));
+    bus_free(bus);
+}
+
 static void method_table_must_have_every_method_and_no_other(void **state)
 {
     (void)state;
@@ -519,6 +538,7 @@ int main(void)
         cmocka_unit_test(service_cannot_listen_to_anothers_requests),
         cmocka_unit_test(asynchronous_call_is_answered_exactly_once),
         cmocka_unit_test(nobody_serving_is_unavailable_at_once),
+        cmocka_unit_test(refused_credentials_are_noticed_and_told),
         cmocka_unit_test(method_table_must_have_every_method_and_no_other),
         cmocka_unit_test(loss_of_the_server_fails_calls_and_is_healed_by_itself),
         cmocka_unit_test(client_that_starts_before_the_server_connects_when_it_comes),

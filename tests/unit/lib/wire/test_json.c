@@ -205,6 +205,16 @@ static void quoting_escapes_what_json_forbids(void **state)
     assert_string_equal(buf_text(&out), "\"a\\\"\\\\\\n\\t\\u0001</script>é\"");
 }
 
+static void what_is_not_utf8_is_quoted_as_a_replacement_character(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf out;
+    buf_init(&out, 0);
+    assert_true(json_quote(&out, "a\xcf"
+                                 "b\xed\xa0\x80\xc3"));
+    assert_string_equal(buf_text(&out), "\"a\\ufffdb\\ufffd\\ufffd\\ufffd\\ufffd\"");
+}
+
 static void schema_names_each_message_once(void **state)
 {
     (void)state;
@@ -241,6 +251,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(large_numbers_are_strings, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_are_base64_with_padding, setup, teardown),
         cmocka_unit_test_setup_teardown(quoting_escapes_what_json_forbids, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_not_utf8_is_quoted_as_a_replacement_character, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(schema_names_each_message_once, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

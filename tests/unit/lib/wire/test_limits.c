@@ -174,6 +174,17 @@ static void endpoints_are_host_and_port(void **state)
         assert_false(accepts(f, bad[i]));
 }
 
+static void serial_numbers_may_be_negative(void **state)
+{
+    (void)state;
+    static const char f[] = "CertificateInfo.serial";
+    assert_true(accepts(f, "05"));
+    assert_true(accepts(f, "-05"));
+    static const char *const bad[] = {"-", "--05", "05-", "0A", "0x5"};
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(accepts(f, bad[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +194,7 @@ int main(void)
         cmocka_unit_test(dns_patterns_may_begin_with_one_wildcard_label),
         cmocka_unit_test(paths_are_absolute_and_have_no_dots),
         cmocka_unit_test(endpoints_are_host_and_port),
+        cmocka_unit_test(serial_numbers_may_be_negative),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

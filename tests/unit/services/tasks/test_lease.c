@@ -88,6 +88,16 @@ static void free_slots_and_priority_decide_what_goes_first(void **state)
     fixture_agent_free(&a);
 }
 
+static void agent_that_is_listed_twice_gets_a_task_once(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A);
+    (void)fixture_task(AGENT_A, CLM__TASK__KIND__RENEW);
+    struct lease_request requests[] = {fixture_checkin(AGENT_A, 4), fixture_checkin(AGENT_A, 4)};
+    assert_int_equal(lease(requests, 2).n_deliveries, 1);
+    fixture_agent_free(&a);
+}
+
 static void held_task_is_running_with_its_progress(void **state)
 {
     (void)state;
@@ -429,6 +439,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(ready_task_is_leased_once_and_opens_for_its_agent_only),
         T(free_slots_and_priority_decide_what_goes_first),
+        T(agent_that_is_listed_twice_gets_a_task_once),
         T(held_task_is_running_with_its_progress),
         T(another_agents_task_cannot_be_held),
         T(lost_lease_is_delivered_again_with_the_same_attempt),

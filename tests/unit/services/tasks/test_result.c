@@ -97,6 +97,28 @@ static void receipt_over_its_pages_ends_the_task(void **state)
         fixture_count("SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.task.finished'"), 1);
 }
 
+static void receipt_says_when_the_task_began(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t said, shown;
+    } cases[] = {
+        {FIXTURE_NOW + 3, FIXTURE_NOW + 3}, {FIXTURE_NOW + 999999, FIXTURE_NOW + 5000}, {0, FIXTURE_NOW}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        clock_fake(FIXTURE_NOW);
+        struct task task = leased_task(CLM__TASK__KIND__RENEW);
+        clock_advance(5000);
+        Clm__Receipt receipt = fixture_receipt_of(&a, task.id, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+        receipt.has_started_at_ms = 1;
+        receipt.started_at_ms = cases[i].said;
+        assert_ok(send_receipt(AGENT_A, task.id, 1, fixture_receipt(&a, &receipt)));
+        assert_true(fixture_get(task.id).started_at_ms == cases[i].shown);
+    }
+    struct task task = leased_task(CLM__TASK__KIND__RENEW);
+    assert_ok(fixture_submit(&a, task.id, 1, CLM__RECEIPT__OUTCOME__REFUSED, false));
+    assert_true(fixture_get(task.id).started_at_ms == -1);
+}
+
 static void same_receipt_again_gets_the_same_answer(void **state)
 {
     (void)state;
@@ -384,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(receipt_over_its_pages_ends_the_task),
+        T(receipt_says_when_the_task_began),
         T(same_receipt_again_gets_the_same_answer),
         T(changed_or_missing_page_is_refused),
         T(result_that_is_no_task_result_is_refused),

@@ -43,11 +43,12 @@ static void guarded_update_of_a_task_that_moved_on_changes_nothing(void **state)
     (void)state;
     struct fixture_agent a = fixture_agent(AGENT_A);
     struct task task = fixture_task(AGENT_A, CLM__TASK__KIND__RENEW), ignored;
-    assert_ok(store_task_finish(db, arena, &task, STATE_CANCELLED, "first", (struct bytes){0}, FIXTURE_NOW,
-                                &ignored, &st));
-    assert_int_equal(store_task_finish(db, arena, &task, STATE_FAILED, "second", (struct bytes){0},
-                                       FIXTURE_NOW, &ignored, &st),
-                     CODE_ABORTED);
+    const struct ending first = {
+        .state = STATE_CANCELLED, .message = "first", .started_at_ms = -1, .now_ms = FIXTURE_NOW};
+    const struct ending second = {
+        .state = STATE_FAILED, .message = "second", .started_at_ms = -1, .now_ms = FIXTURE_NOW};
+    assert_ok(store_task_finish(db, arena, &task, &first, &ignored, &st));
+    assert_int_equal(store_task_finish(db, arena, &task, &second, &ignored, &st), CODE_ABORTED);
     assert_int_equal(store_task_reschedule(db, arena, &task, 2, FIXTURE_NOW, NULL, &ignored, &st),
                      CODE_ABORTED);
     assert_int_equal(store_task_request_cancel(db, arena, &task, &ignored, &st), CODE_ABORTED);
@@ -55,9 +56,7 @@ static void guarded_update_of_a_task_that_moved_on_changes_nothing(void **state)
     /* nor of an attempt that is over */
     struct task other = fixture_task(AGENT_A, CLM__TASK__KIND__RENEW);
     other.attempt = 2;
-    assert_int_equal(store_task_finish(db, arena, &other, STATE_FAILED, "x", (struct bytes){0}, FIXTURE_NOW,
-                                       &ignored, &st),
-                     CODE_ABORTED);
+    assert_int_equal(store_task_finish(db, arena, &other, &second, &ignored, &st), CODE_ABORTED);
     fixture_agent_free(&a);
 }
 
@@ -73,8 +72,8 @@ static void every_guarded_update_agrees_with_the_state_table(void **state)
             assert_ok(db_query(
                 db, "UPDATE tasks SET state = $1::int, finished_at = CASE WHEN $1::int >= 5 THEN now() END",
                 args, NULL, &st));
-            enum code code =
-                store_task_finish(db, arena, &task, to, NULL, (struct bytes){0}, FIXTURE_NOW, &ignored, &st);
+            const struct ending ending = {.state = to, .started_at_ms = -1, .now_ms = FIXTURE_NOW};
+            enum code code = store_task_finish(db, arena, &task, &ending, &ignored, &st);
             assert_int_equal(code == CODE_OK, task_state_may_follow(from, to));
         }
     }
