@@ -6,8 +6,6 @@ from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from clm.process import run
-
 TOP = Path(__file__).resolve().parents[2]
 AXE = (TOP / "services" / "gateway" / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text()
 NAME, PASSWORD = "alice", "correct horse battery staple"
@@ -78,11 +76,7 @@ class Console:
     # ---- signing in -------------------------------------------------------------------------------------------
 
     def admin_link(self):
-        out = self.platform.own_dir("secrets") / "admin.link"
-        out.unlink(missing_ok=True)
-        run([self.platform.bin / "clm-registry", "create-admin-link", "--config", self.platform.conf_dir / "registry.conf",
-             "--url", self.platform.url, "--out", out], user=self.platform.user)
-        return out.read_text().strip()
+        return self.platform.create_admin_link().read_text().strip()
 
     def become_admin(self):
         self.driver.get(self.admin_link())
