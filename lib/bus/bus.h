@@ -55,6 +55,7 @@ void bus_unsubscribe(struct bus_sub *sub);
 #define ROLES_ADMIN    ROLE_BIT(3)
 #define ROLES_OPERATOR (ROLE_BIT(2) | ROLE_BIT(3))
 #define ROLES_VIEWER   (ROLE_BIT(1) | ROLE_BIT(2) | ROLE_BIT(3) | ROLE_BIT(4))
+#define ROLES_AUDITOR  (ROLE_BIT(3) | ROLE_BIT(4)) /* the audit log: not for every viewer */
 
 /* A service's own signing identity and the trust anchors for the others'. Borrowed keys; use is
  * mutex-protected. */

@@ -33,6 +33,7 @@ struct op { /* one REST call */
     struct arena *arena;
     char session_id[UUID_TEXT_SIZE]; /* of the caller's console session; "" for an API key */
     char traceparent[TRACEPARENT_SIZE], trace_id[TRACE_ID_SIZE];
+    char actor[96]; /* "" until it is known */
 };
 
 static void op_free(struct op *op)
@@ -50,6 +51,14 @@ static void count(struct op *op, int status)
     metric_add(op->edge->gateway->metric.requests, "status", text, 1);
 }
 
+static void note_refusal(struct op *op, const struct status *st)
+{
+    bool login = st->code == CODE_UNAUTHENTICATED;
+    if (login || st->code == CODE_PERMISSION_DENIED)
+        refusals_add(op->edge->gateway->refusals, login ? REFUSAL_LOGIN : REFUSAL_PERMISSION,
+                     http_connection_peer(http_request_connection(op->request)), op->actor, st->msg);
+}
+
 /* Answers with a problem and ends the call. http_status 0: the code's own. */
 static void op_refuse(struct op *op, int http_status, const struct status *st, const char *header,
                       const char *value)
@@ -58,6 +67,7 @@ static void op_refuse(struct op *op, int http_status, const struct status *st, c
         struct http_header headers[EDGE_HEADERS_MAX] = {{"Cache-Control", "no-store"},
                                                         {"X-Request-Id", op->trace_id}};
         size_t n = 2;
+        note_refusal(op, st);
         if (header)
             headers[n++] = (struct http_header){header, value};
         edge_retry_header(st->code, &headers[n]);
@@ -264,6 +274,7 @@ static void on_session(const struct session *session, const struct status *sessi
                   "Bearer realm=\"clm\", error=\"invalid_token\"");
         return;
     }
+    (void)snprintf(op->actor, sizeof op->actor, "%s", session->actor);
     const struct route *route = op->match.route;
     if (!route) { /* the OpenAPI document */
         const struct buf *openapi = &op->edge->gateway->openapi;

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "audit.h"
 #include "base/id.h"
 #include "base/secret.h"
 #include "pki/digest.h"
@@ -44,6 +45,27 @@ static void hash_end(void)
     atomic_fetch_sub(&hashing, 1);
 }
 
+/* What people do at the door: the caller's transaction. */
+static enum code note(struct db *tx, const char *action, const char *entity_id, const char *name,
+                      const char *source, int64_t now_ms, const char *detail, struct arena *arena,
+                      struct status *st)
+{
+    char event_id[UUID_TEXT_SIZE];
+    uuid_v7(event_id);
+    const struct audit_record record = {
+        .event_id = event_id,
+        .action = action,
+        .origin = "registry",
+        .entity_id = entity_id,
+        .actor = name ? arena_printf(arena, "operator:%s", name) : "service:registry",
+        .occurred_at_ms = now_ms,
+        .source = source,
+        .outcome = "OK",
+        .detail = detail,
+    };
+    return audit_note(tx, &record, 1, arena, st);
+}
+
 static enum code session_begin(struct db *tx, const struct operator_row *who, const char *source,
                                int64_t now_ms, char secret[OPERATOR_SECRET_MAX], struct arena *arena,
                                struct session *ret, struct status *st)
@@ -67,6 +89,7 @@ static enum code session_begin(struct db *tx, const struct operator_row *who, co
         .actor = arena_printf(arena, "operator:%s", who->operator.name),
         .message = arena_printf(arena, "%s signed in", who->operator.name),
     };
+    TRY(note(tx, "session.opened", id, who->operator.name, source, now_ms, NULL, arena, st));
     return activity_add(tx, &said, 1, arena, st);
 }
 
@@ -76,8 +99,14 @@ enum code operator_link_create(struct db *db, unsigned roles, int64_t now_ms, ch
                                struct arena *arena, struct status *st)
 {
     uint8_t hash[SHA256_SIZE];
+    char id[UUID_TEXT_SIZE];
+    uuid_v7(id);
     secret_make(link, hash);
-    return store_link_insert(db, hash, roles, now_ms, now_ms + OPERATOR_LINK_LIFE_MS, arena, st);
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(store_link_insert(tx, hash, roles, now_ms, now_ms + OPERATOR_LINK_LIFE_MS, arena, st));
+    TRY(note(tx, "operator.link_created", id, NULL, NULL, now_ms, "a one-time link", arena, st));
+    return db_commit(tx, st);
 }
 
 static enum code password_fit(const char *name, const char *password, struct status *st)
@@ -124,6 +153,7 @@ enum code operator_link_redeem(struct db *db, const char *link, const char *name
     if (code == CODE_ALREADY_EXISTS)
         return status_set(st, code, "somebody is named \"%s\" already; choose another name", name);
     TRY(code);
+    TRY(note(tx, "operator.created", id, name, source, now_ms, "by a one-time link", arena, st));
     TRY(session_begin(tx, &row, source, now_ms, secret, arena, ret, st));
     return db_commit(tx, st);
 }
@@ -193,6 +223,10 @@ enum code session_get(struct db *db, const char *name, const char *id, int64_t n
 enum code session_end(struct db *db, const char *name, const char *id, int64_t now_ms, struct arena *arena,
                       struct session *ret, struct status *st)
 {
-    TRY(session_get(db, name, id, now_ms, arena, ret, st));
-    return store_session_delete(db, id, arena, st);
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(session_get(tx, name, id, now_ms, arena, ret, st));
+    TRY(store_session_delete(tx, id, arena, st));
+    TRY(note(tx, "session.ended", id, name, NULL, now_ms, NULL, arena, st));
+    return db_commit(tx, st);
 }

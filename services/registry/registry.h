@@ -142,14 +142,18 @@ enum code agents_page(struct db *db, const char *after, size_t max, struct arena
                       size_t *ret_n, struct status *st) MUST_CHECK;
 
 struct activity {
-    int64_t occurred_at_ms;
+    int64_t id, occurred_at_ms;                     /* id: of a stored one */
     const char *event, *agent_id, *actor, *message; /* agent_id may be NULL */
 };
+struct alert; /* alerts.h */
 struct dashboard {
-    int64_t count[AGENT_STATUS_END], total, identities_expiring;
+    int64_t count[AGENT_STATUS_END], total, identities_expiring, open_alerts;
     struct activity *recent;
     size_t n_recent;
+    struct alert *alerts; /* open ones, newest first */
+    size_t n_alerts;
 };
+#define DASHBOARD_ALERTS      10
 #define DASHBOARD_RECENT      20
 #define DASHBOARD_EXPIRING_MS (7LL * 24 * 3600 * 1000)
 enum code dashboard_get(struct db *db, const char *selector, int64_t now_ms, struct arena *arena,
@@ -178,6 +182,11 @@ enum code sweep(struct db *db, const struct timing *timing, int64_t now_ms, stru
 enum code sweep_house(struct db *db, struct status *st) MUST_CHECK;
 #define ACTIVITY_MAX 10000
 
+struct activity_filter; /* store.h */
+/* Newest first, within the selector. */
+enum code activity_list(struct db *db, const char *selector, const struct activity_filter *filter, size_t max,
+                        struct arena *arena, struct activity **ret, size_t *ret_n,
+                        struct status *st) MUST_CHECK;
 enum code activity_add(struct db *tx, const struct activity *rows, size_t n, struct arena *arena,
                        struct status *st) MUST_CHECK;
 

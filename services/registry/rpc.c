@@ -2,6 +2,7 @@
  * threads. */
 #include <string.h>
 
+#include "alerts.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "border.h"
@@ -410,11 +411,15 @@ static enum code on_get_dashboard(struct rpc_ctx *ctx, const void *request, void
     for (size_t i = 0; i < d.n_recent; i++) {
         Clm__Activity *a = res->recent_activity[i] = arena_alloc(ctx->arena, sizeof(*a));
         clm__activity__init(a);
-        set_time(&a->has_occurred_at_ms, &a->occurred_at_ms, d.recent[i].occurred_at_ms);
-        a->event = text(d.recent[i].event);
-        a->agent_id = text(d.recent[i].agent_id);
-        a->actor = text(d.recent[i].actor);
-        a->message = text(d.recent[i].message);
+        activity_fill(a, &d.recent[i]);
+    }
+    set_count(&res->has_open_alerts, &res->open_alerts, d.open_alerts);
+    res->n_recent_alerts = d.n_alerts;
+    res->recent_alerts = arena_array(ctx->arena, d.n_alerts + 1, sizeof(*res->recent_alerts));
+    for (size_t i = 0; i < d.n_alerts; i++) {
+        res->recent_alerts[i] = arena_alloc(ctx->arena, sizeof(**res->recent_alerts));
+        clm__alert__init(res->recent_alerts[i]);
+        alert_fill(res->recent_alerts[i], &d.alerts[i]);
     }
     return CODE_OK;
 }
@@ -538,5 +543,15 @@ const struct rpc_method registry_methods[] = {
     {"ReportHeartbeats", on_report_heartbeats, 0, SENDER_ANY},
     {"ListAgentStates", on_list_agent_states, 0, SENDER_ANY},
     {"ListAgentSnapshot", on_list_agent_snapshot, 0, SENDER_ANY},
+    {"ListAudit", on_list_audit, ROLES_AUDITOR, SENDER_ANY},
+    {"GetAuditHead", on_get_audit_head, ROLES_AUDITOR, SENDER_ANY},
+    {"ListAuditHeads", on_list_audit_heads, ROLES_AUDITOR, SENDER_ANY},
+    {"GetAuditProof", on_get_audit_proof, ROLES_AUDITOR, SENDER_ANY},
+    {"GetAuditConsistency", on_get_audit_consistency, ROLES_AUDITOR, SENDER_ANY},
+    {"ReportRefusals", on_report_refusals, 0, SENDER_GATEWAY},
+    {"ListAlerts", on_list_alerts, ROLES_VIEWER, SENDER_ANY},
+    {"AcknowledgeAlert", on_acknowledge_alert, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ResolveAlert", on_resolve_alert, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ListActivity", on_list_activity, ROLES_VIEWER, SENDER_ANY},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

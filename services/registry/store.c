@@ -409,16 +409,46 @@ enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t
     return CODE_OK;
 }
 
-enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
-                                struct arena *arena, struct activity **ret, size_t *ret_n, struct status *st)
+void store_arg_terms(struct db_args *args, const struct label_terms *terms)
+{
+    arg_terms(args, terms);
+}
+
+const char *store_pattern(const char *text, struct arena *arena)
+{
+    size_t len = strlen(text);
+    char *out = arena_alloc(arena, 2 * len + 2), *o = out;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '*' && i + 1 == len) {
+            *o++ = '%';
+            break;
+        }
+        if (text[i] == '%' || text[i] == '_' || text[i] == '\\')
+            *o++ = '\\';
+        *o++ = text[i];
+    }
+    *o = '\0';
+    return out;
+}
+
+enum code store_activity_list(struct db *db, const struct label_terms *terms,
+                              const struct activity_filter *filter, size_t max, struct arena *arena,
+                              struct activity **ret, size_t *ret_n, struct status *st)
 {
     static const char sql[] =
-        "SELECT v.occurred_at, v.event, v.agent_id, v.actor, v.message FROM activity v LEFT JOIN agents a ON "
-        "a.id = v.agent_id "
+        "SELECT v.occurred_at, v.event, v.agent_id, v.actor, v.message, v.id FROM activity v LEFT JOIN "
+        "agents a "
+        "ON a.id = v.agent_id "
         "WHERE ((cardinality($1::text[]) = 0 AND cardinality($3::text[]) = 0) OR (" LABELS_HOLD
-        ")) ORDER BY v.id DESC LIMIT $4";
+        ")) AND ($4::uuid IS NULL OR v.agent_id = $4) AND ($5::text IS NULL OR v.actor = $5) "
+        "AND ($6::text IS NULL OR v.event LIKE $6) AND ($7::bigint < 0 OR v.id < $7) ORDER BY v.id DESC "
+        "LIMIT $8";
     struct db_args *args = db_args_new(arena);
     arg_terms(args, terms);
+    db_arg_text(args, filter->agent_id);
+    db_arg_text(args, filter->actor);
+    db_arg_text(args, filter->event ? store_pattern(filter->event, arena) : NULL);
+    db_arg_int(args, filter->before_id);
     db_arg_int(args, (int64_t)max);
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(db, sql, args, &rows, st));
@@ -431,8 +461,16 @@ enum code store_activity_recent(struct db *db, const struct label_terms *terms, 
             .agent_id = copy_text(rows, i, 2, arena),
             .actor = copy_text(rows, i, 3, arena),
             .message = copy_text(rows, i, 4, arena),
+            .id = db_int(rows, i, 5),
         };
     return CODE_OK;
+}
+
+enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
+                                struct arena *arena, struct activity **ret, size_t *ret_n, struct status *st)
+{
+    const struct activity_filter all = {.before_id = -1};
+    return store_activity_list(db, terms, &all, max, arena, ret, ret_n, st);
 }
 
 enum code store_activity_add(struct db *tx, const struct activity *v, size_t n, struct arena *arena,

@@ -52,6 +52,17 @@ enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t n
 enum code store_counts_fold(struct db *db, struct status *st) MUST_CHECK;
 enum code store_activity_trim(struct db *db, int64_t keep, struct arena *arena, struct status *st) MUST_CHECK;
 
+/* "task.*" as a LIKE pattern; without the '*' it matches itself alone. */
+const char *store_pattern(const char *text, struct arena *arena);
+struct activity_filter {
+    const char *agent_id, *actor, *event; /* NULL: any; event may end in '*' */
+    int64_t before_id;                    /* -1: the newest */
+};
+enum code store_activity_list(struct db *db, const struct label_terms *terms,
+                              const struct activity_filter *filter, size_t max, struct arena *arena,
+                              struct activity **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+void store_arg_terms(struct db_args *args, const struct label_terms *terms);
+
 struct stored_key {
     struct api_key key;
     const uint8_t *hash; /* 32 bytes */

@@ -13,7 +13,7 @@ _spec = importlib.util.spec_from_file_location("system_conftest", TOP / "tests" 
 _system = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_system)
 globals().update({name: getattr(_system, name) for name in (
-    "programs", "scratch", "make_platform", "platform", "rest", "pytest_runtest_makereport")})
+    "programs", "scratch", "make_platform", "rest", "pytest_runtest_makereport")})
 Host = _system.Host
 
 from selenium import webdriver  # noqa: E402
@@ -23,6 +23,18 @@ from support_browser import Console  # noqa: E402
 FLAGS = ("--headless=new", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--disable-default-apps",
          "--hide-scrollbars", "--force-device-scale-factor=1", "--lang=en-GB")
+
+
+@pytest.fixture(scope="session")
+def platform(make_platform):
+    platform = make_platform("platform")
+
+    def progress(name, function):
+        function()
+        if name == "configuration":  # a record is to have its head while somebody looks at the page
+            platform.write_config("registry", {"audit": {"head_interval": "1s"}})
+    platform.start(progress)
+    return platform
 
 
 @pytest.fixture(scope="session")

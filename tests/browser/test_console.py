@@ -75,6 +75,31 @@ def test_discover_lists_what_is_on_the_host(console, host):
     seen["discovery"] = console.path.rsplit("/", 1)[1]
 
 
+def test_what_happened_is_in_the_audit_log_and_its_proof_is_checked_in_the_page(console):
+    console.open("/audit?action=task.finished").heading("Audit").sees("web1")
+    record = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, "tbody button")).get_attribute("aria-label")
+
+    def included():
+        console.press(record)
+        console.wait("a verdict", lambda: record not in [b.get_attribute("aria-label") for b in console.driver.find_elements(By.CSS_SELECTOR, "tbody button")])
+        if "No head yet" in console.text() or "Not checked" in console.text():  # the next head is on its way
+            console.open("/audit?action=task.finished").sees("web1")
+            time.sleep(2)
+            return False
+        return "Included" in console.text()
+    console.wait("the record to be included", included, 60)
+    assert "Not included" not in console.text()
+    console.open("/audit?action=session.opened").sees(NAME)
+    console.complaints()  # before the first head the browser notes the answers that say so
+
+
+def test_an_alert_is_acknowledged(console, rest):
+    task = rest.run_task(seen["agent"], "RENEW", {"target": "no-such-target"})
+    assert task["state"] == "FAILED", task
+    console.open("/alerts").sees("Task failed").press("Acknowledge Task failed").sees("Acknowledged")
+    console.choose("State", "Resolved").sees("No alert is in this state")
+
+
 def test_what_the_platform_refuses_is_said_in_the_form(console):
     console.open(f"/agents/{seen['agent']}").press("Run a task").choose("Kind", "Validate").fill("Endpoint", "no endpoint").press("Run", ".modal")
     console.wait("the refusal", lambda: "endpoint" in console.find(".modal .alert").text)
@@ -144,6 +169,7 @@ PAGES = {
     "dashboard": (lambda: "/", "Recent activity"), "agents": (lambda: "/agents", "web1"), "agent": (lambda: f"/agents/{seen['agent']}", "Generation"),
     "register": (lambda: "/agents/register", "Scope"), "tasks": (lambda: "/tasks", "Succeeded"), "renewal": (lambda: f"/tasks/{seen['renewal']}", "What is served"),
     "discovery": (lambda: f"/tasks/{seen['discovery']}", "Certificates found"), "sessions": (lambda: "/sessions", "this one"),
+    "alerts": (lambda: "/alerts", "Acknowledged"), "audit": (lambda: "/audit", "session.opened"),
     "nowhere": (lambda: "/agents/01890a5d-ac96-774b-bcce-b302099a8057", "list"),
 }
 

@@ -28,7 +28,9 @@ def operations(openapi):
 
 
 def fill(path):
-    return path.replace("{agentId}", NOBODY).replace("{taskId}", NOBODY).replace("{sessionId}", NOBODY)
+    for name in ("agentId", "taskId", "sessionId", "alertId"):
+        path = path.replace(f"{{{name}}}", NOBODY)
+    return path.replace("{index}", "0")
 
 
 def problem(status, headers, body):

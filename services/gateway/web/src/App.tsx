@@ -5,22 +5,26 @@ import { Link, Navigate, NavLink, Outlet, Route, Routes, useLocation } from "rea
 import icon from "./icon.svg";
 import { Agents } from "./pages/Agents";
 import { AgentPage } from "./pages/AgentPage";
+import { Alerts } from "./pages/Alerts";
+import { Audit } from "./pages/Audit";
 import { FirstAdmin, Login } from "./pages/Login";
 import { Register } from "./pages/Register";
 import { Sessions } from "./pages/Sessions";
 import { TaskPage } from "./pages/TaskPage";
 import { Tasks } from "./pages/Tasks";
-import { SessionContext, useSession, useSessionQuery, useSignOut } from "./session";
+import { SessionContext, useMay, useSession, useSessionQuery, useSignOut } from "./session";
 import { setTheme, useTheme, type Theme } from "./theme";
 import { Failure, Loading, Page } from "./ui";
 
 const Dashboard = lazy(() => import("./pages/Dashboard").then((m) => ({ default: m.Dashboard })));
 
 /** The pages of the navigation. A further area of the console is a row here and its routes below. */
-const areas = [
+const areas: { to: string; name: string; end: boolean; role?: "auditor" }[] = [
   { to: "/", name: "Dashboard", end: true },
   { to: "/agents", name: "Agents", end: false },
   { to: "/tasks", name: "Tasks", end: false },
+  { to: "/alerts", name: "Alerts", end: false },
+  { to: "/audit", name: "Audit", end: false, role: "auditor" },
 ];
 
 function Account() {
@@ -46,13 +50,14 @@ function Account() {
 }
 
 function Frame() {
+  const auditor = useMay("auditor");
   return (
     <>
       <a className="skip-link" href="#main">Skip to the content</a>
       <header className="topbar">
         <Link to="/" className="brand"><img src={icon} alt="" width="28" height="28" /><span>SSL CLM Agents</span></Link>
         <nav aria-label="Areas">
-          {areas.map(({ to, name, end }) => <NavLink key={to} to={to} end={end}>{name}</NavLink>)}
+          {areas.filter(({ role }) => !role || auditor).map(({ to, name, end }) => <NavLink key={to} to={to} end={end}>{name}</NavLink>)}
         </nav>
         <Account />
       </header>
@@ -96,6 +101,8 @@ export function App() {
         <Route path="agents/:id" element={<AgentPage />} />
         <Route path="tasks" element={<Tasks />} />
         <Route path="tasks/:id" element={<TaskPage />} />
+        <Route path="alerts" element={<Alerts />} />
+        <Route path="audit" element={<Audit />} />
         <Route path="sessions" element={<Sessions />} />
         <Route path="*" element={<NotFound />} />
       </Route>

@@ -24,7 +24,7 @@ export interface Agent {
 export interface Activity { occurredAt?: string; event?: string; agentId?: string; actor?: string; message?: string }
 export interface Dashboard {
   total: number; online: number; offline: number; disabled: number; expired: number; safeMode: number; bootstrapping: number;
-  identitiesExpiring: number; recentActivity: Activity[];
+  identitiesExpiring: number; recentActivity: Activity[]; openAlerts?: number; recentAlerts?: Alert[];
 }
 export interface CertificateInfo {
   subject?: string; issuer?: string; serial?: string; dnsNames: string[]; notBeforeAt?: string; notAfterAt?: string;
@@ -52,6 +52,16 @@ export interface Task {
   finishedAt?: string; deadlineAt?: string; phase?: string; progressPermille?: number; message?: string; result?: TaskResult;
   cancelRequested?: boolean;
 }
+export interface Alert {
+  id: string; kind: string; state: "OPEN" | "ACKNOWLEDGED" | "RESOLVED"; entityId?: string; agentId?: string; hostname?: string;
+  message?: string; firstAt?: string; lastAt?: string; count?: number; acknowledgedAt?: string; acknowledgedBy?: string;
+}
+export interface AuditRecord {
+  eventId?: string; action?: string; origin?: string; entityId?: string; agentId?: string; actor?: string; occurredAt?: string;
+  source?: string; outcome?: string; detail?: string; traceId?: string; count?: number;
+}
+export interface AuditEntry { index?: number; leaf?: string; record?: AuditRecord }
+export interface AuditProof { entry?: AuditEntry; treeSize?: number; inclusion: string[]; head?: { head?: string } }
 export type Role = "VIEWER" | "OPERATOR" | "ADMIN" | "AUDITOR";
 export interface Session {
   id: string; name: string; roles: Role[]; source?: string; createdAt?: string; lastUsedAt?: string; notAfterAt?: string;

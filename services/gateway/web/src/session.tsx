@@ -28,8 +28,9 @@ export function useSession(): Session {
 }
 
 /** Hides what the API would refuse anyway. */
-export function useMay(role: "operator" | "admin"): boolean {
+export function useMay(role: "operator" | "admin" | "auditor"): boolean {
   const roles: Role[] = useSession().roles;
+  if (role === "auditor" && roles.includes("AUDITOR")) return true;
   return roles.includes("ADMIN") || (role === "operator" && roles.includes("OPERATOR"));
 }
 

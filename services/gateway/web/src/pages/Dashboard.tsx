@@ -118,6 +118,7 @@ export function Dashboard() {
         {slices.map(({ name, tone, count, to }) => (
           <Link key={name} className={`tile ${count ? `tone-${tone}` : ""}`} to={to}><span className="number">{count.toLocaleString("en")}</span><span className="name">{name}</span></Link>
         ))}
+        <Link className={`tile ${d.openAlerts ? "tone-bad" : ""}`} to="/alerts"><span className="number">{(d.openAlerts ?? 0).toLocaleString("en")}</span><span className="name">Open alerts</span></Link>
         <div className={`tile ${d.identitiesExpiring ? "tone-warn" : ""}`} title="Agents whose identity certificate ends within 7 days">
           <span className="number">{d.identitiesExpiring.toLocaleString("en")}</span><span className="name">End in 7 days</span>
         </div>
