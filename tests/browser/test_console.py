@@ -108,10 +108,10 @@ def test_what_the_platform_refuses_is_said_in_the_form(console):
 
 
 def test_tasks_are_filtered_by_the_address(console):
-    console.open("/tasks?kind=RENEW").heading("Tasks").sees("Renew").sees("web1")
+    console.open("/tasks?kind=DISCOVER").heading("Tasks").sees("Discover").sees("web1")
     assert len(console.driver.find_elements(By.CSS_SELECTOR, "tbody tr")) == 1
     console.choose("State", "Failed").sees("No task matches")
-    assert "state=FAILED" in console.driver.current_url and "kind=RENEW" in console.driver.current_url
+    assert "state=FAILED" in console.driver.current_url and "kind=DISCOVER" in console.driver.current_url
 
 
 def test_agents_are_searched_and_filtered_on_the_server(console, rest):
