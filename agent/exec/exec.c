@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "agent/exec/enrol.h"
+#include "agent/exec/heads.h"
 #include "agent/exec/receipt.h"
 #include "agent/facts.h"
 #include "agent/ipc.h"
@@ -60,6 +61,9 @@ static void snapshot_send(struct exec *exec, bool urgent)
         snapshot.confirmation = (ProtobufCBinaryData){exec->confirmation.len, exec->confirmation.data};
     }
     snapshot.facts = &exec->facts;
+    snapshot.has_audit_size = exec->heads.known.size > 0;
+    snapshot.audit_size = exec->heads.known.size;
+    snapshot.audit_problem = *exec->heads.problem ? exec->heads.problem : NULL;
     snapshot.has_urgent = 1;
     snapshot.urgent = urgent;
     frame.snapshot = &snapshot;
@@ -170,6 +174,9 @@ static void on_net_frame(const ProtobufCMessage *msg, void *arg)
         clock_compare(exec, frame->platform_time_at_ms);
     if (frame->has_confirmed_generation)
         confirmed(exec, frame->confirmed_generation);
+    if (frame->n_audit_heads > 0 &&
+        heads_take(&exec->heads, exec->state, frame->audit_heads, frame->n_audit_heads, exec->parser_uid))
+        snapshot_send(exec, false);
     if (frame->cancel_task_id)
         jobs_cancel(exec, frame->cancel_task_id);
     if (frame->result_answer)
@@ -423,6 +430,7 @@ static enum code start(struct exec *exec, const struct exec_options *options, st
     facts_renew(exec);
     TRY(open_state(exec, options->state_dir, st));
     TRY(load_identity(exec, options, st));
+    heads_load(&exec->heads, exec->state);
     return make_confirmation(exec, st);
 }
 

@@ -6,6 +6,7 @@
  *   <state>/roots.pem           what the agent trusts
  *   <state>/task-<n>.key|.pem   task key (0600) and its chain, by generation
  *   <state>/identity-<n>.pem    chain of the identity certificate; its key is net's alone
+ *   <state>/audit-head          newest head of the platform's audit log that held (SignedAuditHead)
  *   <state>/net/                net's own directory: identity-<n>.key
  *   <state>/journal/ backup/    0700
  */

@@ -26,6 +26,8 @@ static const struct method_access table[] = {
     {"registry", "ListAuditHeads", ROLES_AUDITOR, SENDER_ANY},
     {"registry", "GetAuditProof", ROLES_AUDITOR, SENDER_ANY},
     {"registry", "GetAuditConsistency", ROLES_AUDITOR, SENDER_ANY},
+    {"registry", "ListFleetHeads", 0, SENDER_ANY},
+    {"registry", "GetFleetConsistency", 0, SENDER_ANY},
     {"registry", "ReportRefusals", 0, SENDER_GATEWAY},
     {"registry", "ListAlerts", ROLES_VIEWER, SENDER_ANY},
     {"registry", "AcknowledgeAlert", ROLES_OPERATOR, SENDER_GATEWAY},

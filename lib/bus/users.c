@@ -56,6 +56,8 @@ const struct bus_user bus_users[] = {
                  "registry.ListAuditHeads",
                  "registry.GetAuditProof",
                  "registry.GetAuditConsistency",
+                 "registry.ListFleetHeads",
+                 "registry.GetFleetConsistency",
                  "registry.ReportRefusals",
                  "registry.ListAlerts",
                  "registry.AcknowledgeAlert",

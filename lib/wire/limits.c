@@ -331,6 +331,7 @@ const struct wire_limit wire_limits[] = {
     UUID("ListAgentSnapshotRequest.after_agent_id"),
     COUNT("ListAgentSnapshotResponse.agents", 5000),
 
+    TEXT("Heartbeat.audit_problem", 256),
     TEXT("ListAuditRequest.page_token", PAGE_TOKEN_MAX),
     TEXT("ListAuditRequest.actor", 128),
     UUID("ListAuditRequest.agent_id"),
@@ -522,6 +523,8 @@ const struct wire_limit wire_limits[] = {
     COUNT("CheckinRequest.held", 64),
     TEXT("CheckinRequest.safe_mode_reason", 256),
     BYTES("CheckinRequest.confirmation", CMS_SMALL_MAX),
+    TEXT("CheckinRequest.audit_problem", 256),
+    COUNT("CheckinResponse.audit_heads", 16),
     COUNT("CheckinResponse.deliveries", 64),
     {.field = "CheckinResponse.cancel_task_ids",
      .min_len = 36,

@@ -35,7 +35,7 @@ struct request {
     const char *actor; /* "api-key:…", "agent:…", "service:…": for events */
     const char *traceparent;
     const char *source; /* peer address of the host that asked, where it is known: for events */
-    void *border; /* the border's own: struct worker and the like */
+    void *border;       /* the border's own: struct worker and the like */
 };
 
 /* Arena copies of what the PKI library allocates. */

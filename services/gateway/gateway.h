@@ -7,6 +7,7 @@
 #define CLM_GATEWAY_GATEWAY_H
 
 #include "gateway/fleet.h"
+#include "gateway/heads.h"
 #include "gateway/refusals.h"
 #include "http/tls.h"
 #include "pki/digest.h"
@@ -23,6 +24,7 @@ struct gateway_config {
     int64_t max_connections;
     int64_t session_cache;
     int64_t refusal_window_ms;
+    int64_t head_interval_ms;
 };
 
 struct gateway {
@@ -30,6 +32,7 @@ struct gateway {
     const struct gateway_config *config;
     struct fleet *fleet;
     struct refusals *refusals;
+    struct heads *heads;
     struct tls_context *agent_tls, *operator_tls;
     struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */
     uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */

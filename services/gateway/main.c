@@ -38,6 +38,8 @@ static const struct config_key config_keys[] = {
      .help = "TLS sessions kept for resumption"},
     {"gateway", "refusal_window", CONFIG_DURATION, KEY(refusal_window_ms), "60s", .min = 1000, .max = 3600000,
      .help = "repeated refusals of one source within it are one audit record, with a count"},
+    {"gateway", "audit_head_interval", CONFIG_DURATION, KEY(head_interval_ms), "60s", .min = 1000,
+     .max = 3600000, .help = "how often new heads of the audit log are fetched for agents"},
     {.name = NULL},
 };
 
@@ -161,6 +163,12 @@ static enum code report_refusals(struct worker *worker, struct status *st)
     return refusals_report(gateway->refusals, false, st);
 }
 
+static enum code fetch_heads(struct worker *worker, struct status *st)
+{
+    struct gateway *gateway = service_state(worker->service);
+    return heads_fetch(gateway->heads, st);
+}
+
 /* ---- life ---- */
 
 static void on_cut(const char *agent_id, void *arg)
@@ -192,6 +200,7 @@ static void gateway_stop(struct service *service)
     if (refusals_report(gateway->refusals, true, &st) != CODE_OK)
         log_warn("refusals were not reported", "why", st.msg, NULL);
     refusals_free(gateway->refusals);
+    heads_free(gateway->heads);
     fleet_free(gateway->fleet);
     tls_context_free(gateway->agent_tls);
     tls_context_free(gateway->operator_tls);
@@ -226,6 +235,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     gateway->service = service;
     gateway->config = service_get_config(service);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
+    gateway->heads = heads_new(service);
     gateway->fleet = fleet_new(service, on_cut, gateway);
     service_set_state(service, gateway);
     make_metrics(gateway);
@@ -241,6 +251,8 @@ static enum code gateway_start(struct service *service, struct status *st)
     TRY(fleet_start(gateway->fleet, st));
     TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
     TRY(service_periodic(service, "gateway-refusals", REFUSALS_MS, false, report_refusals, st));
+    TRY(service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
+                         st));
     return service_periodic(service, "gateway-tls", TLS_WATCH_MS, false, reload_tls, st);
 }
 

@@ -142,13 +142,12 @@ static Clm__SignedAuditHead *new_head(const struct audit_head *head, struct aren
     return out;
 }
 
-enum code on_list_audit_heads(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+enum code on_list_fleet_heads(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__ListAuditHeadsRequest *req = request;
     Clm__ListAuditHeadsResponse *res = response;
     size_t size, n, bytes = 0;
     struct audit_head *heads;
-    TRY(whole_fleet(ctx, st));
     TRY(page_size(req->has_page_size, req->page_size, HEADS_MAX, &size, st));
     TRY(audit_heads_list(db_of(ctx), req->has_after_size ? req->after_size : 0,
                          req->has_from_at_ms ? req->from_at_ms : -1, size + 1, ctx->arena, &heads, &n, st));
@@ -163,6 +162,12 @@ enum code on_list_audit_heads(struct rpc_ctx *ctx, const void *request, void *re
     res->has_last = true;
     res->last = res->n_heads == n;
     return CODE_OK;
+}
+
+enum code on_list_audit_heads(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    TRY(whole_fleet(ctx, st));
+    return on_list_fleet_heads(ctx, request, response, st);
 }
 
 enum code on_get_audit_proof(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
@@ -198,14 +203,13 @@ static ProtobufCBinaryData root_of(const struct merkle_hash *root, struct arena 
     return (ProtobufCBinaryData){SHA256_SIZE, arena_dup(arena, root->byte, SHA256_SIZE)};
 }
 
-enum code on_get_audit_consistency(struct rpc_ctx *ctx, const void *request, void *response,
+enum code on_get_fleet_consistency(struct rpc_ctx *ctx, const void *request, void *response,
                                    struct status *st)
 {
     const Clm__GetAuditConsistencyRequest *req = request;
     Clm__AuditConsistency *res = response;
     struct merkle_proof proof;
     struct merkle_hash first, second;
-    TRY(whole_fleet(ctx, st));
     TRY(audit_consistency(db_of(ctx), req->first, req->second, &proof, st));
     TRY(audit_root_at(db_of(ctx), req->first, &first, st));
     TRY(audit_root_at(db_of(ctx), req->second, &second, st));
@@ -216,6 +220,13 @@ enum code on_get_audit_consistency(struct rpc_ctx *ctx, const void *request, voi
     res->first_root_sha256 = root_of(&first, ctx->arena);
     res->second_root_sha256 = root_of(&second, ctx->arena);
     return CODE_OK;
+}
+
+enum code on_get_audit_consistency(struct rpc_ctx *ctx, const void *request, void *response,
+                                   struct status *st)
+{
+    TRY(whole_fleet(ctx, st));
+    return on_get_fleet_consistency(ctx, request, response, st);
 }
 
 /* ---- what gateways refused ---- */

@@ -166,6 +166,7 @@ struct heartbeat {
     const char *agent_id;
     int64_t generation, received_at_ms, clock_skew_ms, interval_ms;
     const char *instance_id, *boot_id, *safe_mode_reason;
+    const char *audit_problem; /* NULL: the audit log's heads held */
     bool safe_mode;
     struct bytes facts;        /* data NULL: not sent */
     const char *agent_version; /* of the facts */

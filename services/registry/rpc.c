@@ -439,6 +439,7 @@ static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *are
         .boot_id = in->boot_id,
         .safe_mode = in->has_safe_mode && in->safe_mode,
         .safe_mode_reason = in->safe_mode_reason,
+        .audit_problem = in->audit_problem && *in->audit_problem ? in->audit_problem : NULL,
     };
     if (in->facts) {
         wire_pack(&in->facts->base, arena, &out.facts.data, &out.facts.len);
@@ -548,6 +549,8 @@ const struct rpc_method registry_methods[] = {
     {"ListAuditHeads", on_list_audit_heads, ROLES_AUDITOR, SENDER_ANY},
     {"GetAuditProof", on_get_audit_proof, ROLES_AUDITOR, SENDER_ANY},
     {"GetAuditConsistency", on_get_audit_consistency, ROLES_AUDITOR, SENDER_ANY},
+    {"ListFleetHeads", on_list_fleet_heads, 0, SENDER_ANY},
+    {"GetFleetConsistency", on_get_fleet_consistency, 0, SENDER_ANY},
     {"ReportRefusals", on_report_refusals, 0, SENDER_GATEWAY},
     {"ListAlerts", on_list_alerts, ROLES_VIEWER, SENDER_ANY},
     {"AcknowledgeAlert", on_acknowledge_alert, ROLES_OPERATOR, SENDER_GATEWAY},

@@ -10,7 +10,8 @@ import uuid
 
 import pytest
 
-from clm.platform import HOST
+from clm.host import Agent
+from clm.platform import HOST, ini, write
 from clm.process import run, wait_until
 from clm.rest import RestError
 
@@ -71,7 +72,8 @@ def own(make_platform, webhook):
             witness = platform.own_dir("witness") / "heads"
             platform.write_config("registry", {"audit": {"head_interval": "1s", "witness_file": witness,
                                                          "witness_webhook": webhook}})
-            platform.write_config("gateway", {"gateway": {"refusal_window": "1s"}})
+            platform.write_config("gateway", {"gateway": {"refusal_window": "1s", "audit_head_interval": "1s",
+                                                          "checkin_interval": "5s"}})
     platform.start(progress)
     platform.witness = platform.root / "witness" / "heads"
     return platform
@@ -402,3 +404,54 @@ def test_activity_is_listed_and_filtered(host, rest):
     page = rest.get("/api/v1/activity", agentId=host.id, pageSize=1)
     after = rest.get("/api/v1/activity", agentId=host.id, pageSize=1, pageToken=page["nextPageToken"])
     assert page["activity"] != after["activity"]
+
+
+# ---- what agents hold -----------------------------------------------------------------------------------------
+
+
+def test_an_agent_keeps_the_head_and_notices_when_history_is_changed(own, own_rest, scratch):
+    agent = Agent(own, scratch / "audit-agent", "agent-audit")
+    write(agent.conf, ini({"agent": {"state_dir": agent.state, "net_user": "nobody"}}))
+    answer = own_rest.register(f"witness-{uuid.uuid4().hex[:6]}.example.com", operations=["VALIDATE"])
+    agent_id = answer["agent"]["id"]
+    agent.enrol(answer["token"]).start()
+    try:
+        own_rest.wait_agent(agent_id, "ONLINE", process=agent.process)
+
+        def head():
+            done = run([own.bin / "clm-agent", "audit-head", "--config", agent.conf], check=False)
+            return dict(line.split(None, 1) for line in done.stdout.splitlines()) if done.returncode == 0 else None
+        first = wait_until("the agent to hold a head", head, 60)
+        some_history(own_rest, 2)
+        later = wait_until("the agent to hold a later head", lambda: (lambda h: h if int(h["records"]) > int(first["records"]) else None)(head()), 60)
+        root = own_rest.get("/api/v1/audit/consistency", first=later["records"], second=later["records"])["secondRootSha256"]
+        assert later["root"] == base64.b64decode(root).hex()
+        assert not alerts(own_rest, kind="AUDIT_INCONSISTENT")
+
+        # Somebody with the database and the registry makes another history: the tree is as it was before the last records.
+        own["registry"].stop()
+        own["gateway"].stop()
+        keep = int(first["records"])
+        frontier = own.sql(f"SELECT index, encode(leaf, 'hex') FROM registry.audit_records WHERE index < {keep} ORDER BY index")
+        leaves = [leaf_hash(bytes.fromhex(leaf)) for _, leaf in frontier]
+        hashes, at = b"", 0
+        for bit in reversed(range(keep.bit_length())):
+            if keep >> bit & 1:
+                level = leaves[at:at + (1 << bit)]
+                while len(level) > 1:
+                    level = [node_hash(level[i], level[i + 1]) for i in range(0, len(level), 2)]
+                hashes, at = hashes + level[0], at + (1 << bit)
+        own.sql(f"DELETE FROM registry.audit_records WHERE index >= {keep}; DELETE FROM registry.audit_heads WHERE size > {keep};"
+                f"DELETE FROM registry.audit_nodes WHERE (index + 1) * (1 << level) > {keep};"
+                f"UPDATE registry.audit_tree SET size = {keep}, frontier = decode('{hashes.hex()}', 'hex')")
+        own.start_service("registry")
+        own.start_service("gateway")
+        own.wait_ready()
+        some_history(own_rest, 1)
+        alert = wait_until("the alert", lambda: alerts(own_rest, kind="AUDIT_INCONSISTENT"), 90)[0]
+        assert alert["agentId"] == agent_id and alert["message"], alert
+        agent_now = own_rest.wait_agent(agent_id, "ONLINE")
+        assert not agent_now.get("safeMode"), agent_now
+        assert head() == later
+    finally:
+        agent.process.kill()

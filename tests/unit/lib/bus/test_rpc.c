@@ -82,6 +82,18 @@ static const struct rpc_method methods[] = {
     {"ReportHeartbeats", on_other, 0, 0},
     {"ListAgentStates", on_other, 0, 0},
     {"ListAgentSnapshot", on_other, 0, 0},
+    {"ListAudit", on_other, ROLES_AUDITOR, 0},
+    {"GetAuditHead", on_other, ROLES_AUDITOR, 0},
+    {"ListAuditHeads", on_other, ROLES_AUDITOR, 0},
+    {"GetAuditProof", on_other, ROLES_AUDITOR, 0},
+    {"GetAuditConsistency", on_other, ROLES_AUDITOR, 0},
+    {"ListFleetHeads", on_other, 0, 0},
+    {"GetFleetConsistency", on_other, 0, 0},
+    {"ReportRefusals", on_other, 0, SENDER_GATEWAY},
+    {"ListAlerts", on_other, ROLES_VIEWER, 0},
+    {"AcknowledgeAlert", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ResolveAlert", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ListActivity", on_other, ROLES_VIEWER, 0},
 };
 
 static void on_delivery(struct rpc_delivery *delivery, void *arg)
