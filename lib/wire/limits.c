@@ -78,6 +78,11 @@ static bool word_valid(const char *s)
     return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] == '\0';
 }
 
+static bool operator_valid(const char *s)
+{
+    return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@")] == '\0';
+}
+
 static bool visible_ascii_valid(const char *s)
 {
     for (; *s; s++)
@@ -116,6 +121,11 @@ static bool endpoint_valid(const char *s)
     return true;
 }
 
+#define NEED_OPERATOR(f)                                                                                     \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = operator_valid,                  \
+        .expected = "letters, digits and . _ - @"                                                            \
+    }
 #define UUID(f)                                                                                              \
     {                                                                                                        \
         .field = f, .min_len = 36, .max_len = 36, .valid = uuid_valid, .expected = "a UUID"                  \
@@ -254,11 +264,29 @@ const struct wire_limit wire_limits[] = {
     {.field = "Authority.body_sha256", .required = true, .min_len = 32, .max_len = 32},
 
     /* registry.proto */
-    NEED_TEXT("AuthenticateRequest.api_key", 256),
+    TEXT("AuthenticateRequest.api_key", 256),
     TEXT("AuthenticateRequest.source", 128),
     NEED_BYTES("AuthenticateResponse.assertion", 32 * 1024),
     NEED_TEXT("AuthenticateResponse.actor", 128),
     COUNT("AuthenticateResponse.roles", 16),
+    TEXT("AuthenticateRequest.session_secret", 64),
+    UUID("AuthenticateResponse.session_id"),
+    NEED_OPERATOR("LoginRequest.name"),
+    NEED_TEXT("LoginRequest.password", 256),
+    TEXT("LoginRequest.source", 128),
+    NEED_TEXT("RedeemLinkRequest.link", 64),
+    NEED_OPERATOR("RedeemLinkRequest.name"),
+    NEED_TEXT("RedeemLinkRequest.password", 256),
+    TEXT("RedeemLinkRequest.source", 128),
+    NEED_TEXT("NewSession.secret", 64),
+    NEED("NewSession.session"),
+    NEED_UUID("SessionView.id"),
+    TEXT("SessionView.name", 64),
+    COUNT("SessionView.roles", 16),
+    TEXT("SessionView.source", 128),
+    NEED_UUID("GetSessionRequest.session_id"),
+    COUNT("ListSessionsResponse.sessions", 200),
+    NEED_UUID("EndSessionRequest.session_id"),
     NEED_HOSTNAME("RegisterAgentRequest.hostname"),
     COUNT("RegisterAgentRequest.labels", 64),
     ASCII_KEY("RegisterAgentRequest.idempotency_key"),

@@ -18,6 +18,45 @@ const struct route routes[] = {
      .tag = "Dashboard",
      .summary = "Counts by status and the latest activity"},
 
+    {.method = "POST",
+     .path = "/api/v1/sessions",
+     REGISTRY,
+     .rpc = "Login",
+     .success = 201,
+     .session = ROUTE_SESSION_BEGIN,
+     .tag = "Sessions",
+     .summary = "Sign in to the console with name and password; the session is a cookie"},
+    {.method = "POST",
+     .path = "/api/v1/links:redeem",
+     REGISTRY,
+     .rpc = "RedeemLink",
+     .success = 201,
+     .session = ROUTE_SESSION_BEGIN,
+     .tag = "Sessions",
+     .summary = "Become an operator by a one-time link, and sign in"},
+    {.method = "GET",
+     .path = "/api/v1/sessions",
+     REGISTRY,
+     .rpc = "ListSessions",
+     .success = 200,
+     .tag = "Sessions",
+     .summary = "List the caller's own sessions"},
+    {.method = "GET",
+     .path = "/api/v1/sessions/{sessionId}",
+     REGISTRY,
+     .rpc = "GetSession",
+     .success = 200,
+     .tag = "Sessions",
+     .summary = "Get one of the caller's own sessions; \"current\" is the one of the request"},
+    {.method = "POST",
+     .path = "/api/v1/sessions/{sessionId}:end",
+     REGISTRY,
+     .rpc = "EndSession",
+     .success = 200,
+     .session = ROUTE_SESSION_END,
+     .tag = "Sessions",
+     .summary = "End one of the caller's own sessions; \"current\" signs out"},
+
     {.method = "GET",
      .path = "/api/v1/agents",
      REGISTRY,
@@ -209,5 +248,6 @@ const ProtobufCMessageDescriptor *route_request(const struct route *route)
 
 const ProtobufCMessageDescriptor *route_response(const struct route *route)
 {
-    return route_method(route)->output;
+    const ProtobufCMessageDescriptor *output = route_method(route)->output;
+    return route->session == ROUTE_SESSION_BEGIN ? &clm__session_view__descriptor : output;
 }

@@ -20,6 +20,7 @@ extern const struct rpc_method registry_methods[];
 extern const size_t registry_n_methods;
 extern const struct event_handler registry_events[];
 int command_create_api_key(int argc, char **argv, const void *config);
+int command_create_admin_link(int argc, char **argv, const void *config);
 
 /* The default scope: VALIDATE and DISCOVER. Encoded with version 1. */
 struct Clm__Scope;

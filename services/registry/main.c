@@ -107,6 +107,8 @@ static void stop(struct service *service)
 
 static const struct service_command commands[] = {
     {"create-api-key", "make an API key and write it to a file", command_create_api_key, true},
+    {"create-admin-link", "make a one-time link for an administrator of the console and write it to a file",
+     command_create_admin_link, true},
     {.name = NULL},
 };
 

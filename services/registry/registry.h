@@ -207,6 +207,46 @@ enum code api_key_create(struct db *db, const char *name, unsigned roles, const 
 enum code api_key_check(struct db *db, const char *text, int64_t now_ms, struct arena *arena,
                         struct api_key *ret, struct status *st) MUST_CHECK;
 
+/* ---- operators and their sessions (operator.c)
+ * ---------------------------------------------------------------------- */
+
+struct operator
+{
+    const char *name, *label_selector;
+    unsigned roles;
+};
+struct session {
+    const char *id;
+    struct operator who;
+    const char *source;
+    int64_t created_at_ms, expires_at_ms, last_used_at_ms;
+};
+#define OPERATOR_SECRET_MAX   48 /* 256 bits, base64url, and its NUL */
+#define OPERATOR_LINK_LIFE_MS (60LL * 60 * 1000)
+#define SESSION_LIFE_MS       (12LL * 60 * 60 * 1000)
+
+/* A link that makes one operator with these roles, once, within an hour. `link` is the only copy. */
+enum code operator_link_create(struct db *db, unsigned roles, int64_t now_ms, char link[OPERATOR_SECRET_MAX],
+                               struct arena *arena, struct status *st) MUST_CHECK;
+/* Makes the operator and signs them in. UNAUTHENTICATED for a link that is unknown, used or too old. */
+enum code operator_link_redeem(struct db *db, const char *link, const char *name, const char *password,
+                               const char *source, int64_t now_ms, char secret[OPERATOR_SECRET_MAX],
+                               struct arena *arena, struct session *ret, struct status *st) MUST_CHECK;
+/* UNAUTHENTICATED with one and the same message for unknown names, wrong passwords and disabled operators;
+ * RESOURCE_EXHAUSTED after too many of them from one source. `secret` is the only copy of the session's. */
+enum code operator_login(struct db *db, const char *name, const char *password, const char *source,
+                         int64_t now_ms, char secret[OPERATOR_SECRET_MAX], struct arena *arena,
+                         struct session *ret, struct status *st) MUST_CHECK;
+enum code session_check(struct db *db, const char *secret, int64_t now_ms, struct arena *arena,
+                        struct session *ret, struct status *st) MUST_CHECK;
+/* Those of one operator, newest first; NOT_FOUND for another's. */
+enum code session_list(struct db *db, const char *name, int64_t now_ms, struct arena *arena,
+                       struct session **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code session_get(struct db *db, const char *name, const char *id, int64_t now_ms, struct arena *arena,
+                      struct session *ret, struct status *st) MUST_CHECK;
+enum code session_end(struct db *db, const char *name, const char *id, int64_t now_ms, struct arena *arena,
+                      struct session *ret, struct status *st) MUST_CHECK;
+
 /* ---- what the border gives (events.c)
  * --------------------------------------------------------------------------------- */
 

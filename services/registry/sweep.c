@@ -36,5 +36,6 @@ enum code sweep_house(struct db *db, struct status *st)
     TRY(alerts_expiring(db, now_ms, arena, st));
     TRY(alerts_trim(db, now_ms, arena, st));
     TRY(store_counts_fold(db, st));
+    TRY(store_operators_trim(db, clock_wall_ms(), arena, st));
     return store_activity_trim(db, ACTIVITY_MAX, arena, st);
 }

@@ -48,6 +48,7 @@ int fixture_reset(void **state)
     db_rollback(fixture_db);
     check(db_query(fixture_db,
                    "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox, "
+                   "operators, operator_links, sessions, login_attempts, "
                    "audit_records, audit_nodes, audit_pending, audit_heads, alerts",
                    NULL, NULL, &st),
           &st, "truncate");
