@@ -63,7 +63,6 @@ struct checkins {
     struct edge *edge;
     struct agent **buckets;
     size_t n_buckets, n_agents, n_held;
-    char epoch[UUID_TEXT_SIZE];
 
     struct agent *queue_first, *queue_last;
     size_t n_queued;
@@ -475,7 +474,7 @@ static void send_heartbeats(void *arg)
     (void)snprintf(gateway_id, sizeof gateway_id, "%s", service_instance_id(service));
     Clm__ReportHeartbeatsRequest request = CLM__REPORT_HEARTBEATS_REQUEST__INIT;
     request.gateway_id = gateway_id;
-    request.epoch = checkins->epoch;
+    request.epoch = checkins->edge->gateway->epoch;
     request.n_heartbeats = checkins->in_flight.n;
     request.heartbeats = checkins->in_flight.items;
     const struct rpc_call call = {
@@ -663,7 +662,6 @@ struct checkins *checkins_new(struct edge *edge)
     if (!checkins)
         abort();
     checkins->edge = edge;
-    uuid_v7(checkins->epoch);
     rehash(checkins);
     checkins->asked = calloc(BATCH_MAX, sizeof(struct agent *));
     if (!checkins->asked)

@@ -6,6 +6,7 @@
 #ifndef CLM_GATEWAY_GATEWAY_H
 #define CLM_GATEWAY_GATEWAY_H
 
+#include "base/id.h"
 #include "gateway/fleet.h"
 #include "gateway/heads.h"
 #include "gateway/refusals.h"
@@ -31,6 +32,7 @@ struct gateway {
     struct service *service;
     const struct gateway_config *config;
     struct fleet *fleet;
+    char epoch[UUID_TEXT_SIZE]; /* of this run: the registry counts silence per gateway, not per edge */
     struct refusals *refusals;
     struct heads *heads;
     struct tls_context *agent_tls, *operator_tls;

@@ -234,6 +234,7 @@ static enum code gateway_start(struct service *service, struct status *st)
         abort();
     gateway->service = service;
     gateway->config = service_get_config(service);
+    uuid_v7(gateway->epoch);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
     gateway->heads = heads_new(service);
     gateway->fleet = fleet_new(service, on_cut, gateway);

@@ -147,6 +147,7 @@ static struct fixture *fixture_new(void)
     admitted = true;
     f->config.checkin_interval_ms = 30000;
     f->gateway.config = &f->config;
+    uuid_v7(f->gateway.epoch);
     f->edge.gateway = &f->gateway;
     f->edge.loop = loop_new();
     f->stop = loop_timer_new(f->edge.loop, on_stop, f);
