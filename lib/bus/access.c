@@ -25,6 +25,7 @@ static const struct method_access table[] = {
      SENDER_GATEWAY | SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS},
     {"bootstrap", "GetTrustBundle", 0, SENDER_ANY},
     {"bootstrap", "ListIdentities", 0, SENDER_ANY},
+    {"bootstrap", "RenewIdentity", 0, SENDER_ANY},
 
     {"tasks", "CreateTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "GetTask", ROLES_VIEWER, SENDER_ANY},

@@ -203,7 +203,7 @@ void event_consumer_free(struct event_consumer *consumer);
 /* One row a bus user. Rights on the own inboxes, on the own service's requests and on the JetStream API of
  * the own durables are derived from the row. The nats-server configuration that clm-bootstrap init writes and
  * the durables that bus_setup makes both come from this table. */
-#define BUS_SUBJECTS_MAX  24
+#define BUS_SUBJECTS_MAX  40
 #define BUS_CONSUMERS_MAX 4
 struct bus_user {
     const char *name;

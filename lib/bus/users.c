@@ -56,7 +56,8 @@ const struct bus_user bus_users[] = {
                  "tasks.ListTasks",
                  "tasks.CancelTask",
                  "tasks.LeaseTasks",
-                 "tasks.SubmitResult"},
+                 "tasks.SubmitResult",
+                 "bootstrap.RenewIdentity"},
         .subscribe = {"clm.event.registry.agent.>", BUS_SUBJECT_WAKE, BUS_SUBJECT_TICK},
     },
     {

@@ -10,6 +10,7 @@
 #include "projection.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/event.pb-c.h"
+#include "renew.h"
 #include "service_cert.h"
 #include "sign.h"
 #include "tokens.h"
@@ -156,8 +157,7 @@ static enum code handle_bootstrap_agent(struct rpc_ctx *ctx, const void *request
     const struct enrolment enrolment = {
         .token_secret = or_empty(in->request->token_secret),
         .source = or_empty(in->source),
-        .identity_csr = bytes_of(in->request->identity_csr),
-        .task_csr = bytes_of(in->request->task_csr),
+        .csrs = {bytes_of(in->request->identity_csr), bytes_of(in->request->task_csr)},
     };
     enum code code = enrol(&req, &enrolment, &done, &refusal, st);
     if (refusal)
@@ -186,6 +186,24 @@ static enum code handle_confirm_identity(struct rpc_ctx *ctx, const void *reques
     TRY(identity_confirm(&req, in->agent_id, in->generation, bytes_of(in->confirmation),
                          &out->confirmed_generation, st));
     out->has_confirmed_generation = 1;
+    return CODE_OK;
+}
+
+static enum code handle_renew_identity(struct rpc_ctx *ctx, const void *request, void *response,
+                                       struct status *st)
+{
+    const Clm__RenewIdentityRequest *in = request;
+    struct enrolled done;
+
+    BEGIN_REQUEST(ctx);
+    if (!uuid_valid(or_empty(in->agent_id)))
+        return status_set(st, CODE_INVALID_ARGUMENT, "RenewIdentityRequest.agent_id: expected a UUID");
+    TRY(identity_renew(&req, in->agent_id, bytes_of(in->request), &done, st));
+    if (done.issued_now) {
+        count_certificate("AGENT");
+        log_info("identity renewed", "agent", done.agent_id, "generation", LOG_NUM(done.generation), NULL);
+    }
+    fill_bootstrap_response(&req, &done, response);
     return CODE_OK;
 }
 
@@ -294,6 +312,7 @@ const struct rpc_method bootstrap_methods[] = {
      .senders = SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS | SENDER_GATEWAY},
     {.name = "GetTrustBundle", .handler = handle_get_trust_bundle},
     {.name = "ListIdentities", .handler = handle_list_identities},
+    {.name = "RenewIdentity", .handler = handle_renew_identity},
 };
 const size_t bootstrap_n_methods = ARRAY_LEN(bootstrap_methods);
 

@@ -166,7 +166,8 @@ enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version
 #define IDENTITY_COLUMNS                                                                                     \
     "i.agent_id, i.generation, i.token_id, i.identity_certificate, i.task_certificate, "                     \
     "i.issuer_certificate, "                                                                                 \
-    "i.serial, i.fingerprint_sha256, i.not_after, i.issued_at, i.confirmed_at IS NOT NULL, h.version "
+    "i.serial, i.fingerprint_sha256, i.not_after, i.issued_at, i.confirmed_at IS NOT NULL, h.version, "                      \
+    "i.identity_spki_sha256, i.task_spki_sha256 "
 #define IDENTITY_FROM "FROM identity i JOIN agent_identity h USING (agent_id) "
 
 static void read_identity(struct arena *arena, const struct db_rows *rows, size_t row,
@@ -185,6 +186,8 @@ static void read_identity(struct arena *arena, const struct db_rows *rows, size_
         .issued_at_ms = db_time(rows, row, 9),
         .confirmed = db_bool(rows, row, 10),
         .version = (uint64_t)db_int(rows, row, 11),
+        .identity_spki = copy_bytes(arena, rows, row, 12).data,
+        .task_spki = copy_bytes(arena, rows, row, 13).data,
     };
 }
 
@@ -276,6 +279,30 @@ enum code store_identity_add(struct db *db, const struct identity_row *row, uint
         args, &rows, st));
     *ret_version = (uint64_t)db_int(rows, 0, 0);
     return CODE_OK;
+}
+
+enum code store_identity_drop(struct db *db, const char *agent_id, uint32_t generation, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_int(args, generation);
+    return db_query(
+        db, "DELETE FROM identity WHERE agent_id = $1 AND generation = $2 AND confirmed_at IS NULL", args,
+        NULL, st);
+}
+
+enum code store_identity_signer(struct db *db, struct arena *arena, const char *agent_id,
+                                struct bytes task_certificate, struct identity_row *ret, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    arg_bytes(args, task_certificate);
+    return identity_by(db, arena,
+                       "SELECT " IDENTITY_COLUMNS IDENTITY_FROM
+                       "WHERE i.agent_id = $1::uuid AND i.task_certificate = $2 AND "
+                       "i.generation >= h.confirmed_generation",
+                       args, ret, st);
 }
 
 enum code store_identity_confirm(struct db *db, struct arena *arena, const char *agent_id,

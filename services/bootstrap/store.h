@@ -71,7 +71,7 @@ enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version
 struct identity_row {
     const char *agent_id, *token_id;
     uint32_t generation;
-    const uint8_t *identity_spki, *task_spki; /* SHA-256 each; for adding */
+    const uint8_t *identity_spki, *task_spki; /* SHA-256 each */
     struct bytes identity_certificate, task_certificate, issuer_certificate;
     const char *serial, *fingerprint;
     int64_t not_after_ms, issued_at_ms;
@@ -91,6 +91,14 @@ enum code store_identity_confirmed(struct db *db, struct arena *arena, const cha
 /* In a transaction that holds the lock. */
 enum code store_identity_add(struct db *db, const struct identity_row *row, uint64_t *ret_version,
                              struct status *st) MUST_CHECK;
+
+/* In a transaction that holds the lock: removes a generation that was never confirmed. */
+enum code store_identity_drop(struct db *db, const char *agent_id, uint32_t generation,
+                              struct status *st) MUST_CHECK;
+/* The identity with this task certificate: of the confirmed generation, or issued after it. */
+enum code store_identity_signer(struct db *db, struct arena *arena, const char *agent_id,
+                                struct bytes task_certificate, struct identity_row *ret,
+                                struct status *st) MUST_CHECK; /* NOT_FOUND */
 
 struct confirmation {
     bool changed;
