@@ -6,7 +6,7 @@ target_link_libraries(clm_agent_journal PUBLIC clm_base clm_agent_proto PRIVATE 
 # The core: two processes, the journal, envelopes and receipts. The program links it with the kinds.
 set(core_sources
     ipc.c facts.c
-    exec/state.c exec/safemode.c exec/order.c exec/receipt.c exec/enrol.c exec/runner.c exec/spawn.c exec/trust.c exec/job.c exec/exec.c
+    exec/state.c exec/safemode.c exec/order.c exec/receipt.c exec/enrol.c exec/runner.c exec/spawn.c exec/trust.c exec/job.c exec/rotation.c exec/exec.c
     net/net.c net/link.c
     status.c)
 set(core_present)
