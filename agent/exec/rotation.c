@@ -98,7 +98,7 @@ static bool possible_now(const struct exec *exec)
     /* What a running task has signed with the present key is better answered first; but not for ever. */
     if (jobs_running(exec) > 0 && clock_wall_ms() < exec->rotation.latest_ms)
         return false;
-    return exec->state->confirmed && exec->link_up && exec->net_ipc && !exec->stopping &&
+    return exec->state->confirmed && exec->net_ipc && !exec->stopping &&
            safe_mode_allows(&exec->safe_mode, SAFE_ACTION_RENEW_IDENTITY);
 }
 

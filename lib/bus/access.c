@@ -16,6 +16,14 @@ static const struct method_access table[] = {
     {"registry", "ReportHeartbeats", 0, SENDER_ANY},
     {"registry", "ListAgentStates", 0, SENDER_ANY},
     {"registry", "ListAgentSnapshot", 0, SENDER_ANY},
+    {"registry", "RevokeAgent", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "UnfreezeAgent", ROLES_ADMIN, SENDER_GATEWAY},
+    {"registry", "EnterSafeMode", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "LeaveSafeMode", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "CreateAgentToken", ROLES_ADMIN, SENDER_GATEWAY},
+    {"registry", "ListAgentTokens", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "RevokeAgentToken", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "ReportSuperseded", 0, SENDER_ANY},
 
     {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},
@@ -26,6 +34,8 @@ static const struct method_access table[] = {
     {"bootstrap", "GetTrustBundle", 0, SENDER_ANY},
     {"bootstrap", "ListIdentities", 0, SENDER_ANY},
     {"bootstrap", "RenewIdentity", 0, SENDER_ANY},
+    {"bootstrap", "ListTokens", ROLES_VIEWER, SENDER_ANY},
+    {"bootstrap", "RevokeToken", ROLES_OPERATOR, SENDER_REGISTRY},
 
     {"tasks", "CreateTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "GetTask", ROLES_VIEWER, SENDER_ANY},

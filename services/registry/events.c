@@ -50,7 +50,9 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     changed.has_status = true;
     changed.status = (Clm__Agent__Status)agent->status;
     changed.has_safe_mode = true;
-    changed.safe_mode = agent->safe_mode;
+    changed.safe_mode = agent_in_safe_mode(agent);
+    changed.has_frozen = true;
+    changed.frozen = agent_frozen(agent);
     changed.scope = scope_decode(agent->scope, arena);
     changed.has_min_generation = true;
     changed.min_generation = (uint32_t)agent->min_generation;
@@ -146,6 +148,11 @@ static enum code on_token(struct worker *worker, struct arena *arena, const void
 {
     const Clm__Event *event = msg;
     const Clm__TokenEvent *token = event->token;
+    bool second_key = token && token->agent_id && token->reason && strcmp(token->reason, "second_key") == 0;
+    if (second_key) {
+        const struct cause cause = cause_of(worker, event);
+        TRY(agent_freeze(worker->db, &cause, token->agent_id, FROZEN_SECOND_KEY, arena, st));
+    }
     return note(worker, event, token ? token->agent_id : NULL, token ? token->reason : NULL, arena, st);
 }
 
