@@ -19,6 +19,7 @@
 #define PENDING_BYTES_MAX  (256 * 1024 * 1024)
 #define TIMEOUT_MAX_MS     (10 * 60 * 1000)
 #define TIMEOUT_DEFAULT_MS 30000
+#define DRAIN_MS           2000
 #define SEEN_SLOTS         16384u
 
 struct method_entry {
@@ -375,7 +376,7 @@ void rpc_server_stop(struct rpc_server *server)
         return;
     server->subscribed = false;
     /* Drain lets the requests through that the server has already sent us; a closed connection has none. */
-    if (natsSubscription_Drain(server->sub) != NATS_OK)
+    if (!bus_ready(server->bus) || natsSubscription_DrainTimeout(server->sub, DRAIN_MS) != NATS_OK)
         (void)natsSubscription_Unsubscribe(server->sub);
     (void)pthread_mutex_lock(&server->mutex);
     while (!server->complete)

@@ -115,6 +115,11 @@ const struct config_key service_config_keys[] = {
 
 struct frame_metrics frame_metrics;
 
+static bool is_away(enum code code)
+{
+    return code == CODE_UNAVAILABLE || code == CODE_DEADLINE_EXCEEDED;
+}
+
 /* ---- accessors
  * -------------------------------------------------------------------------------------------------- */
 
@@ -213,10 +218,12 @@ static void begin_drain(struct service *service, int exit_code)
 /* ---- database
  * ------------------------------------------------------------------------------------------------- */
 
-static void db_set_up(struct service *service, bool up)
+/* A session that is lost says that the others of its time are, too; one that cannot be made says nothing of
+ * them. */
+static void db_set_up(struct service *service, bool up, bool lost)
 {
     (void)pthread_mutex_lock(&service->mutex);
-    if (service->db_up && !up)
+    if (service->db_up && lost)
         service->db_epoch++;
     service->db_up = up;
     (void)pthread_mutex_unlock(&service->mutex);
@@ -224,7 +231,7 @@ static void db_set_up(struct service *service, bool up)
 
 void service_db_lost(struct service *service)
 {
-    db_set_up(service, false);
+    db_set_up(service, false, true);
 }
 
 enum code service_open_db(const struct service *service, struct db **ret, struct status *st)
@@ -249,9 +256,10 @@ enum code service_db_session(struct service *service, struct db **db, unsigned *
         db_close(*db);
         *db = NULL;
     }
-    enum code code = *db ? db_ensure(*db, st) : service_open_db(service, db, st);
+    bool had_one = *db;
+    enum code code = had_one ? db_ensure(*db, st) : service_open_db(service, db, st);
     *epoch = now;
-    db_set_up(service, code == CODE_OK);
+    db_set_up(service, code == CODE_OK, code != CODE_OK && had_one);
     return code;
 }
 
@@ -338,7 +346,7 @@ static void *periodic_main(void *arg)
     do {
         st = (struct status){0};
         enum code code = periodic_round(p, &worker, &epoch, &locked, &st);
-        if (code != CODE_OK && code != said)
+        if (code != CODE_OK && code != said && !is_away(code)) /* that is told by the readiness */
             log_warn("periodic work failed", "work", p->name, "why", st.msg, NULL);
         said = code;
         if (code != CODE_OK && worker.db) {
@@ -423,11 +431,6 @@ static void on_bus_ready(bool ready, void *arg)
 
 /* ---- up and down, on the supervisor's thread
  * ---------------------------------------------------------------------- */
-
-static bool is_away(enum code code)
-{
-    return code == CODE_UNAVAILABLE || code == CODE_DEADLINE_EXCEEDED;
-}
 
 /* Both hands back UNAVAILABLE when draining began before they succeeded. */
 static enum code bring_up_database(struct service *service, struct status *st)

@@ -8,15 +8,15 @@
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
 
-#define PAGE_DEFAULT       50
-#define PAGE_MAX           500
-#define STATES_MAX         1000
-#define SNAPSHOT_MAX       300 /* scopes make rows of a few KiB at worst; a page stays below the body's limit */
-#define SNAPSHOT_BYTES_MAX (400 * 1024)
-#define TOKEN_TTL_DEFAULT  3600
-#define TOKEN_TTL_MIN      60
-#define TOKEN_TTL_MAX      (7 * 24 * 3600)
-#define TOKEN_CALL_MS      10000
+#define PAGE_DEFAULT      50
+#define PAGE_MAX          500
+#define STATES_MAX        1000
+#define SNAPSHOT_MAX      500
+#define PAGE_BYTES_MAX    (400 * 1024) /* a page may be shorter than asked for: bodies have a limit */
+#define TOKEN_TTL_DEFAULT 3600
+#define TOKEN_TTL_MIN     60
+#define TOKEN_TTL_MAX     (7 * 24 * 3600)
+#define TOKEN_CALL_MS     10000
 
 static char *text(const char *s)
 {
@@ -234,16 +234,18 @@ static enum code on_list_agents(struct rpc_ctx *ctx, const void *request, void *
     struct agent *agents;
     size_t n;
     TRY(agents_list(worker_of(ctx)->db, &filter, req->page_token, size + 1, ctx->arena, &agents, &n, st));
-    bool more = n > size;
-    res->n_agents = more ? size : n;
-    res->agents = arena_array(ctx->arena, res->n_agents + 1, sizeof(*res->agents));
-    for (size_t i = 0; i < res->n_agents; i++) {
-        res->agents[i] = arena_alloc(ctx->arena, sizeof(**res->agents));
-        clm__agent_view__init(res->agents[i]);
-        fill_view(res->agents[i], &agents[i], ctx->arena);
+    res->agents = arena_array(ctx->arena, n + 1, sizeof(*res->agents));
+    for (size_t bytes = 0; res->n_agents < n && res->n_agents < size; res->n_agents++) {
+        Clm__AgentView *view = arena_alloc(ctx->arena, sizeof(*view));
+        clm__agent_view__init(view);
+        fill_view(view, &agents[res->n_agents], ctx->arena);
+        bytes += clm__agent_view__get_packed_size(view);
+        if (res->n_agents > 0 && bytes > PAGE_BYTES_MAX)
+            break;
+        res->agents[res->n_agents] = view;
     }
-    if (more)
-        res->next_page_token = text(agents[size - 1].id);
+    if (res->n_agents < n)
+        res->next_page_token = text(agents[res->n_agents - 1].id);
     return CODE_OK;
 }
 
@@ -512,7 +514,7 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
     while (res->n_agents < n && res->n_agents < size) {
         const struct agent *agent = &agents[res->n_agents];
         bytes += agent->scope.len + 512;
-        if (res->n_agents > 0 && bytes > SNAPSHOT_BYTES_MAX)
+        if (res->n_agents > 0 && bytes > PAGE_BYTES_MAX)
             break;
         Clm__AgentSnapshot *s = res->agents[res->n_agents++] = arena_alloc(ctx->arena, sizeof(*s));
         clm__agent_snapshot__init(s);

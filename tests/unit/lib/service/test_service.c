@@ -393,9 +393,12 @@ static void stream_that_was_lost_gets_every_event_again(void **state)
     wait_number("SELECT count(*) FROM seen WHERE entity = 'after the loss'", 1);
 }
 
-static void service_leaves_on_sigterm(void **state)
+static void service_leaves_on_sigterm_even_without_its_dependencies(void **state)
 {
     (void)state;
+    nats_kill_server();
+    pg_kill_server();
+    wait_for("/readyz", "the database is away");
     (void)kill(getpid(), SIGTERM);
     (void)pthread_join(thread, NULL);
     assert_int_equal(exit_code, 0);
@@ -477,7 +480,7 @@ int main(void)
         cmocka_unit_test(service_outlives_the_database),
         cmocka_unit_test(service_outlives_the_bus),
         cmocka_unit_test(stream_that_was_lost_gets_every_event_again),
-        cmocka_unit_test(service_leaves_on_sigterm),
+        cmocka_unit_test(service_leaves_on_sigterm_even_without_its_dependencies),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
