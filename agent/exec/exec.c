@@ -117,6 +117,7 @@ static void on_check_timer(void *arg)
         log_error("the state directory cannot be written", "reason", st.msg, NULL);
     exec_report(exec, SAFE_STATE_FULL, code != CODE_OK);
     exec_report(exec, SAFE_CRASH_LOOP, false); /* this long without a crash */
+    state_prune(exec->state, clock_wall_ms());
     if (code == CODE_OK && clock_mono_ms() - exec->last_prune_ms >= PRUNE_PERIOD_MS) {
         exec->last_prune_ms = clock_mono_ms();
         if (journal_prune(exec->state->journal_dir, JOURNAL_KEEP_MS, &st) != CODE_OK)
@@ -137,6 +138,16 @@ static void clock_compare(struct exec *exec, int64_t platform_ms)
 /* ---- from net ---------------------------------------------------------------------------------------------
  */
 
+/* Once the present generation is confirmed, nothing leads back to an earlier one. */
+static void forget_old_keys(struct exec *exec)
+{
+    Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+    frame.has_forget_below = 1;
+    frame.forget_below = exec->state->generation;
+    exec_send(exec, &frame);
+    state_prune(exec->state, clock_wall_ms());
+}
+
 static void confirmed(struct exec *exec, uint32_t generation)
 {
     struct status st;
@@ -149,6 +160,7 @@ static void confirmed(struct exec *exec, uint32_t generation)
     der_done(&exec->confirmation);
     log_info("the platform has confirmed this identity", "generation", LOG_NUM(exec->state->generation),
              NULL);
+    forget_old_keys(exec);
     exec_changed(exec);
 }
 
@@ -180,6 +192,10 @@ static void on_net_frame(const ProtobufCMessage *msg, void *arg)
         snapshot_send(exec, false);
     if (frame->cancel_task_id)
         jobs_cancel(exec, frame->cancel_task_id);
+    if (frame->identity_csr)
+        rotation_identity_csr(exec, frame->identity_csr);
+    if (frame->renew_answer)
+        rotation_answer(exec, frame->renew_answer);
     if (frame->result_answer)
         jobs_result_answer(exec, frame->result_answer);
     if (frame->sign_answer)
@@ -194,6 +210,7 @@ static void on_net_closed(const struct status *why, void *arg)
     ipc_free(TAKE(exec->net_ipc));
     spawn_reap(&exec->net, true);
     exec->link_up = false;
+    rotation_net_gone(exec);
     if (exec->stopping) {
         exec_job_ended(exec);
         return;
@@ -249,6 +266,8 @@ static void net_start(struct exec *exec)
     exec->net_started_ms = clock_mono_ms();
     exec->net_ipc = ipc_new(exec->loop, &config);
     identity_send(exec);
+    if (exec->state->confirmed)
+        forget_old_keys(exec);
     snapshot_send(exec, false);
     jobs_net_is_back(exec);
 }
@@ -417,6 +436,15 @@ static enum code make_confirmation(struct exec *exec, struct status *st)
                         &exec->confirmation, st);
 }
 
+enum code exec_identity_changed(struct exec *exec, struct status *st)
+{
+    der_done(&exec->confirmation);
+    TRY(make_confirmation(exec, st));
+    identity_send(exec);
+    exec_changed(exec);
+    return CODE_OK;
+}
+
 static enum code start(struct exec *exec, const struct exec_options *options, struct status *st)
 {
     struct status why;
@@ -473,6 +501,7 @@ static enum code run_loop(struct exec *exec, struct status *st)
                  exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
         note_start(exec);
         net_start(exec);
+        rotation_start(exec);
         jobs_start_next(exec);
         on_check_timer(exec);
         loop_run(loop);
@@ -487,6 +516,7 @@ static enum code run_loop(struct exec *exec, struct status *st)
 static void done(struct exec *exec)
 {
     jobs_free(exec);
+    rotation_done(exec);
     ipc_free(exec->net_ipc); /* net ends with its channel */
     spawn_reap(&exec->net, false);
     loop_timer_free(exec->net_timer);

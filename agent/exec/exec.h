@@ -14,6 +14,24 @@
 #include "base/arena.h"
 #include "loop/loop.h"
 
+enum rotation_phase {
+    ROTATION_IDLE,
+    ROTATION_KEYS,  /* net was asked for its key's CSR */
+    ROTATION_ASKED, /* the platform was asked for the certificates */
+};
+
+struct rotation { /* rotation.c: of the identity to its next generation */
+    enum rotation_phase phase;
+    struct loop_timer *timer;
+    int64_t due_ms;    /* wall; 0: not computed for this generation */
+    int64_t latest_ms; /* wall: until then running tasks go first */
+    int64_t since_ms;  /* monotonic: when the phase began */
+    unsigned failures;
+    uint32_t generation; /* asked for */
+    struct key *task_key;
+    struct der task_csr, identity_csr;
+};
+
 #define EXEC_TASKS_MAX 4  /* running at a time */
 #define EXEC_JOBS_MAX  64 /* known and not yet acknowledged */
 
@@ -45,6 +63,7 @@ struct exec {
     struct job *jobs;
     size_t n_jobs;
     uint64_t next_sign_id;
+    struct rotation rotation;
 };
 
 /* exec.c, for job.c */
@@ -53,6 +72,19 @@ void exec_changed(struct exec *exec);                              /* the snapsh
 void exec_progressed(struct exec *exec);                           /* merged, at most once a second */
 void exec_report(struct exec *exec, enum safe_reason reason, bool bad);
 void exec_job_ended(struct exec *exec); /* when stopping, the last one ends the loop */
+
+/* Tells net who it is from now on, and makes the confirmation that check-ins carry. */
+enum code exec_identity_changed(struct exec *exec, struct status *st) MUST_CHECK;
+
+/* rotation.c, for exec.c */
+void rotation_start(struct exec *exec);
+void rotation_net_gone(struct exec *exec);
+void rotation_identity_csr(struct exec *exec, const Clm__Agent__IdentityCsr *csr);
+void rotation_answer(struct exec *exec, const Clm__Agent__RenewAnswer *answer);
+void rotation_done(struct exec *exec);
+/* When the next generation is due: half of the life that is left at adoption, give or take a tenth of it by
+ * `jitter_permille` (0 to 1000). Wall clock. For tests. */
+int64_t rotation_due_ms(int64_t from_ms, int64_t not_after_ms, unsigned jitter_permille);
 
 /* job.c, for exec.c */
 enum code jobs_recover(struct exec *exec, struct status *st) MUST_CHECK;

@@ -42,8 +42,13 @@ static enum code envelope_read(const struct order_context *context, struct bytes
     TRY(envelope_verify(envelope, &context->state->roots, context->now_ms, &inner, &signer, st));
     TRY(signer_check(der_bytes(&signer), context->state->trust_domain, st));
     *ret_genuine = true;
-    return envelope_open(der_bytes(&inner), context->state->task_key,
-                         der_bytes(&context->state->task_chain.item[0]), ret_plain, st);
+    const struct agent_state *state = context->state;
+    enum code code = envelope_open(der_bytes(&inner), state->task_key, der_bytes(&state->task_chain.item[0]),
+                                   ret_plain, st);
+    if (code == CODE_FAILED_PRECONDITION && state->old_task_key)
+        code = envelope_open(der_bytes(&inner), state->old_task_key,
+                             der_bytes(&state->old_task_chain.item[0]), ret_plain, st);
+    return code;
 }
 
 static int parse_envelope(void *arg, const void *in, size_t in_len, int out_fd)
@@ -102,7 +107,8 @@ static enum code binding_check(const struct order_context *context, const Clm__D
     const struct agent_state *state = context->state;
     if (!order->agent_id || strcmp(order->agent_id, state->agent_id) != 0)
         return status_set(st, CODE_PERMISSION_DENIED, "it is for another agent");
-    if (!order->has_generation || order->generation != state->generation)
+    bool old = state->old_task_key && order->generation == state->old_generation;
+    if (!order->has_generation || (order->generation != state->generation && !old))
         return status_set(st, CODE_PERMISSION_DENIED,
                           "it is for generation %" PRIu32 ", this agent has %" PRIu32, order->generation,
                           state->generation);

@@ -144,3 +144,18 @@ enum code request_sign(const struct agent_state *state, Clm__SignedRequest__Purp
     }
     return sign_message(state, CMS_CONTENT_REQUEST, &request.base, ret, st);
 }
+
+enum code renewal_sign(const struct agent_state *state, struct bytes identity_csr, struct bytes task_csr,
+                       struct der *ret, struct status *st)
+{
+    Clm__SignedRequest request = CLM__SIGNED_REQUEST__INIT;
+    request.has_purpose = request.has_generation = request.has_made_at_ms = 1;
+    request.purpose = CLM__SIGNED_REQUEST__PURPOSE__RENEW_IDENTITY;
+    request.agent_id = (char *)(uintptr_t)state->agent_id;
+    request.generation = state->generation;
+    request.made_at_ms = clock_wall_ms();
+    request.has_identity_csr = request.has_task_csr = 1;
+    request.identity_csr = (ProtobufCBinaryData){identity_csr.len, (uint8_t *)(uintptr_t)identity_csr.data};
+    request.task_csr = (ProtobufCBinaryData){task_csr.len, (uint8_t *)(uintptr_t)task_csr.data};
+    return sign_message(state, CMS_CONTENT_REQUEST, &request.base, ret, st);
+}

@@ -28,4 +28,8 @@ enum code request_sign(const struct agent_state *state, Clm__SignedRequest__Purp
                        const char *task_id, uint32_t attempt, struct bytes csr, struct der *ret,
                        struct status *st) MUST_CHECK;
 
+/* CMS over SignedRequest{RENEW_IDENTITY} with both CSRs of the next generation. */
+enum code renewal_sign(const struct agent_state *state, struct bytes identity_csr, struct bytes task_csr,
+                       struct der *ret, struct status *st) MUST_CHECK;
+
 #endif

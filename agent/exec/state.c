@@ -13,8 +13,10 @@
 #include "base/file.h"
 #include "wire/wire.h"
 
-#define LOCK_WAIT_US  (2 * 1000 * 1000)
-#define LOCK_RETRY_MS 20
+#define LOCK_WAIT_US    (2 * 1000 * 1000)
+#define LOCK_RETRY_MS   20
+#define OLD_GENERATIONS 16                             /* looked for, before ours */
+#define OLD_KEEP_MS     (INT64_C(25) * 60 * 60 * 1000) /* envelopes live 24 h and 5 min */
 
 static char *path_in(const char *dir, const char *name)
 {
@@ -132,6 +134,7 @@ enum code state_peek(const char *dir, struct agent_state **ret, struct status *s
 void state_forget_key(struct agent_state *state)
 {
     key_free(TAKE(state->task_key));
+    key_free(TAKE(state->old_task_key));
 }
 
 void state_free(struct agent_state *state)
@@ -141,6 +144,7 @@ void state_free(struct agent_state *state)
     state_forget_key(state);
     der_list_done(&state->roots);
     der_list_done(&state->task_chain);
+    der_list_done(&state->old_task_chain);
     der_list_done(&state->identity_chain);
     if (state->lock_fd >= 0)
         (void)close(state->lock_fd);
@@ -190,6 +194,7 @@ static enum code id_read(struct agent_state *state, struct status *st)
     memcpy(state->trust_domain, id->trust_domain, strlen(id->trust_domain) + 1);
     state->generation = id->generation;
     state->confirmed = id->confirmed;
+    state->adopted_at_ms = id->enrolled_at_ms;
     return CODE_OK;
 }
 
@@ -204,7 +209,7 @@ static enum code id_write(const struct agent_state *state, struct status *st)
     id.has_generation = id.has_confirmed = id.has_enrolled_at_ms = 1;
     id.generation = state->generation;
     id.confirmed = state->confirmed;
-    id.enrolled_at_ms = clock_wall_ms();
+    id.enrolled_at_ms = state->adopted_at_ms;
     const uint8_t *data;
     size_t len;
     wire_pack(&id.base, arena, &data, &len);
@@ -216,6 +221,25 @@ static enum code key_read(const char *path, struct key **ret, struct status *st)
     AUTO_SECRET struct secret *pem = NULL;
     TRY(secret_read_file(path, 64 * 1024, false, &pem, st));
     return key_parse(pem, NULL, ret, st);
+}
+
+/* What cannot be read is not there: an envelope for it comes again, sealed to the present key. */
+static void old_read(struct agent_state *state)
+{
+    struct status ignored;
+    for (uint32_t back = 1; back <= OLD_GENERATIONS && back <= state->generation; back++) {
+        uint32_t generation = state->generation - back;
+        AUTO_FREE char *chain = path_of_generation(state, "task", generation, "pem");
+        AUTO_FREE char *path = path_of_generation(state, "task", generation, "key");
+        AUTO_KEY struct key *key = NULL;
+        if (key_read(path, &key, &ignored) != CODE_OK ||
+            chain_read(chain, &state->old_task_chain, &ignored) != CODE_OK ||
+            !key_matches_cert(key, der_bytes(&state->old_task_chain.item[0])))
+            continue;
+        state->old_generation = generation;
+        state->old_task_key = TAKE(key);
+        return;
+    }
 }
 
 enum code state_load(struct agent_state *state, struct status *st)
@@ -237,6 +261,8 @@ enum code state_load(struct agent_state *state, struct status *st)
         code = status_set(st, CODE_DATA_LOSS, "%s is not the key of %s", key, task);
     if (code != CODE_OK)
         state->agent_id[0] = '\0';
+    else
+        old_read(state);
     /* agent.id is there, so a file that is not has been lost. */
     if (code == CODE_NOT_FOUND) {
         struct status why = *st;
@@ -245,11 +271,10 @@ enum code state_load(struct agent_state *state, struct status *st)
     return code;
 }
 
-enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st)
+/* Makes the key at path, or reads the one that is there. */
+static enum code key_make(const char *path, struct key **ret, struct status *st)
 {
-    AUTO_FREE char *path = path_of_generation(state, "task", generation, "key");
-    state_forget_key(state);
-    enum code code = key_read(path, &state->task_key, st);
+    enum code code = key_read(path, ret, st);
     if (code != CODE_NOT_FOUND)
         return code;
     AUTO_KEY struct key *key = NULL;
@@ -257,8 +282,22 @@ enum code state_task_key(struct agent_state *state, uint32_t generation, struct 
     TRY(key_generate(KEY_EC_P256, &key, st));
     TRY(key_to_pem(key, NULL, &pem, st));
     TRY(file_write_atomic(path, pem->data, pem->len, 0600, st));
-    state->task_key = TAKE(key);
+    *ret = TAKE(key);
     return CODE_OK;
+}
+
+enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st)
+{
+    AUTO_FREE char *path = path_of_generation(state, "task", generation, "key");
+    state_forget_key(state);
+    return key_make(path, &state->task_key, st);
+}
+
+enum code state_next_key(const struct agent_state *state, uint32_t generation, struct key **ret,
+                         struct status *st)
+{
+    AUTO_FREE char *path = path_of_generation(state, "task", generation, "key");
+    return key_make(path, ret, st);
 }
 
 /* A bootstrap makes its key before it knows the generation: under that name it is found from now on. */
@@ -270,16 +309,65 @@ static enum code key_write(const struct agent_state *state, struct status *st)
     return file_write_atomic(path, pem->data, pem->len, 0600, st);
 }
 
-enum code state_save(const struct agent_state *state, struct status *st)
+enum code state_save(struct agent_state *state, struct status *st)
 {
     AUTO_FREE char *roots = path_in(state->dir, "roots.pem");
     AUTO_FREE char *task = path_of_generation(state, "task", state->generation, "pem");
     AUTO_FREE char *identity = path_of_generation(state, "identity", state->generation, "pem");
+    state->adopted_at_ms = clock_wall_ms();
     TRY(key_write(state, st));
     TRY(chain_write(roots, &state->roots, st));
     TRY(chain_write(task, &state->task_chain, st));
     TRY(chain_write(identity, &state->identity_chain, st));
     return id_write(state, st);
+}
+
+static void generation_delete(const struct agent_state *state, uint32_t generation)
+{
+    AUTO_FREE char *key = path_of_generation(state, "task", generation, "key");
+    AUTO_FREE char *task = path_of_generation(state, "task", generation, "pem");
+    AUTO_FREE char *identity = path_of_generation(state, "identity", generation, "pem");
+    (void)unlink(key);
+    (void)unlink(task);
+    (void)unlink(identity);
+}
+
+enum code state_adopt(struct agent_state *state, uint32_t generation, struct key **key,
+                      struct der_list *task_chain, struct der_list *identity_chain, struct status *st)
+{
+    struct agent_state next = *state;
+    next.generation = generation;
+    next.confirmed = false;
+    next.task_key = *key;
+    next.task_chain = *task_chain;
+    next.identity_chain = *identity_chain;
+    TRY(state_save(&next, st));
+    key_free(state->old_task_key);
+    der_list_done(&state->old_task_chain);
+    der_list_done(&state->identity_chain);
+    next.old_generation = state->generation;
+    next.old_task_key = state->task_key;
+    next.old_task_chain = state->task_chain;
+    *state = next;
+    *key = NULL;
+    *task_chain = *identity_chain = (struct der_list){0};
+    return CODE_OK;
+}
+
+void state_prune(struct agent_state *state, int64_t now_ms)
+{
+    bool all = now_ms - state->adopted_at_ms > OLD_KEEP_MS;
+    if (!state->confirmed)
+        return;
+    for (uint32_t back = 1; back <= OLD_GENERATIONS && back <= state->generation; back++) {
+        uint32_t generation = state->generation - back;
+        if (all || !state->old_task_key || generation < state->old_generation)
+            generation_delete(state, generation);
+    }
+    if (all) {
+        key_free(TAKE(state->old_task_key));
+        der_list_done(&state->old_task_chain);
+    }
 }
 
 enum code state_set_confirmed(struct agent_state *state, struct status *st)

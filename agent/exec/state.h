@@ -30,10 +30,15 @@ struct agent_state {
     /* Of an enrolled agent; agent_id is "" before. */
     char agent_id[UUID_TEXT_SIZE];
     uint32_t generation;
-    bool confirmed; /* of this generation */
+    bool confirmed;        /* of this generation */
+    int64_t adopted_at_ms; /* when this generation became ours; wall */
     char gateway[256], trust_domain[256];
     struct der_list roots, task_chain, identity_chain;
     struct key *task_key;
+    /* The generation before, for envelopes that were sealed to it; old_task_key NULL: there is none. */
+    uint32_t old_generation;
+    struct key *old_task_key;
+    struct der_list old_task_chain;
 };
 
 /* Makes the directories and takes the lock: FAILED_PRECONDITION if another agent runs on them.
@@ -48,8 +53,18 @@ void state_free(struct agent_state *state); /* wipes the key */
 enum code state_load(struct agent_state *state, struct status *st) MUST_CHECK;
 /* Makes the task key of a generation, or reads the one that is there. Fsynced before it returns. */
 enum code state_task_key(struct agent_state *state, uint32_t generation, struct status *st) MUST_CHECK;
-/* Stores what state holds now, agent.id last. */
-enum code state_save(const struct agent_state *state, struct status *st) MUST_CHECK;
+/* The same for a generation to come: state is not changed. */
+enum code state_next_key(const struct agent_state *state, uint32_t generation, struct key **ret,
+                         struct status *st) MUST_CHECK;
+/* Stores what state holds now, agent.id last; it counts as adopted now. */
+enum code state_save(struct agent_state *state, struct status *st) MUST_CHECK;
+/* Moves to the next generation: its files, then agent.id by rename. Takes the key and empties the chains; the
+ * present key becomes the old one. On failure nothing has changed, in memory or in effect. */
+enum code state_adopt(struct agent_state *state, uint32_t generation, struct key **key,
+                      struct der_list *task_chain, struct der_list *identity_chain,
+                      struct status *st) MUST_CHECK;
+/* Deletes what is left of generations before ours, once every envelope for them is past its end. */
+void state_prune(struct agent_state *state, int64_t now_ms);
 enum code state_set_confirmed(struct agent_state *state, struct status *st) MUST_CHECK;
 /* UNAVAILABLE with the reason if the directory cannot be written to. */
 enum code state_check_writable(const struct agent_state *state, struct status *st) MUST_CHECK;

@@ -30,10 +30,11 @@
 #define BACKOFF_CAP_MS      60000
 #define REFUSED_PAUSE_MS    (5 * 60 * 1000)
 #define QUEUE_MAX           64
+#define RENEWAL_MAX         (512u * 1024u)
 #define RESPONSE_MAX        (2u * 1024u * 1024u)
 #define PROTOBUF_TYPE       "application/x-protobuf"
 
-enum item_kind { ITEM_RESULT, ITEM_SIGN };
+enum item_kind { ITEM_RESULT, ITEM_SIGN, ITEM_RENEW };
 
 struct item { /* a request of exec's, kept until it is answered for good */
     struct item *next;
@@ -188,6 +189,19 @@ static void item_done_sign(struct link *link, const struct item *item, const str
     link->config.on_frame(&frame, link->config.arg);
 }
 
+static void item_done_renew(struct link *link, const struct status *st, const uint8_t *body, size_t len)
+{
+    Clm__Agent__RenewAnswer answer = CLM__AGENT__RENEW_ANSWER__INIT;
+    Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+    answer.has_code = 1;
+    answer.code = body ? CODE_OK : (uint32_t)st->code;
+    answer.message = body ? NULL : (char *)(uintptr_t)st->msg;
+    answer.has_body = body != NULL;
+    answer.body = (ProtobufCBinaryData){len, (uint8_t *)(uintptr_t)body};
+    frame.renew_answer = &answer;
+    link->config.on_frame(&frame, link->config.arg);
+}
+
 /* The next check-in waits for what exec makes of this; a longer pause stays. */
 static void wait_for_exec(struct link *link)
 {
@@ -226,6 +240,8 @@ static void item_answered(struct link *link, struct item *item, const struct htt
         }
         if (item->kind == ITEM_RESULT)
             item_done_result(link, item, false, st.msg);
+        else if (item->kind == ITEM_RENEW)
+            item_done_renew(link, &st, NULL, 0);
         else
             item_done_sign(link, item, &st, NULL);
         item_finish(link, item);
@@ -239,6 +255,14 @@ static void item_answered(struct link *link, struct item *item, const struct htt
     AUTO_ARENA struct arena *arena = arena_new();
     size_t len;
     const uint8_t *body = http_response_body(response, &len);
+    if (item->kind == ITEM_RENEW) { /* exec reads it: what it trusts is its own to say */
+        bool fits = len > 0 && len <= RENEWAL_MAX;
+        if (!fits)
+            (void)status_set(&st, CODE_INTERNAL, "the gateway's answer to a renewal has %zu bytes", len);
+        item_done_renew(link, &st, fits ? body : NULL, fits ? len : 0);
+        item_finish(link, item);
+        return;
+    }
     ProtobufCMessage *msg = NULL;
     if (wire_unpack(&clm__sign_response__descriptor, body, len, arena, &msg, &st) != CODE_OK)
         msg = NULL;
@@ -263,7 +287,8 @@ static void item_send(struct link *link, struct item *item)
     if (item->kind == ITEM_RESULT)
         (void)snprintf(path, sizeof(path), "/agent/v1/tasks/%s/result", item->task_id);
     else
-        (void)snprintf(path, sizeof(path), "/agent/v1/certificates/sign");
+        (void)snprintf(path, sizeof(path), "%s",
+                       item->kind == ITEM_RENEW ? "/agent/v1/identity/renew" : "/agent/v1/certificates/sign");
     static const struct http_header headers[] = {{"Content-Type", PROTOBUF_TYPE}, {NULL, NULL}};
     struct http_client_request request = {.method = "POST",
                                           .path = path,
@@ -332,6 +357,23 @@ enum code link_send_sign(struct link *link, const Clm__Agent__Sign *sign, struct
     struct item *item = item_new(ITEM_SIGN, &body.base);
     item->sign_id = sign->id;
     return queue_add(link, item, st);
+}
+
+enum code link_send_renew(struct link *link, const Clm__Agent__Renew *renew, struct status *st)
+{
+    if (!renew->has_request)
+        return status_set(st, CODE_INVALID_ARGUMENT, "a renewal without its request");
+    for (struct item *item = link->queue, *next; item; item = next) { /* exec asks anew: the former is void */
+        next = item->next;
+        if (item->kind == ITEM_RENEW && item != link->sending) {
+            queue_remove(link, item);
+            item_free(item);
+        }
+    }
+    Clm__RenewRequest body = CLM__RENEW_REQUEST__INIT;
+    body.has_request = 1;
+    body.request = renew->request;
+    return queue_add(link, item_new(ITEM_RENEW, &body.base), st);
 }
 
 /* ---- check-ins --------------------------------------------------------------------------------------------

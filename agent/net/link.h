@@ -28,6 +28,9 @@ void link_set_snapshot(struct link *link, const Clm__Agent__Snapshot *snapshot);
 enum code link_send_result(struct link *link, const Clm__Agent__Result *result, struct status *st) MUST_CHECK;
 enum code link_send_sign(struct link *link, const Clm__Agent__Sign *sign, struct status *st) MUST_CHECK;
 
+/* Takes the place of an earlier one that still waits. */
+enum code link_send_renew(struct link *link, const Clm__Agent__Renew *renew, struct status *st) MUST_CHECK;
+
 /* How long until the next try after an answer: Retry-After with full jitter on top; and 5 minutes after a
  * refusal that only an operator ends. For tests. */
 int64_t link_pause_ms(int http_status, int64_t retry_after_ms, unsigned failures);

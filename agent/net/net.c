@@ -16,6 +16,8 @@
 #include "pki/csr.h"
 #include "sandbox/sandbox.h"
 
+#define KEYS_BACK 16 /* generations before the present one whose keys may still lie here */
+
 struct net {
     struct loop *loop;
     struct ipc *ipc;
@@ -75,19 +77,47 @@ static enum code make_identity(struct net *net, uint32_t generation, struct stat
     return CODE_OK;
 }
 
-/* A bootstrap makes its key before it knows the generation, so the key of generation 0 may be the one. */
+/* One that was found under another generation's name is moved to its own, which keys_forget keeps. */
+static enum code key_rename(uint32_t from, uint32_t to, struct status *st)
+{
+    char old[64], name[64];
+    if (from == to)
+        return CODE_OK;
+    (void)snprintf(old, sizeof(old), "identity-%u.key", from);
+    (void)snprintf(name, sizeof(name), "identity-%u.key", to);
+    if (rename(old, name) != 0)
+        return status_errno(st, CODE_UNAVAILABLE, errno, "cannot rename %s", old);
+    return dir_fsync(".", st);
+}
+
+static void keys_forget(uint32_t below)
+{
+    for (uint32_t back = 1; back <= KEYS_BACK && back <= below; back++) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "identity-%u.key", below - back);
+        (void)unlink(path);
+    }
+}
+
+/* A bootstrap makes its key before it knows the generation, and a renewal may be given a later one than it
+ * asked for. */
 static enum code use_identity(struct net *net, const Clm__Agent__Identity *identity, struct status *st)
 {
-    const uint32_t candidates[] = {identity->generation, 0};
-    for (size_t i = 0; i < ARRAY_LEN(candidates); i++) {
+    uint32_t from = identity->generation;
+    for (uint32_t back = 0; back <= KEYS_BACK; back++) {
         AUTO_KEY struct key *key = NULL;
         AUTO_SECRET struct secret *pem = NULL;
-        enum code code = key_read(candidates[i], &key, &pem, st);
+        uint32_t candidate = back < KEYS_BACK && back <= from ? from - back : 0;
+        enum code code = key_read(candidate, &key, &pem, st);
         if (code != CODE_OK && code != CODE_NOT_FOUND)
             return code;
         if (code == CODE_OK && identity->n_chain > 0 &&
-            key_matches_cert(key, (struct bytes){identity->chain[0].data, identity->chain[0].len}))
+            key_matches_cert(key, (struct bytes){identity->chain[0].data, identity->chain[0].len})) {
+            TRY(key_rename(candidate, from, st));
             return link_set_identity(net->link, identity, pem, st);
+        }
+        if (candidate == 0)
+            break;
     }
     return status_set(st, CODE_DATA_LOSS, "there is no key for the identity certificate of generation %u",
                       identity->generation);
@@ -112,6 +142,10 @@ static void on_frame(const ProtobufCMessage *msg, void *arg)
         code = link_send_result(net->link, frame->result, &st);
     if (code == CODE_OK && frame->sign)
         code = link_send_sign(net->link, frame->sign, &st);
+    if (code == CODE_OK && frame->renew)
+        code = link_send_renew(net->link, frame->renew, &st);
+    if (code == CODE_OK && frame->has_forget_below)
+        keys_forget(frame->forget_below);
     if (code != CODE_OK) {
         log_error("net cannot do what exec asked", "reason", st.msg, NULL);
         net_end(net, 1);

@@ -8,14 +8,11 @@
 
 #include "base/clock.h"
 #include "events.h"
+#include "issue_pair.h"
 #include "pki/token.h"
 #include "store.h"
 
 #define REFUSED "the bootstrap token is not valid"
-
-struct csr_pair {
-    uint8_t identity_spki[SHA256_SIZE], task_spki[SHA256_SIZE];
-};
 
 /* token->id is NULL for a secret that nobody made. */
 static enum code refuse(struct request *req, const struct enrolment *in, const struct token_row *token,
@@ -36,70 +33,10 @@ static enum code refuse(struct request *req, const struct enrolment *in, const s
     return status_set(st, CODE_UNAUTHENTICATED, REFUSED);
 }
 
-static enum code read_csr(struct bytes csr, const char *what, uint8_t ret_spki[SHA256_SIZE],
-                          struct status *st)
-{
-    AUTO_CSR_INFO struct csr_info info = {0};
-    if (csr_verify(csr, &info, st) != CODE_OK)
-        return status_wrap(st, "%s", what);
-    if (info.key_type != KEY_EC_P256)
-        return status_set(st, CODE_INVALID_ARGUMENT, "%s: the key must be EC P-256", what);
-    sha256(der_bytes(&info.spki), ret_spki);
-    return CODE_OK;
-}
-
-static enum code read_csrs(const struct enrolment *in, struct csr_pair *ret, struct status *st)
-{
-    TRY(read_csr(in->identity_csr, "identity CSR", ret->identity_spki, st));
-    TRY(read_csr(in->task_csr, "task CSR", ret->task_spki, st));
-    if (memcmp(ret->identity_spki, ret->task_spki, SHA256_SIZE) == 0)
-        return status_set(st, CODE_INVALID_ARGUMENT, "the identity key and the task key must be two keys");
-    return CODE_OK;
-}
-
-static enum code issue_one(struct request *req, enum profile profile, struct bytes csr,
-                           const struct identity_row *row, struct bytes *ret, struct bytes *ret_issuer,
-                           struct status *st)
-{
-    AUTO_DER struct der cert = {0};
-    AUTO_DER struct der issuer = {0};
-    struct profile_request request = {
-        .profile = profile,
-        .csr = csr,
-        .subject = row->agent_id,
-        .generation = row->generation,
-        .life_sec = req->settings->identity_life_sec,
-    };
-    TRY(signer_issue(req->signer, &request, &cert, &issuer, st));
-    *ret = bytes_dup(req->arena, der_bytes(&cert));
-    *ret_issuer = bytes_dup(req->arena, der_bytes(&issuer));
-    return CODE_OK;
-}
-
-static enum code issue_pair(struct request *req, const struct enrolment *in, const struct csr_pair *keys,
-                            struct identity_row *row, struct status *st)
-{
-    AUTO_CERT_INFO struct cert_info info = {0};
-    struct bytes issuer;
-
-    TRY(issue_one(req, PROFILE_AGENT_IDENTITY, in->identity_csr, row, &row->identity_certificate, &issuer,
-                  st));
-    TRY(issue_one(req, PROFILE_AGENT_TASK, in->task_csr, row, &row->task_certificate,
-                  &row->issuer_certificate, st));
-    TRY(cert_read(row->identity_certificate, &info, st));
-    row->identity_spki = keys->identity_spki;
-    row->task_spki = keys->task_spki;
-    row->serial = arena_strdup(req->arena, info.serial);
-    row->fingerprint = arena_strdup(req->arena, info.fingerprint);
-    row->not_after_ms = info.not_after_ms;
-    row->issued_at_ms = clock_wall_ms();
-    return CODE_OK;
-}
-
 /* *ret_bound false: the token is not for these keys; nothing was changed. */
 static enum code bind_and_issue(struct request *req, const struct enrolment *in,
                                 const struct token_row *token, const uint8_t hash[SHA256_SIZE],
-                                const struct csr_pair *keys, struct identity_row *row, bool *ret_bound,
+                                const struct csr_pair_keys *keys, struct identity_row *row, bool *ret_bound,
                                 bool *ret_issued, struct status *st)
 {
     uint32_t generation;
@@ -116,7 +53,7 @@ static enum code bind_and_issue(struct request *req, const struct enrolment *in,
     if (*ret_issued) {
         *row = (struct identity_row){
             .agent_id = token->agent_id, .token_id = token->id, .generation = generation};
-        TRY(issue_pair(req, in, keys, row, st));
+        TRY(issue_pair(req, &in->csrs, keys, row, st));
         TRY(store_identity_add(tx, row, &row->version, st));
         TRY(event_identity_issued(req, row, st));
     } else {
@@ -130,7 +67,7 @@ enum code enrol(struct request *req, const struct enrolment *in, struct enrolled
 {
     uint8_t hash[SHA256_SIZE];
     struct token_row token = {.state = TOKEN_UNKNOWN};
-    struct csr_pair keys;
+    struct csr_pair_keys keys;
     struct identity_row row = {0};
     bool bound = false, issued = false;
 
@@ -141,7 +78,7 @@ enum code enrol(struct request *req, const struct enrolment *in, struct enrolled
     if (token.state != TOKEN_OPEN && token.state != TOKEN_BOUND)
         return refuse(req, in, &token, token_state_name(token.state), ret_refusal, st);
 
-    TRY(read_csrs(in, &keys, st));
+    TRY(csr_pair_read(&in->csrs, &keys, st));
     req->actor = arena_printf(req->arena, "agent:%s", token.agent_id);
     TRY(bind_and_issue(req, in, &token, hash, &keys, &row, &bound, &issued, st));
     if (!bound) {

@@ -3,11 +3,12 @@
 #define CLM_BOOTSTRAP_ENROL_H
 
 #include "bootstrap.h"
+#include "issue_pair.h"
 
 struct enrolment {
     const char *token_secret; /* text */
     const char *source;       /* peer address as the gateway saw it; "" if unknown */
-    struct bytes identity_csr, task_csr;
+    struct csr_pair csrs;
 };
 struct enrolled {
     const char *agent_id;

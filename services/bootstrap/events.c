@@ -14,6 +14,7 @@ static const char *const token_subjects[] = {
     [TOKEN_EVENT_CREATED] = SUBJECT "token.created",
     [TOKEN_EVENT_USED] = SUBJECT "token.used",
     [TOKEN_EVENT_REFUSED] = SUBJECT "token.refused",
+    [TOKEN_EVENT_REVOKED] = SUBJECT "token.revoked",
 };
 
 static char *copy(struct request *req, const char *text)

@@ -6,7 +6,7 @@
 #include "bootstrap.h"
 #include "store.h"
 
-enum token_event { TOKEN_EVENT_CREATED, TOKEN_EVENT_USED, TOKEN_EVENT_REFUSED };
+enum token_event { TOKEN_EVENT_CREATED, TOKEN_EVENT_USED, TOKEN_EVENT_REFUSED, TOKEN_EVENT_REVOKED };
 /* token_id NULL: a token that nobody made. reason and source may be NULL. */
 enum code event_token(struct request *req, enum token_event what, const char *token_id, uint64_t version,
                       const char *agent_id, const char *reason, const char *source,

@@ -22,6 +22,7 @@
 #define DAY_MS  (24 * HOUR_MS)
 
 #define SIGNER_LOOK_MS 1000
+#define LIFE_MIN_MS    10000 /* of identities; below, agents would do nothing but renew */
 
 static const struct config_key config_keys[] = {
     KEY(ca_dir, CONFIG_PATH, .name = "ca_dir", .help = "DIR/ca of clm-bootstrap init"),
@@ -32,7 +33,7 @@ static const struct config_key config_keys[] = {
             "further names and addresses of the platform's own servers; no managed certificate may hold one"),
     KEY(token_failures_per_min, CONFIG_INT, .name = "token_failures_per_min", .fallback = "10", .min = 1,
         .max = 1000000, .help = "tokens that are not valid, from one source, before it has to wait"),
-    KEY(identity_life_ms, CONFIG_DURATION, .name = "identity_life", .fallback = "30d", .min = HOUR_MS,
+    KEY(identity_life_ms, CONFIG_DURATION, .name = "identity_life", .fallback = "30d", .min = LIFE_MIN_MS,
         .max = 30 * DAY_MS, .help = "life of agents' certificates"),
     KEY(certificate_life_ms, CONFIG_DURATION, .name = "certificate_life", .fallback = "90d", .min = HOUR_MS,
         .max = 90 * DAY_MS, .help = "life of managed certificates, unless a task asks for less"),

@@ -5,13 +5,13 @@
 
 #include "bootstrap.h"
 
-enum signed_purpose { SIGNED_OTHER, SIGNED_CONFIRM, SIGNED_SIGN };
+enum signed_purpose { SIGNED_OTHER, SIGNED_CONFIRM, SIGNED_SIGN, SIGNED_RENEW };
 
 struct signed_request { /* envelope.proto SignedRequest */
     enum signed_purpose purpose;
     const char *agent_id, *task_id; /* "" if absent */
     uint32_t generation, attempt;
-    struct bytes csr;
+    struct bytes csr, identity_csr, task_csr;
 };
 
 /* Decodes the content of a CMS that has been verified. */

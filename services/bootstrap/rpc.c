@@ -10,6 +10,7 @@
 #include "projection.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/event.pb-c.h"
+#include "renew.h"
 #include "service_cert.h"
 #include "sign.h"
 #include "tokens.h"
@@ -106,6 +107,8 @@ static enum code handle_create_token(struct rpc_ctx *ctx, const void *request, v
     out->token_id = arena_strdup(ctx->arena, made.id);
     out->has_not_after_at_ms = 1;
     out->not_after_at_ms = made.not_after_ms;
+    out->has_next_generation = 1;
+    out->next_generation = made.next_generation;
     return CODE_OK;
 }
 
@@ -156,8 +159,7 @@ static enum code handle_bootstrap_agent(struct rpc_ctx *ctx, const void *request
     const struct enrolment enrolment = {
         .token_secret = or_empty(in->request->token_secret),
         .source = or_empty(in->source),
-        .identity_csr = bytes_of(in->request->identity_csr),
-        .task_csr = bytes_of(in->request->task_csr),
+        .csrs = {bytes_of(in->request->identity_csr), bytes_of(in->request->task_csr)},
     };
     enum code code = enrol(&req, &enrolment, &done, &refusal, st);
     if (refusal)
@@ -186,6 +188,24 @@ static enum code handle_confirm_identity(struct rpc_ctx *ctx, const void *reques
     TRY(identity_confirm(&req, in->agent_id, in->generation, bytes_of(in->confirmation),
                          &out->confirmed_generation, st));
     out->has_confirmed_generation = 1;
+    return CODE_OK;
+}
+
+static enum code handle_renew_identity(struct rpc_ctx *ctx, const void *request, void *response,
+                                       struct status *st)
+{
+    const Clm__RenewIdentityRequest *in = request;
+    struct enrolled done;
+
+    BEGIN_REQUEST(ctx);
+    if (!uuid_valid(or_empty(in->agent_id)))
+        return status_set(st, CODE_INVALID_ARGUMENT, "RenewIdentityRequest.agent_id: expected a UUID");
+    TRY(identity_renew(&req, in->agent_id, bytes_of(in->request), &done, st));
+    if (done.issued_now) {
+        count_certificate("AGENT");
+        log_info("identity renewed", "agent", done.agent_id, "generation", LOG_NUM(done.generation), NULL);
+    }
+    fill_bootstrap_response(&req, &done, response);
     return CODE_OK;
 }
 
@@ -281,6 +301,72 @@ static enum code handle_list_identities(struct rpc_ctx *ctx, const void *request
     return CODE_OK;
 }
 
+static void set_time(protobuf_c_boolean *has, int64_t *field, int64_t ms)
+{
+    *has = ms >= 0;
+    *field = ms >= 0 ? ms : 0;
+}
+
+static Clm__TokenView__State token_view_state(enum token_state state)
+{
+    switch (state) {
+    case TOKEN_OPEN:
+        return CLM__TOKEN_VIEW__STATE__OPEN;
+    case TOKEN_BOUND:
+        return CLM__TOKEN_VIEW__STATE__BOUND;
+    case TOKEN_USED:
+        return CLM__TOKEN_VIEW__STATE__USED;
+    case TOKEN_REVOKED:
+        return CLM__TOKEN_VIEW__STATE__REVOKED;
+    default:
+        return CLM__TOKEN_VIEW__STATE__EXPIRED;
+    }
+}
+
+static enum code fill_tokens(struct request *req, const char *agent_id, Clm__ListTokensResponse *out,
+                             struct status *st)
+{
+    struct token_view *tokens;
+    size_t n;
+    TRY(token_list(req, agent_id, &tokens, &n, st));
+    out->n_tokens = n;
+    out->tokens = arena_array(req->arena, n + 1, sizeof(*out->tokens));
+    for (size_t i = 0; i < n; i++) {
+        Clm__TokenView *view = out->tokens[i] = arena_alloc(req->arena, sizeof(*view));
+        clm__token_view__init(view);
+        view->id = arena_strdup(req->arena, tokens[i].id);
+        view->agent_id = arena_strdup(req->arena, agent_id);
+        view->hostname = arena_strdup(req->arena, tokens[i].hostname);
+        view->created_by = arena_strdup(req->arena, tokens[i].created_by);
+        view->has_state = 1;
+        view->state = token_view_state(tokens[i].state);
+        set_time(&view->has_created_at_ms, &view->created_at_ms, tokens[i].created_at_ms);
+        set_time(&view->has_not_after_at_ms, &view->not_after_at_ms, tokens[i].not_after_ms);
+        set_time(&view->has_bound_at_ms, &view->bound_at_ms, tokens[i].bound_at_ms);
+        set_time(&view->has_used_at_ms, &view->used_at_ms, tokens[i].used_at_ms);
+        set_time(&view->has_revoked_at_ms, &view->revoked_at_ms, tokens[i].revoked_at_ms);
+    }
+    return CODE_OK;
+}
+
+static enum code handle_list_tokens(struct rpc_ctx *ctx, const void *request, void *response,
+                                    struct status *st)
+{
+    const Clm__ListTokensRequest *in = request;
+    BEGIN_REQUEST(ctx);
+    return fill_tokens(&req, in->agent_id, response, st);
+}
+
+static enum code handle_revoke_token(struct rpc_ctx *ctx, const void *request, void *response,
+                                     struct status *st)
+{
+    const Clm__RevokeTokenRequest *in = request;
+    BEGIN_REQUEST(ctx);
+    TRY(token_revoke(&req, in->agent_id, in->token_id, st));
+    log_info("token revoked", "token", in->token_id, "agent", in->agent_id, "actor", req.actor, NULL);
+    return fill_tokens(&req, in->agent_id, response, st);
+}
+
 const struct rpc_method bootstrap_methods[] = {
     {.name = "CreateToken",
      .handler = handle_create_token,
@@ -294,6 +380,12 @@ const struct rpc_method bootstrap_methods[] = {
      .senders = SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS | SENDER_GATEWAY},
     {.name = "GetTrustBundle", .handler = handle_get_trust_bundle},
     {.name = "ListIdentities", .handler = handle_list_identities},
+    {.name = "RenewIdentity", .handler = handle_renew_identity},
+    {.name = "ListTokens", .handler = handle_list_tokens, .roles = ROLES_VIEWER},
+    {.name = "RevokeToken",
+     .handler = handle_revoke_token,
+     .roles = ROLES_OPERATOR,
+     .senders = SENDER_REGISTRY},
 };
 const size_t bootstrap_n_methods = ARRAY_LEN(bootstrap_methods);
 
@@ -310,8 +402,9 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
     if (!event->agent || !event->entity_id || !event->has_entity_version)
         return status_set(st, CODE_INVALID_ARGUMENT, "not an agent's event");
     request_init(&req, &border, worker, NULL, arena);
-    struct scope_row row = {
-        .agent_id = event->entity_id, .version = event->entity_version, .disabled = event->agent->disabled};
+    struct scope_row row = {.agent_id = event->entity_id,
+                            .version = event->entity_version,
+                            .disabled = event->agent->disabled || event->agent->frozen};
     read_scope(arena, event->agent->scope, &row);
     return projection_apply(&req, &row, event->agent->deleted, st);
 }

@@ -24,8 +24,15 @@ static enum code verify(struct request *req, const char *agent_id, struct bytes 
     AUTO_DER struct der content = {0};
     AUTO_DER struct der signer = {0};
 
-    if (store_identity_confirmed(req->db, req->arena, agent_id, &identity, st) != CODE_OK)
-        return status_wrap(st, "confirmed identity of agent %s", agent_id);
+    /* Between its move to the next generation and the confirmation an agent signs with the new key already.
+     */
+    AUTO_DER struct der claimed = {0};
+    TRY(cms_claimed_signer(cms, &claimed, st));
+    enum code code = store_identity_signer(req->db, req->arena, agent_id, der_bytes(&claimed), &identity, st);
+    if (code == CODE_NOT_FOUND)
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "the request is not signed by agent %s's present task key", agent_id);
+    TRY(code);
     TRY(cms_verify(CMS_CONTENT_REQUEST, cms, &identity.task_certificate, NULL, PURPOSE_AGENT_TASK,
                    clock_wall_ms(), &content, &signer, st));
     TRY(signed_request_read(der_bytes(&content), req->arena, ret, st));
@@ -49,7 +56,8 @@ static enum code check_scope(struct request *req, const char *agent_id, const st
         return status_set(st, CODE_PERMISSION_DENIED, "no scope is known for agent %s", agent_id);
     TRY(code);
     if (known.disabled)
-        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled", agent_id);
+        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled or its identity is frozen",
+                          agent_id);
     struct scope scope = {
         .operations = known.operations, .dns_names = known.dns_names, .n_dns_names = known.n_dns_names};
     if (!scope_allows_operation(&scope, TASK_KIND_RENEW))

@@ -12,6 +12,8 @@ static enum signed_purpose purpose_of(const Clm__SignedRequest *in)
         return SIGNED_CONFIRM;
     case CLM__SIGNED_REQUEST__PURPOSE__SIGN:
         return SIGNED_SIGN;
+    case CLM__SIGNED_REQUEST__PURPOSE__RENEW_IDENTITY:
+        return SIGNED_RENEW;
     default:
         return SIGNED_OTHER;
     }
@@ -30,6 +32,8 @@ enum code signed_request_read(struct bytes content, struct arena *arena, struct 
         .generation = in->generation,
         .attempt = in->attempt,
         .csr = {in->csr.data, in->csr.len},
+        .identity_csr = {in->identity_csr.data, in->identity_csr.len},
+        .task_csr = {in->task_csr.data, in->task_csr.len},
     };
     return CODE_OK;
 }

@@ -148,6 +148,60 @@ enum code store_token_bind(struct db *db, const uint8_t secret_sha256[SHA256_SIZ
     return CODE_OK;
 }
 
+enum code store_token_list(struct db *db, struct arena *arena, const char *agent_id, int64_t now_ms,
+                           size_t max, struct token_view **ret, size_t *ret_n, struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_time(args, now_ms);
+    db_arg_int(args, (int64_t)max);
+    TRY(db_query(db,
+                 "SELECT id, hostname, created_by, CASE WHEN revoked_at IS NOT NULL THEN 'revoked' "
+                 "WHEN used_at IS NOT NULL THEN 'used' WHEN bound_at IS NOT NULL THEN 'bound' "
+                 "WHEN not_after <= $2 THEN 'expired' ELSE 'open' END, created_at, not_after, bound_at, "
+                 "used_at, revoked_at FROM token WHERE agent_id = $1 ORDER BY created_at DESC, id DESC "
+                 "LIMIT $3",
+                 args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++) {
+        struct token_view *view = &(*ret)[i];
+        *view = (struct token_view){
+            .id = copy_text(arena, rows, i, 0),
+            .hostname = copy_text(arena, rows, i, 1),
+            .created_by = copy_text(arena, rows, i, 2),
+            .created_at_ms = db_time(rows, i, 4),
+            .not_after_ms = db_time(rows, i, 5),
+            .bound_at_ms = db_time(rows, i, 6),
+            .used_at_ms = db_time(rows, i, 7),
+            .revoked_at_ms = db_time(rows, i, 8),
+        };
+        for (size_t k = 0; k < TOKEN_STATE_COUNT; k++) {
+            if (strcmp(token_states[k], db_text(rows, i, 3)) == 0)
+                view->state = (enum token_state)k;
+        }
+    }
+    return CODE_OK;
+}
+
+enum code store_token_revoke(struct db *db, const char *agent_id, const char *id, int64_t now_ms,
+                             uint64_t *ret_version, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_text(args, id);
+    db_arg_time(args, now_ms);
+    TRY(db_query(db,
+                 "UPDATE token SET revoked_at = $3, version = version + 1 WHERE id = $2::uuid AND "
+                 "agent_id = $1::uuid AND used_at IS NULL AND revoked_at IS NULL RETURNING version",
+                 args, &rows, st));
+    *ret_version = db_rows_count(rows) == 1 ? (uint64_t)db_int(rows, 0, 0) : 0;
+    return CODE_OK;
+}
+
 enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
@@ -166,7 +220,8 @@ enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version
 #define IDENTITY_COLUMNS                                                                                     \
     "i.agent_id, i.generation, i.token_id, i.identity_certificate, i.task_certificate, "                     \
     "i.issuer_certificate, "                                                                                 \
-    "i.serial, i.fingerprint_sha256, i.not_after, i.issued_at, i.confirmed_at IS NOT NULL, h.version "
+    "i.serial, i.fingerprint_sha256, i.not_after, i.issued_at, i.confirmed_at IS NOT NULL, h.version, "      \
+    "i.identity_spki_sha256, i.task_spki_sha256 "
 #define IDENTITY_FROM "FROM identity i JOIN agent_identity h USING (agent_id) "
 
 static void read_identity(struct arena *arena, const struct db_rows *rows, size_t row,
@@ -185,6 +240,8 @@ static void read_identity(struct arena *arena, const struct db_rows *rows, size_
         .issued_at_ms = db_time(rows, row, 9),
         .confirmed = db_bool(rows, row, 10),
         .version = (uint64_t)db_int(rows, row, 11),
+        .identity_spki = copy_bytes(arena, rows, row, 12).data,
+        .task_spki = copy_bytes(arena, rows, row, 13).data,
     };
 }
 
@@ -227,6 +284,19 @@ enum code store_identity_confirmed(struct db *db, struct arena *arena, const cha
                        "SELECT " IDENTITY_COLUMNS IDENTITY_FROM
                        "WHERE i.agent_id = $1::uuid AND i.generation = h.confirmed_generation",
                        args, ret, st);
+}
+
+enum code store_identity_next(struct db *db, const char *agent_id, uint32_t *ret, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    TRY(db_query_one(db,
+                     "SELECT coalesce(max(issued_generation) + 1, 0) FROM agent_identity WHERE agent_id = $1",
+                     args, &rows, st));
+    *ret = (uint32_t)db_int(rows, 0, 0);
+    return CODE_OK;
 }
 
 enum code store_identity_lock(struct db *db, const char *agent_id, uint32_t *ret_next_generation,
@@ -276,6 +346,30 @@ enum code store_identity_add(struct db *db, const struct identity_row *row, uint
         args, &rows, st));
     *ret_version = (uint64_t)db_int(rows, 0, 0);
     return CODE_OK;
+}
+
+enum code store_identity_drop(struct db *db, const char *agent_id, uint32_t generation, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_int(args, generation);
+    return db_query(db,
+                    "DELETE FROM identity WHERE agent_id = $1 AND generation = $2 AND confirmed_at IS NULL",
+                    args, NULL, st);
+}
+
+enum code store_identity_signer(struct db *db, struct arena *arena, const char *agent_id,
+                                struct bytes task_certificate, struct identity_row *ret, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    arg_bytes(args, task_certificate);
+    return identity_by(db, arena,
+                       "SELECT " IDENTITY_COLUMNS IDENTITY_FROM
+                       "WHERE i.agent_id = $1::uuid AND i.task_certificate = $2 AND "
+                       "i.generation >= h.confirmed_generation",
+                       args, ret, st);
 }
 
 enum code store_identity_confirm(struct db *db, struct arena *arena, const char *agent_id,

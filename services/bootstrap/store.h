@@ -65,13 +65,24 @@ enum code store_token_bind(struct db *db, const uint8_t secret_sha256[SHA256_SIZ
 enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version,
                             struct status *st) MUST_CHECK;
 
+struct token_view {
+    const char *id, *hostname, *created_by;
+    enum token_state state;
+    int64_t created_at_ms, not_after_ms, bound_at_ms, used_at_ms, revoked_at_ms; /* -1: not */
+};
+enum code store_token_list(struct db *db, struct arena *arena, const char *agent_id, int64_t now_ms,
+                           size_t max, struct token_view **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* *ret_version 0: it is burnt or revoked already, or not this agent's. */
+enum code store_token_revoke(struct db *db, const char *agent_id, const char *id, int64_t now_ms,
+                             uint64_t *ret_version, struct status *st) MUST_CHECK;
+
 /* ---- identities -------------------------------------------------------------------------------------------
  */
 
 struct identity_row {
     const char *agent_id, *token_id;
     uint32_t generation;
-    const uint8_t *identity_spki, *task_spki; /* SHA-256 each; for adding */
+    const uint8_t *identity_spki, *task_spki; /* SHA-256 each */
     struct bytes identity_certificate, task_certificate, issuer_certificate;
     const char *serial, *fingerprint;
     int64_t not_after_ms, issued_at_ms;
@@ -80,6 +91,9 @@ struct identity_row {
 };
 /* Takes the agent's lock until the transaction ends, and says which generation comes next. */
 enum code store_identity_lock(struct db *db, const char *agent_id, uint32_t *ret_next_generation,
+                              struct status *st) MUST_CHECK;
+/* The generation that a token made now will become; without the lock. */
+enum code store_identity_next(struct db *db, const char *agent_id, uint32_t *ret,
                               struct status *st) MUST_CHECK;
 enum code store_identity_of_token(struct db *db, struct arena *arena, const char *token_id,
                                   struct identity_row *ret, struct status *st) MUST_CHECK; /* NOT_FOUND */
@@ -91,6 +105,14 @@ enum code store_identity_confirmed(struct db *db, struct arena *arena, const cha
 /* In a transaction that holds the lock. */
 enum code store_identity_add(struct db *db, const struct identity_row *row, uint64_t *ret_version,
                              struct status *st) MUST_CHECK;
+
+/* In a transaction that holds the lock: removes a generation that was never confirmed. */
+enum code store_identity_drop(struct db *db, const char *agent_id, uint32_t generation,
+                              struct status *st) MUST_CHECK;
+/* The identity with this task certificate: of the confirmed generation, or issued after it. */
+enum code store_identity_signer(struct db *db, struct arena *arena, const char *agent_id,
+                                struct bytes task_certificate, struct identity_row *ret,
+                                struct status *st) MUST_CHECK; /* NOT_FOUND */
 
 struct confirmation {
     bool changed;

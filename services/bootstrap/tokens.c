@@ -1,6 +1,8 @@
 /* Tokens. The secret exists in one struct token, is wiped with it, and only its hash goes further. */
 #include "tokens.h"
 
+#include <string.h>
+
 #include "base/clock.h"
 #include "events.h"
 #include "pki/token.h"
@@ -69,7 +71,47 @@ enum code token_create(struct request *req, const struct token_order *order, str
         .now_ms = now_ms,
         .not_after_ms = now_ms + (int64_t)ttl_sec * 1000,
     };
+    uint32_t next;
     TRY(store(req, &row, &scope, st));
-    *ret = (struct token_made){.text = token_print(&token), .id = id, .not_after_ms = row.not_after_ms};
+    TRY(store_identity_next(req->db, order->agent_id, &next, st));
+    *ret = (struct token_made){
+        .next_generation = next, .text = token_print(&token), .id = id, .not_after_ms = row.not_after_ms};
     return CODE_OK;
+}
+
+#define LIST_MAX 100
+
+enum code token_list(struct request *req, const char *agent_id, struct token_view **ret, size_t *ret_n,
+                     struct status *st)
+{
+    return store_token_list(req->db, req->arena, agent_id, clock_wall_ms(), LIST_MAX, ret, ret_n, st);
+}
+
+static enum code why_not_revoked(struct request *req, const char *agent_id, const char *token_id,
+                                 struct status *st)
+{
+    struct token_view *tokens;
+    size_t n;
+    TRY(token_list(req, agent_id, &tokens, &n, st));
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(tokens[i].id, token_id) != 0)
+            continue;
+        return tokens[i].state == TOKEN_REVOKED
+                   ? CODE_OK
+                   : status_set(st, CODE_FAILED_PRECONDITION,
+                                "token %s has become an identity; revoke the agent instead", token_id);
+    }
+    return status_set(st, CODE_NOT_FOUND, "agent %s has no token %s", agent_id, token_id);
+}
+
+enum code token_revoke(struct request *req, const char *agent_id, const char *token_id, struct status *st)
+{
+    uint64_t version;
+    TRY(db_begin(req->db, st));
+    CLEANUP(db_scope_end) struct db *tx = req->db;
+    TRY(store_token_revoke(tx, agent_id, token_id, clock_wall_ms(), &version, st));
+    if (version == 0)
+        return why_not_revoked(req, agent_id, token_id, st);
+    TRY(event_token(req, TOKEN_EVENT_REVOKED, token_id, version, agent_id, NULL, NULL, st));
+    return db_commit(tx, st);
 }

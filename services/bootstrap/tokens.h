@@ -18,9 +18,17 @@ struct token_made {
     struct secret *text; /* owned: shown once, never stored */
     const char *id;
     int64_t not_after_ms;
+    uint32_t next_generation; /* of the identity that it will become */
 };
 /* Revokes what other open token the agent has: there is never more than one. */
 enum code token_create(struct request *req, const struct token_order *order, struct token_made *ret,
+                       struct status *st) MUST_CHECK;
+
+/* An agent's tokens, newest first, without their secrets. */
+enum code token_list(struct request *req, const char *agent_id, struct token_view **ret, size_t *ret_n,
+                     struct status *st) MUST_CHECK;
+/* NOT_FOUND: it is not this agent's; FAILED_PRECONDITION: it is burnt. Twice is once. */
+enum code token_revoke(struct request *req, const char *agent_id, const char *token_id,
                        struct status *st) MUST_CHECK;
 
 #endif

@@ -190,6 +190,24 @@ static void handle_sign(const struct agent_call *call)
     carry(call->edge, call->request, &rpc, convert_sign);
 }
 
+static void handle_renew(const struct agent_call *call)
+{
+    const Clm__RenewRequest *body = (const Clm__RenewRequest *)call->body;
+    Clm__RenewIdentityRequest request = CLM__RENEW_IDENTITY_REQUEST__INIT;
+    request.agent_id = arena_strdup(call->arena, agent_id(call->agent));
+    request.has_request = body->has_request;
+    request.request = body->request;
+    const struct rpc_call rpc = {
+        .service = "bootstrap",
+        .descriptor = &clm__bootstrap__descriptor,
+        .method = "RenewIdentity",
+        .request = &request.base,
+        .timeout_ms = BOOTSTRAP_TIMEOUT_MS,
+        .traceparent = call->traceparent,
+    };
+    carry(call->edge, call->request, &rpc, convert_same);
+}
+
 static const struct agent_route {
     const char *path; /* RESULT_PREFIX: with a task id and RESULT_SUFFIX behind it */
     const ProtobufCMessageDescriptor *body;
@@ -199,6 +217,7 @@ static const struct agent_route {
     {"/agent/v1/checkin", &clm__checkin_request__descriptor, false, handle_checkin},
     {RESULT_PREFIX, &clm__result_request__descriptor, false, handle_result},
     {"/agent/v1/certificates/sign", &clm__sign_request__descriptor, false, handle_sign},
+    {"/agent/v1/identity/renew", &clm__renew_request__descriptor, false, handle_renew},
     {"/agent/v1/bootstrap", &clm__bootstrap_request__descriptor, true, handle_bootstrap},
 };
 

@@ -20,6 +20,7 @@
 #include "service/service.h"
 
 #define TICK_MAX_AGE_MS     5000
+#define SUPERSEDED_EVERY_MS 60000
 #define SNAPSHOT_PAGE       1000
 #define SNAPSHOT_TIMEOUT_MS 5000
 #define SNAPSHOT_RETRY_MS   1000
@@ -29,6 +30,7 @@ struct fleet_entry {
     bool disabled;
     uint32_t min_generation;
     uint64_t version;
+    int64_t superseded_told_ms; /* monotonic; 0: never */
     char reason[96];
 };
 
@@ -304,6 +306,19 @@ enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t genera
                           generation, agent_id, entry->min_generation);
     pthread_rwlock_unlock(&fleet->lock);
     return code;
+}
+
+bool fleet_superseded_due(struct fleet *fleet, const char *agent_id, uint32_t generation)
+{
+    int64_t now = clock_mono_ms();
+    pthread_rwlock_wrlock(&fleet->lock);
+    struct fleet_entry *entry = &fleet->slots[slot_of(fleet, agent_id)];
+    bool due = entry->agent_id[0] && !entry->disabled && generation < entry->min_generation &&
+               (entry->superseded_told_ms == 0 || now - entry->superseded_told_ms > SUPERSEDED_EVERY_MS);
+    if (due)
+        entry->superseded_told_ms = now;
+    pthread_rwlock_unlock(&fleet->lock);
+    return due;
 }
 
 size_t fleet_count(struct fleet *fleet)

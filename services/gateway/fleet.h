@@ -26,6 +26,8 @@ void fleet_free(struct fleet *fleet); /* stopped before */
 /* CODE_OK; UNAVAILABLE (not ready, or no tick); UNAUTHENTICATED (unknown agent, superseded generation);
  * PERMISSION_DENIED (disabled, with the reason). */
 enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t generation, struct status *st);
+/* Whether a refusal for its generation is worth telling the registry: at most once a minute an agent. */
+bool fleet_superseded_due(struct fleet *fleet, const char *agent_id, uint32_t generation);
 bool fleet_ready(struct fleet *fleet, char why[128]);
 size_t fleet_count(struct fleet *fleet);
 

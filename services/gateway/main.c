@@ -10,11 +10,13 @@
 #include "gateway/gateway.h"
 #include "gateway/openapi.h"
 #include "pki/cert.h"
+#include "proto/registry.pb-c.h"
 
-#define TLS_FILE_MAX    (256 * 1024)
-#define TLS_WATCH_MS    60000
-#define REFUSALS_MS     1000
-#define SESSION_LIFE_MS (3600 * 1000)
+#define TLS_FILE_MAX       (256 * 1024)
+#define TLS_WATCH_MS       60000
+#define REFUSALS_MS        1000
+#define SUPERSEDED_CALL_MS 5000
+#define SESSION_LIFE_MS    (3600 * 1000)
 
 #define KEY(member) offsetof(struct gateway_config, member)
 static const struct config_key config_keys[] = {
@@ -45,6 +47,40 @@ static const struct config_key config_keys[] = {
 
 /* ---- agent certificates ---- */
 
+static void on_superseded_told(struct arena *arena, ProtobufCMessage *reply, const struct status *st,
+                               void *arg UNUSED)
+{
+    if (!reply)
+        log_debug("a superseded identity is not reported", "reason", st->msg, NULL);
+    arena_free(arena);
+}
+
+/* Who comes with an identity below the confirmed one holds a copy; the registry decides. */
+static void tell_superseded(struct gateway *gateway, const char *agent_id, uint32_t generation)
+{
+    if (!fleet_superseded_due(gateway->fleet, agent_id, generation))
+        return;
+    char id[UUID_TEXT_SIZE];
+    (void)snprintf(id, sizeof id, "%s", agent_id);
+    Clm__Superseded one = CLM__SUPERSEDED__INIT;
+    Clm__Superseded *list[] = {&one};
+    Clm__ReportSupersededRequest request = CLM__REPORT_SUPERSEDED_REQUEST__INIT;
+    one.agent_id = id;
+    one.has_generation = true;
+    one.generation = generation;
+    request.n_seen = 1;
+    request.seen = list;
+    const struct rpc_call call = {
+        .service = "registry",
+        .descriptor = &clm__registry__descriptor,
+        .method = "ReportSuperseded",
+        .request = &request.base,
+        .timeout_ms = SUPERSEDED_CALL_MS,
+    };
+    rpc_call_async(service_bus(gateway->service), service_identity(gateway->service), &call,
+                   on_superseded_told, NULL);
+}
+
 /* After the chain held and the dates are right: is it an agent's identity, and may that agent speak? */
 static enum tls_verdict on_verify(const uint8_t *leaf, size_t leaf_len, char reason[128], void *arg)
 {
@@ -69,6 +105,7 @@ static enum tls_verdict on_verify(const uint8_t *leaf, size_t leaf_len, char rea
     uint32_t generation = (uint32_t)strtoul(info.subject_serial, NULL, 10);
     switch (fleet_admit(gateway->fleet, id.name, generation, &st)) {
     case CODE_UNAUTHENTICATED:
+        tell_superseded(gateway, id.name, generation);
         (void)snprintf(reason, 128, "%.120s", st.msg);
         return TLS_PEER_REVOKED;
     default: /* disabled and "not ready" are answered with words, in HTTP */

@@ -21,7 +21,7 @@ static enum agent_status derive(const struct agent *agent, bool heard_now, int64
         .identity_ended = agent->identity_not_after_ms >= 0 && agent->identity_not_after_ms <= now_ms,
         .heard = agent->last_heartbeat_at_ms >= 0,
         .silent = silent,
-        .safe_mode = agent->safe_mode,
+        .safe_mode = agent_in_safe_mode(agent),
     };
     return status_derive(&facts);
 }

@@ -51,7 +51,9 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     changed.has_status = true;
     changed.status = (Clm__Agent__Status)agent->status;
     changed.has_safe_mode = true;
-    changed.safe_mode = agent->safe_mode;
+    changed.safe_mode = agent_in_safe_mode(agent);
+    changed.has_frozen = true;
+    changed.frozen = agent_frozen(agent);
     changed.scope = scope_decode(agent->scope, arena);
     changed.has_min_generation = true;
     changed.min_generation = (uint32_t)agent->min_generation;
@@ -158,18 +160,24 @@ static enum code on_token(struct worker *worker, struct arena *arena, const void
 {
     const Clm__Event *event = msg;
     const Clm__TokenEvent *token = event->token;
-    if (token && strcmp(short_name(event->subject), "token.refused") == 0) {
-        const char *reason = token->reason ? token->reason : "";
-        /* A second key for a bound token is somebody else: the agent is the entity, else the token or, of
-         * tokens that nobody made, the source. */
-        bool second = strcmp(reason, "second_key") == 0 && token->agent_id && *token->agent_id;
-        bool known = token->agent_id && *token->agent_id;
-        const char *entity = second ? token->agent_id : known ? event->entity_id : token->source;
-        TRY(raise(worker, second ? ALERT_CLONE : ALERT_BOOTSTRAP_REFUSED,
-                  entity && *entity ? entity : event->entity_id, token->agent_id,
-                  second ? "a second host used this agent's bootstrap token with other keys"
-                         : arena_printf(arena, "a bootstrap token was refused: %s, from %s", reason,
-                                        token->source ? token->source : "an unknown address"),
+    bool refused = token && strcmp(short_name(event->subject), "token.refused") == 0;
+    bool known = token && token->agent_id && *token->agent_id;
+    bool second_key = refused && known && token->reason && strcmp(token->reason, "second_key") == 0;
+    /* A second key for a bound token is somebody else: the identity freezes until an operator decides, and
+     * the alert is about the agent. Other refusals are about the token or, of tokens that nobody made, the
+     * source. */
+    if (second_key) {
+        const struct cause cause = cause_of(worker, event);
+        TRY(agent_freeze(worker->db, &cause, token->agent_id, FROZEN_SECOND_KEY, arena, st));
+        TRY(raise(worker, ALERT_CLONE, token->agent_id, token->agent_id,
+                  "a second host used this agent's bootstrap token with other keys", arena, st));
+    } else if (refused) {
+        const char *entity = known ? event->entity_id : token->source;
+        TRY(raise(worker, ALERT_BOOTSTRAP_REFUSED, entity && *entity ? entity : event->entity_id,
+                  token->agent_id,
+                  arena_printf(arena, "a bootstrap token was refused: %s, from %s",
+                               token->reason ? token->reason : "",
+                               token->source ? token->source : "an unknown address"),
                   arena, st));
     }
     return note(worker, event, token ? token->agent_id : NULL, token ? token->reason : NULL, arena, st);

@@ -55,6 +55,9 @@ struct batch {
     const struct heartbeat *beats;
     size_t n;
     int64_t now_ms;
+    const char *const *ids; /* of those that differ, with what was found of them */
+    const bool *clone;
+    size_t n_ids;
 };
 
 static int by_agent(const void *key, const void *b)
@@ -91,6 +94,15 @@ static enum code apply(struct agent *agent, bool *dirty, bool *heard, void *arg,
         agent->bootstrapped_at_ms = batch->now_ms;
         *dirty = true;
     }
+    for (size_t i = 0; i < batch->n_ids; i++) {
+        if (!batch->clone[i] || strcmp(batch->ids[i], agent->id) != 0 ||
+            strcmp(agent->frozen_reason, FROZEN_CLONE) == 0)
+            continue;
+        log_error("two instances take turns under one identity: it is frozen as a clone", "agent", agent->id,
+                  NULL);
+        agent->frozen_reason = FROZEN_CLONE;
+        *dirty = true;
+    }
     return CODE_OK;
 }
 
@@ -98,12 +110,16 @@ static enum code report_once(struct db *db, const struct timing *timing, const c
                              const char *epoch, struct batch *batch, struct arena *arena, struct status *st)
 {
     const char **ids;
+    const bool *clone;
     size_t n;
     TRY(store_heartbeats(db, timing, batch->now_ms, gateway_id, epoch, batch->beats, batch->n, arena, &ids,
-                         &n, st));
+                         &clone, &n, st));
     if (n == 0)
         return CODE_OK;
     const struct cause cause = {.actor = "", .now_ms = batch->now_ms, .timing = timing};
+    batch->ids = ids;
+    batch->clone = clone;
+    batch->n_ids = n;
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
     TRY(agents_change(tx, &cause, ids, n, apply, batch, arena, NULL, NULL, st));

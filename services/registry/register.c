@@ -107,6 +107,7 @@ enum code agent_register(struct db *db, const struct cause *cause, const char *s
         .status = AGENT_BOOTSTRAPPING,
         .disabled_reason = "",
         .safe_mode_reason = "",
+        .frozen_reason = "",
         .labels = arena_dup(arena, in->n_labels ? (const void *)in->labels : "",
                             in->n_labels ? in->n_labels * sizeof(*in->labels) : 1),
         .n_labels = in->n_labels,

@@ -46,7 +46,10 @@ struct agent {
     const char *id, *hostname;
     enum agent_status status;
     bool disabled, safe_mode;
-    const char *disabled_reason, *safe_mode_reason;
+    const char *disabled_reason, *safe_mode_reason; /* safe_mode: the agent's own word */
+    const char *frozen_reason;                      /* FROZEN_…; "": not frozen */
+    bool operator_safe_mode;
+    int64_t token_generation; /* identities below are of former installations */
     struct label *labels;
     size_t n_labels;
     struct bytes scope, facts; /* encoded messages; facts.data NULL: not known */
@@ -60,6 +63,11 @@ struct agent {
     int64_t clock_skew_ms;
     int64_t offline_at_ms; /* when its silence will have lasted; only in agents_change */
 };
+#define FROZEN_CLONE      "CLONE"
+#define FROZEN_SECOND_KEY "SECOND_KEY"
+bool agent_frozen(const struct agent *agent);
+/* By itself, by an operator, or because it is frozen. */
+bool agent_in_safe_mode(const struct agent *agent);
 const char *agent_reason(const struct agent *agent); /* of the status; "" if it has none */
 
 /* When silence counts. */
@@ -99,6 +107,35 @@ enum code agent_disable(struct db *db, const struct cause *cause, const char *se
                         struct status *st) MUST_CHECK;
 enum code agent_enable(struct db *db, const struct cause *cause, const char *selector, const char *id,
                        struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
+
+/* ---- what stands against an agent (freeze.c)
+ * ---------------------------------------------------------------------------- */
+
+enum code agent_set_safe_mode(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                              bool on, struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
+/* Renewal, certificates and work are refused from now on. A clone stays one, whatever else is found. Inside
+ * the caller's transaction. */
+enum code agent_freeze(struct db *tx, const struct cause *cause, const char *id, const char *reason,
+                       struct arena *arena, struct status *st) MUST_CHECK;
+/* By an operator's decision. FAILED_PRECONDITION for a clone: only a fresh token ends that. */
+enum code agent_unfreeze(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                         struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
+struct superseded { /* a handshake that a gateway refused for its generation */
+    const char *agent_id;
+    int64_t generation;
+};
+/* Whoever still has an identity below the confirmed one holds a copy; former installations do not count. */
+enum code agents_superseded(struct db *db, const struct cause *cause, const struct superseded *seen, size_t n,
+                            struct arena *arena, struct status *st) MUST_CHECK;
+/* Whether a fresh token may be made for it. FAILED_PRECONDITION: it was heard in the last day and `force` is
+ * not said; or an operator disabled it. */
+enum code agent_may_have_token(const struct agent *agent, bool force, int64_t now_ms,
+                               struct status *st) MUST_CHECK;
+/* After a fresh token was made: what was revoked or frozen may come back, with it alone; identities below
+ * next_generation are of former installations. */
+enum code agent_readmit(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                        int64_t next_generation, struct arena *arena, struct agent *ret,
+                        struct status *st) MUST_CHECK;
 
 /* From the CA: a certificate was issued, a generation confirmed. In any order, any number of times. */
 enum code agent_identity_issued(struct db *tx, const struct cause *cause, const char *id, int64_t generation,

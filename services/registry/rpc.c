@@ -67,7 +67,7 @@ static void fill_view(Clm__AgentView *view, const struct agent *agent, struct ar
     view->has_status = true;
     view->status = (Clm__Agent__Status)agent->status;
     view->has_safe_mode = true;
-    view->safe_mode = agent->safe_mode;
+    view->safe_mode = agent_in_safe_mode(agent);
     const char *reason = agent_reason(agent);
     view->reason = *reason ? text(reason) : NULL;
     view->labels = labels_of(agent, arena);
@@ -256,7 +256,7 @@ static struct bytes requested_scope(const Clm__Scope *asked, struct arena *arena
 }
 
 static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, uint32_t ttl_sec,
-                            Clm__RegisterAgentResponse *res, struct status *st)
+                            Clm__RegisterAgentResponse *res, uint32_t *ret_next_generation, struct status *st)
 {
     struct worker *worker = worker_of(ctx);
     Clm__CreateTokenRequest req = CLM__CREATE_TOKEN_REQUEST__INIT;
@@ -283,6 +283,7 @@ static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, uint
             st, "agent %s is registered, but its token was not made; repeat with the same idempotency key",
             agent->id);
     const Clm__CreateTokenResponse *token = (const Clm__CreateTokenResponse *)reply;
+    *ret_next_generation = token->next_generation;
     res->token = token->token;
     res->token_id = token->token_id;
     res->has_token_not_after_at_ms = token->has_not_after_at_ms;
@@ -317,7 +318,8 @@ static enum code on_register_agent(struct rpc_ctx *ctx, const void *request, voi
     res->agent = arena_alloc(ctx->arena, sizeof(*res->agent));
     clm__agent_view__init(res->agent);
     fill_view(res->agent, agent, ctx->arena);
-    return needs_token ? make_token(ctx, agent, ttl_sec, res, st) : CODE_OK;
+    uint32_t next;
+    return needs_token ? make_token(ctx, agent, ttl_sec, res, &next, st) : CODE_OK;
 }
 
 static enum code on_get_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
@@ -384,6 +386,132 @@ static enum code on_enable_agent(struct rpc_ctx *ctx, const void *request, void 
                      st));
     fill_view(response, &agent, ctx->arena);
     return CODE_OK;
+}
+
+static enum code on_revoke_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    const struct cause cause = cause_of(ctx);
+    struct agent agent;
+    TRY(agent_disable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, "revoked",
+                      ctx->arena, &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code on_unfreeze_agent(struct rpc_ctx *ctx, const void *request, void *response,
+                                   struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    const struct cause cause = cause_of(ctx);
+    struct agent agent;
+    TRY(agent_unfreeze(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena,
+                       &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code safe_mode(struct rpc_ctx *ctx, const Clm__AgentRequest *req, bool on, void *response,
+                           struct status *st)
+{
+    const struct cause cause = cause_of(ctx);
+    struct agent agent;
+    TRY(agent_set_safe_mode(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, on,
+                            ctx->arena, &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code on_enter_safe_mode(struct rpc_ctx *ctx, const void *request, void *response,
+                                    struct status *st)
+{
+    return safe_mode(ctx, request, true, response, st);
+}
+
+static enum code on_leave_safe_mode(struct rpc_ctx *ctx, const void *request, void *response,
+                                    struct status *st)
+{
+    return safe_mode(ctx, request, false, response, st);
+}
+
+static enum code on_create_agent_token(struct rpc_ctx *ctx, const void *request, void *response,
+                                       struct status *st)
+{
+    const Clm__CreateAgentTokenRequest *req = request;
+    Clm__RegisterAgentResponse *res = response;
+    uint32_t ttl_sec = req->has_token_ttl_sec ? req->token_ttl_sec : TOKEN_TTL_DEFAULT, next;
+    if (ttl_sec < TOKEN_TTL_MIN || ttl_sec > TOKEN_TTL_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "tokenTtlSec: between %d and %d", TOKEN_TTL_MIN,
+                          TOKEN_TTL_MAX);
+    const struct cause cause = cause_of(ctx);
+    struct agent *agent = arena_alloc(ctx->arena, sizeof(*agent));
+    TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, agent, st));
+    TRY(agent_may_have_token(agent, req->has_force && req->force, cause.now_ms, st));
+    TRY(make_token(ctx, agent, ttl_sec, res, &next, st));
+    TRY(agent_readmit(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, next, ctx->arena,
+                      agent, st));
+    res->agent = arena_alloc(ctx->arena, sizeof(*res->agent));
+    clm__agent_view__init(res->agent);
+    fill_view(res->agent, agent, ctx->arena);
+    return CODE_OK;
+}
+
+/* The operator's grant is the registry's to check; the tokens are bootstrap's. */
+static enum code ask_bootstrap(struct rpc_ctx *ctx, const char *agent_id, const char *method,
+                               const ProtobufCMessage *request, bool authority, Clm__ListTokensResponse *res,
+                               struct status *st)
+{
+    struct worker *worker = worker_of(ctx);
+    struct agent agent;
+    TRY(agent_get(worker->db, ctx->actor.label_selector, agent_id, ctx->arena, &agent, st));
+    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
+    const struct rpc_call call = {
+        .service = "bootstrap",
+        .descriptor = &clm__bootstrap__descriptor,
+        .method = method,
+        .request = request,
+        .timeout_ms = left_ms < TOKEN_CALL_MS ? left_ms : TOKEN_CALL_MS,
+        .traceparent = ctx->traceparent,
+        .assertion = ctx->assertion,
+        .authority = authority,
+    };
+    ProtobufCMessage *reply = NULL;
+    TRY(rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, &reply,
+                 st));
+    *res = *(const Clm__ListTokensResponse *)reply;
+    return CODE_OK;
+}
+
+static enum code on_list_agent_tokens(struct rpc_ctx *ctx, const void *request, void *response,
+                                      struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    Clm__ListTokensRequest ask = CLM__LIST_TOKENS_REQUEST__INIT;
+    ask.agent_id = req->agent_id;
+    return ask_bootstrap(ctx, req->agent_id, "ListTokens", &ask.base, false, response, st);
+}
+
+static enum code on_revoke_agent_token(struct rpc_ctx *ctx, const void *request, void *response,
+                                       struct status *st)
+{
+    const Clm__RevokeAgentTokenRequest *req = request;
+    Clm__RevokeTokenRequest ask = CLM__REVOKE_TOKEN_REQUEST__INIT;
+    ask.agent_id = req->agent_id;
+    ask.token_id = req->token_id;
+    return ask_bootstrap(ctx, req->agent_id, "RevokeToken", &ask.base, true, response, st);
+}
+
+static enum code on_report_superseded(struct rpc_ctx *ctx, const void *request, void *response,
+                                      struct status *st)
+{
+    (void)response;
+    const Clm__ReportSupersededRequest *req = request;
+    struct cause cause = cause_of(ctx);
+    cause.actor = "";
+    struct superseded *seen = arena_array(ctx->arena, req->n_seen + 1, sizeof(*seen));
+    for (size_t i = 0; i < req->n_seen; i++)
+        seen[i] = (struct superseded){req->seen[i]->agent_id, req->seen[i]->generation};
+    return agents_superseded(worker_of(ctx)->db, &cause, seen, req->n_seen, ctx->arena, st);
 }
 
 static void set_count(protobuf_c_boolean *has, uint32_t *field, int64_t n)
@@ -517,7 +645,9 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
         s->has_version = s->has_status = s->has_safe_mode = s->has_disabled = s->has_min_generation = true;
         s->version = (uint64_t)agent->version;
         s->status = (Clm__Agent__Status)agent->status;
-        s->safe_mode = agent->safe_mode;
+        s->safe_mode = agent_in_safe_mode(agent);
+        s->has_frozen = true;
+        s->frozen = agent_frozen(agent);
         s->disabled = agent->disabled;
         s->min_generation = (uint32_t)agent->min_generation;
         s->scope = scope_decode(agent->scope, ctx->arena);
@@ -556,5 +686,13 @@ const struct rpc_method registry_methods[] = {
     {"AcknowledgeAlert", on_acknowledge_alert, ROLES_OPERATOR, SENDER_GATEWAY},
     {"ResolveAlert", on_resolve_alert, ROLES_OPERATOR, SENDER_GATEWAY},
     {"ListActivity", on_list_activity, ROLES_VIEWER, SENDER_ANY},
+    {"RevokeAgent", on_revoke_agent, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"UnfreezeAgent", on_unfreeze_agent, ROLES_ADMIN, SENDER_GATEWAY},
+    {"EnterSafeMode", on_enter_safe_mode, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"LeaveSafeMode", on_leave_safe_mode, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"CreateAgentToken", on_create_agent_token, ROLES_ADMIN, SENDER_GATEWAY},
+    {"ListAgentTokens", on_list_agent_tokens, ROLES_VIEWER, SENDER_ANY},
+    {"RevokeAgentToken", on_revoke_agent_token, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ReportSuperseded", on_report_superseded, 0, SENDER_ANY},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

@@ -60,13 +60,25 @@ const char *agent_status_name(enum agent_status status)
     return status >= AGENT_DISABLED && status < AGENT_STATUS_END ? rule[status].name : "UNKNOWN";
 }
 
+bool agent_frozen(const struct agent *agent)
+{
+    return agent->frozen_reason && *agent->frozen_reason;
+}
+
+bool agent_in_safe_mode(const struct agent *agent)
+{
+    return agent->safe_mode || agent->operator_safe_mode || agent_frozen(agent);
+}
+
 const char *agent_reason(const struct agent *agent)
 {
     switch (agent->status) {
     case AGENT_DISABLED:
         return agent->disabled_reason;
     case AGENT_SAFE_MODE:
-        return agent->safe_mode_reason;
+        return agent_frozen(agent) ? agent->frozen_reason
+               : agent->safe_mode  ? agent->safe_mode_reason
+                                   : "OPERATOR";
     default:
         return "";
     }

@@ -11,7 +11,7 @@
     "jsonb_each_text(a.labels) l), "                                                                         \
     "a.scope, a.facts, a.min_generation, a.generation, a.identity_generation, a.identity_fingerprint, "      \
     "a.identity_not_after, a.created_at, a.bootstrapped_at, a.agent_version, a.version, h.last_at, "         \
-    "h.clock_skew_ms"
+    "h.clock_skew_ms, a.frozen_reason, a.operator_safe_mode, a.token_generation"
 enum column {
     COL_ID,
     COL_HOSTNAME,
@@ -34,6 +34,9 @@ enum column {
     COL_VERSION,
     COL_LAST_AT,
     COL_SKEW,
+    COL_FROZEN_REASON,
+    COL_OPERATOR_SAFE_MODE,
+    COL_TOKEN_GENERATION,
     COL_EXTRA, /* of the one statement that has one */
 };
 
@@ -100,6 +103,9 @@ static void read_agent(const struct db_rows *rows, size_t i, struct arena *arena
         .last_heartbeat_at_ms = db_time(rows, i, COL_LAST_AT),
         .clock_skew_ms = db_int(rows, i, COL_SKEW),
         .offline_at_ms = -1,
+        .frozen_reason = copy_text(rows, i, COL_FROZEN_REASON, arena),
+        .operator_safe_mode = db_bool(rows, i, COL_OPERATOR_SAFE_MODE),
+        .token_generation = db_int(rows, i, COL_TOKEN_GENERATION),
     };
     read_labels(arena_strdup(arena, db_text(rows, i, COL_LABELS)), arena, agent);
 }
@@ -208,9 +214,9 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
 static void arg_agents(struct db_args *args, struct agent *const *agents, const enum agent_status *before,
                        size_t n, struct arena *arena)
 {
-    const char **text = arena_array(arena, 5 * n, sizeof(*text));
-    int64_t *number = arena_array(arena, 8 * n, sizeof(*number));
-    bool *flag = arena_array(arena, 2 * n, sizeof(*flag));
+    const char **text = arena_array(arena, 6 * n, sizeof(*text));
+    int64_t *number = arena_array(arena, 9 * n, sizeof(*number));
+    bool *flag = arena_array(arena, 3 * n, sizeof(*flag));
     const void **facts = arena_array(arena, n, sizeof(*facts));
     size_t *facts_len = arena_array(arena, n, sizeof(*facts_len));
     for (size_t i = 0; i < n; i++) {
@@ -230,6 +236,9 @@ static void arg_agents(struct db_args *args, struct agent *const *agents, const 
         number[7 * n + i] = a->version;
         flag[i] = a->disabled;
         flag[n + i] = a->safe_mode;
+        text[5 * n + i] = a->frozen_reason ? a->frozen_reason : "";
+        number[8 * n + i] = a->token_generation;
+        flag[2 * n + i] = a->operator_safe_mode;
         facts[i] = a->facts.data;
         facts_len[i] = a->facts.len;
     }
@@ -243,6 +252,9 @@ static void arg_agents(struct db_args *args, struct agent *const *agents, const 
     db_arg_bool_array(args, flag, n);
     db_arg_bool_array(args, flag + n, n);
     db_arg_bytes_array(args, facts, facts_len, n);
+    db_arg_text_array(args, text + 5 * n, n);
+    db_arg_bool_array(args, flag + 2 * n, n);
+    db_arg_int_array(args, number + 8 * n, n);
 }
 
 enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
@@ -253,11 +265,12 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
         "$6::bigint[], "
         "  $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::timestamptz[], "
         "$13::bigint[], "
-        "  $14::boolean[], $15::boolean[], $16::bytea[]) AS c(id, disabled_reason, safe_mode_reason, "
+        "  $14::boolean[], $15::boolean[], $16::bytea[], $17::text[], $18::boolean[], $19::bigint[]) AS "
+        "c(id, disabled_reason, safe_mode_reason, "
         "fingerprint, "
         "  agent_version, status, before, min_generation, generation, identity_generation, not_after, "
         "bootstrapped_at, "
-        "  version, disabled, safe_mode, facts)), "
+        "  version, disabled, safe_mode, facts, frozen_reason, operator_safe_mode, token_generation)), "
         "counted AS (INSERT INTO agent_counts (status, n) SELECT s, sum(d) FROM "
         "  (SELECT before AS s, -1 AS d FROM c UNION ALL SELECT status, 1 FROM c) x GROUP BY s HAVING sum(d) "
         "<> 0), watched AS (UPDATE heartbeats h SET watched = c.status IN (5, 6) FROM c "
@@ -268,6 +281,8 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
         "  generation = c.generation, identity_generation = c.identity_generation, identity_fingerprint = "
         "c.fingerprint, "
         "  identity_not_after = c.not_after, bootstrapped_at = c.bootstrapped_at, facts = c.facts, "
+        "  frozen_reason = c.frozen_reason, operator_safe_mode = c.operator_safe_mode, "
+        "  token_generation = c.token_generation, "
         "  agent_version = c.agent_version, version = c.version FROM c WHERE a.id = c.id::uuid";
     if (n == 0)
         return CODE_OK;
@@ -552,7 +567,7 @@ static void arg_heartbeats(struct db_args *args, const struct heartbeat *beats, 
 
 enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t now_ms, const char *gateway_id,
                            const char *epoch, const struct heartbeat *beats, size_t n, struct arena *arena,
-                           const char ***ret_ids, size_t *ret_n, struct status *st)
+                           const char ***ret_ids, const bool **ret_clone, size_t *ret_n, struct status *st)
 {
     static const char sql[] =
         "WITH gateway AS (INSERT INTO gateways AS g (id, epoch, last_seen_at, counting_from) VALUES ($1, $2, "
@@ -569,10 +584,20 @@ enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t n
         "  AS i(id, instance_id, boot_id, reason, generation, at, skew, interval_ms, safe_mode, facts)), "
         "touched AS (UPDATE heartbeats h SET last_at = GREATEST(h.last_at, i.at), interval_ms = "
         "i.interval_ms, "
-        "  gateway_id = $1, instance_id = i.instance_id, boot_id = i.boot_id, clock_skew_ms = i.skew "
-        "  FROM i WHERE h.agent_id = i.id RETURNING h.agent_id) "
-        "SELECT a.id FROM touched t JOIN agents a ON a.id = t.agent_id JOIN i ON i.id = a.id "
-        "WHERE a.status <> CASE WHEN i.safe_mode THEN 5 ELSE 6 END OR a.safe_mode <> i.safe_mode "
+        "  gateway_id = $1, instance_id = i.instance_id, boot_id = i.boot_id, clock_skew_ms = i.skew, "
+        "  former_instance_id = CASE WHEN h.instance_id <> i.instance_id THEN h.instance_id "
+        "    ELSE h.former_instance_id END, "
+        /* an instance that was replaced came back: within 10 minutes it counts up, later it starts anew */
+        "  returns = CASE WHEN h.instance_id <> i.instance_id AND i.instance_id = h.former_instance_id "
+        "    THEN CASE WHEN h.returns_since > $3 - interval '10 minutes' THEN h.returns + 1 ELSE 1 END "
+        "    ELSE h.returns END, "
+        "  returns_since = CASE WHEN h.instance_id <> i.instance_id AND i.instance_id = "
+        "    h.former_instance_id AND coalesce(h.returns_since <= $3 - interval '10 minutes', true) THEN $3 "
+        "    ELSE h.returns_since END "
+        "  FROM i WHERE h.agent_id = i.id RETURNING h.agent_id, h.returns) "
+        "SELECT a.id, t.returns >= 3 FROM touched t JOIN agents a ON a.id = t.agent_id JOIN i ON i.id = a.id "
+        "WHERE a.status <> CASE WHEN i.safe_mode OR a.operator_safe_mode OR a.frozen_reason <> '' THEN 5 "
+        "  ELSE 6 END OR a.safe_mode <> i.safe_mode OR (t.returns >= 3 AND a.frozen_reason <> 'CLONE') "
         "  OR a.safe_mode_reason <> i.reason OR a.generation < i.generation "
         "  OR (i.facts IS NOT NULL AND i.facts IS DISTINCT FROM a.facts)";
     struct db_args *args = db_args_new(arena);
@@ -584,7 +609,21 @@ enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t n
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(db, sql, args, &rows, st));
     read_ids(rows, arena, ret_ids, ret_n);
+    bool *clone = arena_array(arena, *ret_n + 1, sizeof(*clone));
+    for (size_t i = 0; i < *ret_n; i++)
+        clone[i] = db_bool(rows, i, 1);
+    *ret_clone = clone;
     return CODE_OK;
+}
+
+enum code store_instances_forget(struct db *tx, const char *id, struct arena *arena, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    return db_query(tx,
+                    "UPDATE heartbeats SET instance_id = NULL, former_instance_id = NULL, returns = 0, "
+                    "returns_since = NULL WHERE agent_id = $1",
+                    args, NULL, st);
 }
 
 /* ---- sweep

@@ -39,11 +39,15 @@ enum code store_activity_recent(struct db *db, const struct label_terms *terms, 
                                 struct status *st) MUST_CHECK;
 enum code store_activity_add(struct db *tx, const struct activity *rows, size_t n, struct arena *arena,
                              struct status *st) MUST_CHECK;
-/* Updates heartbeats and the gateway; *ret are the agents whose stored state is not what their heartbeat
- * says. */
+/* Updates heartbeats and the gateway; ret_clone[i]: two instances of that agent take turns; *ret are the
+ * agents whose stored state is not what their heartbeat says. */
 enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t now_ms, const char *gateway_id,
                            const char *epoch, const struct heartbeat *beats, size_t n, struct arena *arena,
-                           const char ***ret_ids, size_t *ret_n, struct status *st) MUST_CHECK;
+                           const char ***ret_ids, const bool **ret_clone, size_t *ret_n,
+                           struct status *st) MUST_CHECK;
+/* Instances begin to be counted anew. */
+enum code store_instances_forget(struct db *tx, const char *id, struct arena *arena,
+                                 struct status *st) MUST_CHECK;
 enum code store_sweep_mark(struct db *db, const struct timing *timing, int64_t now_ms, struct arena *arena,
                            struct status *st) MUST_CHECK;
 enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t now_ms, size_t max,

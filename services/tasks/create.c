@@ -76,7 +76,7 @@ enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, c
     struct agent agent;
     TRY(find_agent(tasks, db, arena, request->agent_id, &agent, st));
     if (agent.disabled)
-        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled: enable it first",
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled or its identity is frozen",
                           request->agent_id);
     struct scope scope;
     TRY(scope_read(agent.scope, arena, &scope, st));

@@ -38,7 +38,7 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
     struct agent agent = {
         .status = changed->has_status ? (unsigned)changed->status : CLM__AGENT__STATUS__BOOTSTRAPPING,
         .safe_mode = changed->safe_mode != 0,
-        .disabled = changed->disabled != 0,
+        .disabled = changed->disabled || changed->frozen,
         .deleted = changed->deleted != 0,
         .min_generation = changed->min_generation,
         .scope = pack_scope(changed->scope, arena),
@@ -90,7 +90,7 @@ static enum code put_snapshot(struct db *db, struct arena *arena, const Clm__Age
     struct agent agent = {
         .status = row->has_status ? (unsigned)row->status : CLM__AGENT__STATUS__BOOTSTRAPPING,
         .safe_mode = row->safe_mode != 0,
-        .disabled = row->disabled != 0,
+        .disabled = row->disabled || row->frozen,
         .min_generation = row->min_generation,
         .scope = pack_scope(row->scope, arena),
     };

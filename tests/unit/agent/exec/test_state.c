@@ -1,5 +1,5 @@
 /* The state directory: what a restart finds. */
-#include "agent/exec/state.h"
+#include "agent/exec/exec.h"
 
 #include <sys/stat.h>
 
@@ -9,9 +9,9 @@
 static void remove_tree(const char *dir)
 {
     char command_free[256];
-    static const char *const files[] = {"lock",       "starts",     "agent.id",       "roots.pem",
-                                        "task-0.key", "task-0.pem", "identity-0.pem", "journal/write-check",
-                                        NULL};
+    static const char *const files[] = {
+        "lock",           "starts",     "agent.id",   "roots.pem",      "task-0.key",          "task-0.pem",
+        "identity-0.pem", "task-1.key", "task-1.pem", "identity-1.pem", "journal/write-check", NULL};
     static const char *const dirs[] = {"journal", "backup", "net", NULL};
     for (size_t i = 0; files[i]; i++) {
         (void)snprintf(command_free, sizeof(command_free), "%s/%s", dir, files[i]);
@@ -94,6 +94,107 @@ static void an_enrolled_state_is_found_again(void **state)
     assert_true(agent->confirmed);
     state_free(agent);
     test_ca_done(&ca);
+}
+
+static bool is_there(const char *dir, const char *name)
+{
+    char path[128];
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* The pair of generation 1, for the keys of state_next_key. */
+static void adopt_next(struct agent_state *agent, const struct test_ca *ca)
+{
+    struct status st;
+    AUTO_KEY struct key *key = NULL, *identity_key = NULL;
+    AUTO_DER struct der task = {0}, identity = {0};
+    AUTO_DER_LIST struct der_list task_chain = {0}, identity_chain = {0};
+    assert_int_equal(state_next_key(agent, 1, &key, &st), CODE_OK);
+    assert_int_equal(key_generate(KEY_EC_P256, &identity_key, &st), CODE_OK);
+    struct test_leaf leaf = {.purpose = PURPOSE_AGENT_TASK,
+                             .spiffe_kind = "agent",
+                             .spiffe_name = TEST_AGENT_ID,
+                             .serial = "1",
+                             .for_key = key};
+    test_issue(ca, &leaf, &task);
+    leaf.purpose = PURPOSE_AGENT_IDENTITY;
+    leaf.for_key = identity_key;
+    test_issue(ca, &leaf, &identity);
+    assert_int_equal(der_list_add(&task_chain, der_bytes(&task), &st), CODE_OK);
+    assert_int_equal(der_list_add(&identity_chain, der_bytes(&identity), &st), CODE_OK);
+    assert_int_equal(state_adopt(agent, 1, &key, &task_chain, &identity_chain, &st), CODE_OK);
+    assert_null(key);
+}
+
+static void the_next_generation_is_the_one_found_after_adoption_and_not_before(void **state)
+{
+    struct test_ca ca;
+    struct status st;
+    AUTO_KEY struct key *made = NULL, *again = NULL;
+    AUTO_DER struct der first = {0}, second = {0};
+    test_ca_init(&ca, "Root");
+    struct agent_state *agent = open_ok(*state);
+    enrol_by_hand(agent, &ca);
+    assert_int_equal(state_set_confirmed(agent, &st), CODE_OK);
+    assert_int_equal(state_next_key(agent, 1, &made, &st), CODE_OK);
+    state_free(agent);
+
+    agent = open_ok(*state); /* killed between the key and the answer */
+    assert_int_equal(state_load(agent, &st), CODE_OK);
+    assert_int_equal(agent->generation, 0);
+    assert_true(agent->confirmed);
+    assert_int_equal(state_next_key(agent, 1, &again, &st), CODE_OK);
+    assert_int_equal(key_spki(made, &first, &st), CODE_OK);
+    assert_int_equal(key_spki(again, &second, &st), CODE_OK);
+    assert_int_equal(first.len, second.len);
+    assert_memory_equal(first.data, second.data, first.len);
+    adopt_next(agent, &ca);
+    assert_int_equal(agent->old_generation, 0);
+    assert_non_null(agent->old_task_key);
+    state_free(agent);
+
+    agent = open_ok(*state);
+    assert_int_equal(state_load(agent, &st), CODE_OK);
+    assert_int_equal(agent->generation, 1);
+    assert_false(agent->confirmed);
+    assert_int_equal(agent->old_generation, 0);
+    assert_non_null(agent->old_task_key);
+    state_free(agent);
+    test_ca_done(&ca);
+}
+
+static void the_former_task_key_goes_only_when_no_envelope_for_it_can_be_alive(void **state)
+{
+    struct test_ca ca;
+    struct status st;
+    test_ca_init(&ca, "Root");
+    struct agent_state *agent = open_ok(*state);
+    enrol_by_hand(agent, &ca);
+    assert_int_equal(state_set_confirmed(agent, &st), CODE_OK);
+    adopt_next(agent, &ca);
+    int64_t adopted_ms = agent->adopted_at_ms, day_ms = INT64_C(24) * 3600 * 1000;
+    state_prune(agent, adopted_ms + 30 * day_ms); /* not confirmed: the platform may still know only 0 */
+    assert_true(is_there(*state, "task-0.key"));
+    assert_int_equal(state_set_confirmed(agent, &st), CODE_OK);
+    state_prune(agent, adopted_ms + day_ms);
+    assert_true(is_there(*state, "task-0.key"));
+    assert_non_null(agent->old_task_key);
+    state_prune(agent, adopted_ms + 2 * day_ms);
+    assert_false(is_there(*state, "task-0.key"));
+    assert_null(agent->old_task_key);
+    assert_true(is_there(*state, "task-1.key"));
+    state_free(agent);
+    test_ca_done(&ca);
+}
+
+static void a_renewal_is_due_about_half_of_the_life(void **state)
+{
+    (void)state;
+    assert_int_equal(rotation_due_ms(1000, 11000, 0), 5500);
+    assert_int_equal(rotation_due_ms(1000, 11000, 500), 6000);
+    assert_int_equal(rotation_due_ms(1000, 11000, 1000), 6500);
+    assert_int_equal(rotation_due_ms(11000, 11000, 1000), 11000);
 }
 
 static void the_task_key_is_private_and_the_same_on_every_try(void **state)
@@ -202,6 +303,9 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(an_enrolled_state_is_found_again),
+        T(the_next_generation_is_the_one_found_after_adoption_and_not_before),
+        T(the_former_task_key_goes_only_when_no_envelope_for_it_can_be_alive),
+        T(a_renewal_is_due_about_half_of_the_life),
         T(the_task_key_is_private_and_the_same_on_every_try),
         T(a_second_agent_on_the_same_directory_is_refused),
         T(a_lost_or_foreign_key_is_data_loss_and_not_a_new_enrolment),

@@ -18,6 +18,7 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__checkin_response__descriptor,
     &clm__result_request__descriptor,
     &clm__result_response__descriptor,
+    &clm__renew_request__descriptor,
     &clm__sign_request__descriptor,
     &clm__sign_response__descriptor,
     &clm__agent_error__descriptor,
@@ -73,7 +74,8 @@ static void count_if_sought(const ProtobufCMessageDescriptor *desc, const Protob
 static bool is_agents_own(const char *field)
 {
     static const char *const own[] = {"Identity.chain", "Identity.roots", "Snapshot.",
-                                      "EnrolAnswer.",   "Done.",          "Issued."};
+                                      "EnrolAnswer.",   "Done.",          "Issued.",        "IdentityCsr.",
+                                      "Renew.",         "RenewAnswer."};
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
         if (!strncmp(field, own[i], strlen(own[i])))
             return true;

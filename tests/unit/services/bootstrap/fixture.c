@@ -307,8 +307,8 @@ enum code fixture_enrol(struct request *req, struct agent *agent, const char *se
     const struct enrolment in = {
         .token_secret = secret,
         .source = "192.0.2.7:5555",
-        .identity_csr = der_bytes(&agent->identity_csr),
-        .task_csr = der_bytes(&agent->task_csr),
+        .csrs.identity = der_bytes(&agent->identity_csr),
+        .csrs.task = der_bytes(&agent->task_csr),
     };
     TRY(enrol(req, &in, &done, &refusal, st));
     (void)snprintf(agent->id, sizeof(agent->id), "%s", done.agent_id);
@@ -336,6 +336,12 @@ void fixture_say(const struct said *said, const struct key *key, struct bytes ce
     message.has_csr = said->csr.len > 0;
     message.csr.data = arena_dup(arena, said->csr.data, said->csr.len);
     message.csr.len = said->csr.len;
+    message.has_identity_csr = said->identity_csr.len > 0;
+    message.identity_csr.data = arena_dup(arena, said->identity_csr.data, said->identity_csr.len);
+    message.identity_csr.len = said->identity_csr.len;
+    message.has_task_csr = said->task_csr.len > 0;
+    message.task_csr.data = arena_dup(arena, said->task_csr.data, said->task_csr.len);
+    message.task_csr.len = said->task_csr.len;
     wire_pack(&message.base, arena, &data, &len);
     assert_ok(cms_sign(CMS_CONTENT_REQUEST, (struct bytes){data, len}, key, cert, NULL, ret, &why));
 }

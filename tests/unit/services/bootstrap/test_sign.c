@@ -284,7 +284,7 @@ static void an_unconfirmed_agent_gets_nothing(void **state)
     struct said said = right(&csr);
     said.agent_id = fresh.id;
     fixture_say(&said, fresh.task_key, der_bytes(&fresh.task_cert), &cms);
-    assert_int_equal(certificate_sign(req, fresh.id, der_bytes(&cms), chain, &why), CODE_NOT_FOUND);
+    assert_int_equal(certificate_sign(req, fresh.id, der_bytes(&cms), chain, &why), CODE_PERMISSION_DENIED);
 }
 
 static void an_attempt_has_certificates_for_a_few_keys_at_most(void **state)

@@ -43,7 +43,10 @@ static void every_status_has_a_name(void **state)
 static void reason_is_that_of_the_status(void **state)
 {
     (void)state;
-    struct agent agent = {.status = AGENT_DISABLED, .disabled_reason = "stolen", .safe_mode_reason = "CLOCK"};
+    struct agent agent = {.status = AGENT_DISABLED,
+                          .disabled_reason = "stolen",
+                          .safe_mode = true,
+                          .safe_mode_reason = "CLOCK"};
     assert_string_equal(agent_reason(&agent), "stolen");
     agent.status = AGENT_SAFE_MODE;
     assert_string_equal(agent_reason(&agent), "CLOCK");

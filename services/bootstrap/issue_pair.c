@@ -1,0 +1,65 @@
+/* The two certificates of one generation, for enrolment and for renewal. Worker threads. */
+#include "issue_pair.h"
+
+#include <string.h>
+
+#include "base/clock.h"
+
+static enum code read_csr(struct bytes csr, const char *what, uint8_t ret_spki[SHA256_SIZE],
+                          struct status *st)
+{
+    AUTO_CSR_INFO struct csr_info info = {0};
+    if (csr_verify(csr, &info, st) != CODE_OK)
+        return status_wrap(st, "%s", what);
+    if (info.key_type != KEY_EC_P256)
+        return status_set(st, CODE_INVALID_ARGUMENT, "%s: the key must be EC P-256", what);
+    sha256(der_bytes(&info.spki), ret_spki);
+    return CODE_OK;
+}
+
+enum code csr_pair_read(const struct csr_pair *in, struct csr_pair_keys *ret, struct status *st)
+{
+    TRY(read_csr(in->identity, "identity CSR", ret->identity_spki, st));
+    TRY(read_csr(in->task, "task CSR", ret->task_spki, st));
+    if (memcmp(ret->identity_spki, ret->task_spki, SHA256_SIZE) == 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "the identity key and the task key must be two keys");
+    return CODE_OK;
+}
+
+static enum code issue_one(struct request *req, enum profile profile, struct bytes csr,
+                           const struct identity_row *row, struct bytes *ret, struct bytes *ret_issuer,
+                           struct status *st)
+{
+    AUTO_DER struct der cert = {0};
+    AUTO_DER struct der issuer = {0};
+    struct profile_request request = {
+        .profile = profile,
+        .csr = csr,
+        .subject = row->agent_id,
+        .generation = row->generation,
+        .life_sec = req->settings->identity_life_sec,
+    };
+    TRY(signer_issue(req->signer, &request, &cert, &issuer, st));
+    *ret = bytes_dup(req->arena, der_bytes(&cert));
+    *ret_issuer = bytes_dup(req->arena, der_bytes(&issuer));
+    return CODE_OK;
+}
+
+enum code issue_pair(struct request *req, const struct csr_pair *in, const struct csr_pair_keys *keys,
+                     struct identity_row *row, struct status *st)
+{
+    AUTO_CERT_INFO struct cert_info info = {0};
+    struct bytes issuer;
+
+    TRY(issue_one(req, PROFILE_AGENT_IDENTITY, in->identity, row, &row->identity_certificate, &issuer, st));
+    TRY(issue_one(req, PROFILE_AGENT_TASK, in->task, row, &row->task_certificate, &row->issuer_certificate,
+                  st));
+    TRY(cert_read(row->identity_certificate, &info, st));
+    row->identity_spki = keys->identity_spki;
+    row->task_spki = keys->task_spki;
+    row->serial = arena_strdup(req->arena, info.serial);
+    row->fingerprint = arena_strdup(req->arena, info.fingerprint);
+    row->not_after_ms = info.not_after_ms;
+    row->issued_at_ms = clock_wall_ms();
+    return CODE_OK;
+}
