@@ -73,6 +73,11 @@ static const struct rpc_method methods[] = {
     {"DisableAgent", on_other, 0, 0},     {"EnableAgent", on_other, 0, 0},
     {"GetDashboard", on_dashboard, 0, 0}, {"ReportHeartbeats", on_other, 0, 0},
     {"ListAgentStates", on_other, 0, 0},  {"ListAgentSnapshot", on_other, 0, 0},
+    {"RevokeAgent", on_other, 0, 0},      {"UnfreezeAgent", on_other, 0, 0},
+    {"EnterSafeMode", on_other, 0, 0},    {"LeaveSafeMode", on_other, 0, 0},
+    {"CreateAgentToken", on_other, 0, 0}, {"ListAgentTokens", on_other, 0, 0},
+    {"RevokeAgentToken", on_other, 0, 0}, {"ReportSuperseded", on_other, 0, 0},
+
 };
 
 static enum code on_event(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
