@@ -94,6 +94,14 @@ static const struct rpc_method methods[] = {
     {"AcknowledgeAlert", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
     {"ResolveAlert", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
     {"ListActivity", on_other, ROLES_VIEWER, 0},
+    {"RevokeAgent", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"UnfreezeAgent", on_other, ROLES_ADMIN, SENDER_GATEWAY},
+    {"EnterSafeMode", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"LeaveSafeMode", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"CreateAgentToken", on_other, ROLES_ADMIN, SENDER_GATEWAY},
+    {"ListAgentTokens", on_other, ROLES_VIEWER, 0},
+    {"RevokeAgentToken", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ReportSuperseded", on_other, 0, 0},
 };
 
 static void on_delivery(struct rpc_delivery *delivery, void *arg)

@@ -95,6 +95,14 @@ static const struct rpc_method methods[] = {
     {"AcknowledgeAlert", on_other, 0, 0},
     {"ResolveAlert", on_other, 0, 0},
     {"ListActivity", on_other, 0, 0},
+    {"RevokeAgent", on_other, 0, 0},
+    {"UnfreezeAgent", on_other, 0, 0},
+    {"EnterSafeMode", on_other, 0, 0},
+    {"LeaveSafeMode", on_other, 0, 0},
+    {"CreateAgentToken", on_other, 0, 0},
+    {"ListAgentTokens", on_other, 0, 0},
+    {"RevokeAgentToken", on_other, 0, 0},
+    {"ReportSuperseded", on_other, 0, 0},
 };
 
 static enum code on_event(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
