@@ -112,6 +112,7 @@ static void on_check_timer(void *arg)
     if (code != CODE_OK && !exec->safe_mode.active[SAFE_STATE_FULL])
         log_error("the state directory cannot be written", "reason", st.msg, NULL);
     exec_report(exec, SAFE_STATE_FULL, code != CODE_OK);
+    exec_report(exec, SAFE_CRASH_LOOP, false); /* this long without a crash */
     if (code == CODE_OK && clock_mono_ms() - exec->last_prune_ms >= PRUNE_PERIOD_MS) {
         exec->last_prune_ms = clock_mono_ms();
         if (journal_prune(exec->state->journal_dir, JOURNAL_KEEP_MS, &st) != CODE_OK)
@@ -426,6 +427,28 @@ static enum code start(struct exec *exec, const struct exec_options *options, st
     return make_confirmation(exec, st);
 }
 
+static void note_start(struct exec *exec)
+{
+    unsigned crashes = 0;
+    struct status st;
+    if (state_note_start(exec->state, clock_wall_ms(), SAFE_CRASH_MS, &crashes, &st) != CODE_OK) {
+        log_error("the start cannot be noted", "reason", st.msg, NULL);
+        (void)safe_mode_report(&exec->safe_mode, SAFE_STATE_FULL, true, clock_mono_ms());
+    }
+    if (crashes < SAFE_CRASHES)
+        return;
+    log_error("safe mode: the agent has crashed again and again", "crashes_in_10_min", LOG_NUM(crashes),
+              NULL);
+    (void)safe_mode_report(&exec->safe_mode, SAFE_CRASH_LOOP, true, clock_mono_ms());
+}
+
+static void note_stop(struct exec *exec)
+{
+    struct status st;
+    if (state_note_stop(exec->state, &st) != CODE_OK)
+        log_warn("the end cannot be noted", "reason", st.msg, NULL);
+}
+
 static enum code run_loop(struct exec *exec, struct status *st)
 {
     struct loop *loop = exec->loop = loop_new();
@@ -440,10 +463,12 @@ static enum code run_loop(struct exec *exec, struct status *st)
     if (code == CODE_OK) {
         log_info("agent is running", "agent", exec->state->agent_id, "version", AGENT_VERSION, "gateway",
                  exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
+        note_start(exec);
         net_start(exec);
         jobs_start_next(exec);
         on_check_timer(exec);
         loop_run(loop);
+        note_stop(exec);
     }
     loop_signal_free(hup);
     loop_signal_free(intr);
