@@ -7,6 +7,7 @@
 #define CLM_GATEWAY_GATEWAY_H
 
 #include "gateway/fleet.h"
+#include "gateway/verdicts.h"
 #include "http/tls.h"
 #include "pki/digest.h"
 #include "service/service.h"
@@ -27,6 +28,7 @@ struct gateway {
     struct service *service;
     const struct gateway_config *config;
     struct fleet *fleet;
+    struct verdicts *verdicts; /* on agents' certificates */
     struct tls_context *agent_tls, *operator_tls;
     struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */
     uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */

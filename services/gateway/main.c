@@ -11,6 +11,7 @@
 #include "gateway/openapi.h"
 #include "pki/cert.h"
 
+#define VERDICTS_MAX    16384
 #define TLS_FILE_MAX    (256 * 1024)
 #define TLS_WATCH_MS    60000
 #define SESSION_LIFE_MS (3600 * 1000)
@@ -40,29 +41,41 @@ static const struct config_key config_keys[] = {
 
 /* ---- agent certificates ---- */
 
+static enum code identify(struct gateway *gateway, struct bytes der, int64_t now_ms,
+                          struct agent_identity *ret, struct status *st)
+{
+    struct spiffe_id id;
+    AUTO_CERT_INFO struct cert_info info = {0};
+    TRY(chain_verify(der, &gateway->intermediates, service_roots(gateway->service), PURPOSE_AGENT_IDENTITY,
+                     now_ms, st));
+    TRY(cert_spiffe(der, &id, st));
+    TRY(cert_read(der, &info, st));
+    if (strcmp(id.kind, "agent") != 0 ||
+        strcmp(id.trust_domain, service_trust_domain(gateway->service)) != 0 || !uuid_valid(id.name))
+        return status_set(st, CODE_UNAUTHENTICATED, "not the identity of an agent of %.64s",
+                          service_trust_domain(gateway->service));
+    (void)snprintf(ret->agent_id, sizeof(ret->agent_id), "%.36s", id.name);
+    ret->generation = (uint32_t)strtoul(info.subject_serial, NULL, 10);
+    verdicts_keep(gateway->verdicts, der, ret, info.not_before_ms, info.not_after_ms, now_ms);
+    return CODE_OK;
+}
+
 /* After the chain held and the dates are right: is it an agent's identity, and may that agent speak? */
 static enum tls_verdict on_verify(const uint8_t *leaf, size_t leaf_len, char reason[128], void *arg)
 {
     struct gateway *gateway = arg;
     struct bytes der = {leaf, leaf_len};
     struct status st = {0};
-    struct spiffe_id id;
-    AUTO_CERT_INFO struct cert_info info = {0};
+    struct agent_identity identity;
+    int64_t now_ms = clock_wall_ms();
 
-    if (chain_verify(der, &gateway->intermediates, service_roots(gateway->service), PURPOSE_AGENT_IDENTITY,
-                     clock_wall_ms(), &st) != CODE_OK ||
-        cert_spiffe(der, &id, &st) != CODE_OK || cert_read(der, &info, &st) != CODE_OK) {
-        (void)snprintf(reason, 128, "%.120s", st.msg);
-        return TLS_PEER_UNSUPPORTED;
+    if (!verdicts_find(gateway->verdicts, der, now_ms, &identity)) {
+        if (identify(gateway, der, now_ms, &identity, &st) != CODE_OK) {
+            (void)snprintf(reason, 128, "%.120s", st.msg);
+            return TLS_PEER_UNSUPPORTED;
+        }
     }
-    if (strcmp(id.kind, "agent") != 0 ||
-        strcmp(id.trust_domain, service_trust_domain(gateway->service)) != 0 || !uuid_valid(id.name)) {
-        (void)snprintf(reason, 128, "not the identity of an agent of %.64s",
-                       service_trust_domain(gateway->service));
-        return TLS_PEER_UNSUPPORTED;
-    }
-    uint32_t generation = (uint32_t)strtoul(info.subject_serial, NULL, 10);
-    switch (fleet_admit(gateway->fleet, id.name, generation, &st)) {
+    switch (fleet_admit(gateway->fleet, identity.agent_id, identity.generation, &st)) {
     case CODE_UNAUTHENTICATED:
         (void)snprintf(reason, 128, "%.120s", st.msg);
         return TLS_PEER_REVOKED;
@@ -176,6 +189,7 @@ static void gateway_stop(struct service *service)
     for (size_t i = 0; i < gateway->n_edges; i++)
         edge_stop(gateway->edges[i]);
     fleet_free(gateway->fleet);
+    verdicts_free(gateway->verdicts);
     tls_context_free(gateway->agent_tls);
     tls_context_free(gateway->operator_tls);
     der_list_done(&gateway->intermediates);
@@ -208,6 +222,7 @@ static enum code gateway_start(struct service *service, struct status *st)
         abort();
     gateway->service = service;
     gateway->config = service_get_config(service);
+    gateway->verdicts = verdicts_new(VERDICTS_MAX);
     gateway->fleet = fleet_new(service, on_cut, gateway);
     service_set_state(service, gateway);
     make_metrics(gateway);
