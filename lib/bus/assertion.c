@@ -77,10 +77,14 @@ static enum code sign(struct bus_identity *identity, const char *purpose, const 
     return CODE_OK;
 }
 
+typedef enum code verify_fn(struct signed_verifier *verifier, const char *purpose, struct bytes payload,
+                            struct bytes signature, struct bytes cert, int64_t at_ms, char ret_service[64],
+                            struct status *st);
+
 /* Verifies before the payload is decoded. */
-static enum code verify(struct bus_identity *identity, const char *purpose, struct bytes statement,
-                        const ProtobufCMessageDescriptor *desc, struct arena *arena, char ret_service[64],
-                        ProtobufCMessage **ret, struct status *st)
+static enum code verify(struct bus_identity *identity, verify_fn *how, const char *purpose,
+                        struct bytes statement, const ProtobufCMessageDescriptor *desc, struct arena *arena,
+                        char ret_service[64], ProtobufCMessage **ret, struct status *st)
 {
     ProtobufCMessage *outer = NULL;
     TRY(wire_unpack(&clm__signed_bytes__descriptor, statement.data, statement.len, arena, &outer, st));
@@ -88,9 +92,8 @@ static enum code verify(struct bus_identity *identity, const char *purpose, stru
     if (!s->has_payload || !s->has_signature || !s->has_certificate)
         return status_set(st, CODE_INVALID_ARGUMENT, "signed statement is not complete");
     struct bytes payload = {s->payload.data, s->payload.len};
-    TRY(signed_verify(
-        identity->verifier, purpose, payload, (struct bytes){s->signature.data, s->signature.len},
-        (struct bytes){s->certificate.data, s->certificate.len}, clock_wall_ms(), ret_service, st));
+    TRY(how(identity->verifier, purpose, payload, (struct bytes){s->signature.data, s->signature.len},
+            (struct bytes){s->certificate.data, s->certificate.len}, clock_wall_ms(), ret_service, st));
     return wire_unpack(desc, payload.data, payload.len, arena, ret, st);
 }
 
@@ -132,8 +135,9 @@ enum code assertion_verify(struct bus_identity *identity, struct bytes assertion
 {
     char service[64];
     ProtobufCMessage *msg = NULL;
-    if (verify(identity, PURPOSE_ASSERTION, assertion, &clm__assertion__descriptor, arena, service, &msg,
-               st) != CODE_OK)
+    /* The gateway sends one assertion with every request of a session. */
+    if (verify(identity, signed_verify_repeated, PURPOSE_ASSERTION, assertion, &clm__assertion__descriptor,
+               arena, service, &msg, st) != CODE_OK)
         return refuse(st, "operator assertion");
     const Clm__Assertion *a = (const Clm__Assertion *)msg;
     if (strcmp(service, "registry") != 0)
@@ -180,8 +184,8 @@ enum code authority_verify(struct bus_identity *identity, struct bytes authority
     ret_service[0] = '\0';
     char service[64];
     ProtobufCMessage *msg = NULL;
-    if (verify(identity, PURPOSE_AUTHORITY, authority, &clm__authority__descriptor, arena, service, &msg,
-               st) != CODE_OK)
+    if (verify(identity, signed_verify, PURPOSE_AUTHORITY, authority, &clm__authority__descriptor, arena,
+               service, &msg, st) != CODE_OK)
         return refuse(st, "authority");
     const Clm__Authority *a = (const Clm__Authority *)msg;
     if (!a->subject || strcmp(a->subject, subject) != 0)

@@ -1,6 +1,7 @@
 /*
  * Signed statements for the bus. The verifier remembers which service certificates it has accepted, so that a
- * request costs one signature and not a chain. Thread-safe: one mutex around the table, none while verifying.
+ * request costs one signature and not a chain; and which repeated statements, so that these cost a digest.
+ * Thread-safe: one mutex around the tables, none while verifying.
  */
 #include "pki/signed.h"
 
@@ -12,6 +13,7 @@
 
 #define REMEMBERED    256
 #define STATEMENT_MAX (1024 * 1024)
+#define HELD_SLOTS    1024u
 
 struct verdict {
     uint8_t cert_sha256[SHA256_SIZE];
@@ -21,11 +23,19 @@ struct verdict {
     uint64_t used;
 };
 
+/* A statement whose signature held: one place by digest, a newer one takes an older one's. */
+struct held {
+    uint8_t sha256[SHA256_SIZE]; /* of purpose, payload, signature and certificate */
+    char service[64];            /* "": free */
+    int64_t from_ms, until_ms;   /* of the certificate's chain */
+};
+
 struct signed_verifier {
     STACK_OF(X509) * roots, *intermediates; /* never change */
     pthread_mutex_t lock;                   /* guards what follows */
     struct verdict verdict[REMEMBERED];
     uint64_t uses;
+    struct held held[HELD_SLOTS];
 };
 
 static enum code statement(const char *purpose, struct bytes payload, struct der *ret, struct status *st)
@@ -146,15 +156,18 @@ static bool signature_holds(EVP_PKEY *pkey, struct bytes data, struct bytes sign
     return holds;
 }
 
-enum code signed_verify(struct signed_verifier *verifier, const char *purpose, struct bytes payload,
-                        struct bytes signature, struct bytes cert, int64_t at_ms, char ret_service[64],
-                        struct status *st)
+static enum code check_parts(struct bytes signature, struct bytes cert, struct status *st)
 {
     if (cert.len == 0 || cert.len > CERT_MAX_BYTES || signature.len == 0 || signature.len > 1024)
         return status_set(st, CODE_INVALID_ARGUMENT, "signed statement lacks its signature or certificate");
-    AUTO_DER struct der whole = {0};
-    TRY(statement(purpose, payload, &whole, st));
+    return CODE_OK;
+}
 
+/* The caller frees *ret's key. */
+static enum code verify_whole(struct signed_verifier *verifier, const char *purpose, struct bytes whole,
+                              struct bytes signature, struct bytes cert, int64_t at_ms, struct verdict *ret,
+                              struct status *st)
+{
     struct verdict verdict = {0};
     sha256(cert, verdict.cert_sha256);
     bool known = recall(verifier, verdict.cert_sha256, at_ms, &verdict);
@@ -163,9 +176,82 @@ enum code signed_verify(struct signed_verifier *verifier, const char *purpose, s
     AUTO_EVP_PKEY EVP_PKEY *pkey = verdict.pkey;
     if (!known)
         remember(verifier, &verdict);
-    if (!signature_holds(pkey, der_bytes(&whole), signature))
+    if (!signature_holds(pkey, whole, signature))
         return status_set(st, CODE_UNAUTHENTICATED, "signature of service %s over a %s does not verify",
                           verdict.service, purpose);
+    *ret = verdict;
+    ret->pkey = NULL;
+    return CODE_OK;
+}
+
+enum code signed_verify(struct signed_verifier *verifier, const char *purpose, struct bytes payload,
+                        struct bytes signature, struct bytes cert, int64_t at_ms, char ret_service[64],
+                        struct status *st)
+{
+    AUTO_DER struct der whole = {0};
+    struct verdict verdict;
+    TRY(check_parts(signature, cert, st));
+    TRY(statement(purpose, payload, &whole, st));
+    TRY(verify_whole(verifier, purpose, der_bytes(&whole), signature, cert, at_ms, &verdict, st));
+    memcpy(ret_service, verdict.service, sizeof(verdict.service));
+    return CODE_OK;
+}
+
+/* Digests of fixed length: no byte can move from one part to the next. */
+static void digest_of_parts(struct bytes whole, struct bytes signature, struct bytes cert,
+                            uint8_t ret[SHA256_SIZE])
+{
+    uint8_t parts[3][SHA256_SIZE];
+    sha256(whole, parts[0]);
+    sha256(signature, parts[1]);
+    sha256(cert, parts[2]);
+    sha256((struct bytes){&parts[0][0], sizeof(parts)}, ret);
+}
+
+static struct held *held_slot(struct signed_verifier *verifier, const uint8_t digest[SHA256_SIZE])
+{
+    return &verifier->held[((unsigned)digest[0] << 8 | digest[1]) % HELD_SLOTS];
+}
+
+static bool held_before(struct signed_verifier *verifier, const uint8_t digest[SHA256_SIZE], int64_t at_ms,
+                        char ret_service[64])
+{
+    (void)pthread_mutex_lock(&verifier->lock);
+    const struct held *held = held_slot(verifier, digest);
+    bool found = held->service[0] && memcmp(held->sha256, digest, SHA256_SIZE) == 0 &&
+                 at_ms >= held->from_ms && at_ms < held->until_ms;
+    if (found)
+        memcpy(ret_service, held->service, sizeof(held->service));
+    (void)pthread_mutex_unlock(&verifier->lock);
+    return found;
+}
+
+static void remember_held(struct signed_verifier *verifier, const uint8_t digest[SHA256_SIZE],
+                          const struct verdict *verdict)
+{
+    (void)pthread_mutex_lock(&verifier->lock);
+    struct held *held = held_slot(verifier, digest);
+    memcpy(held->sha256, digest, SHA256_SIZE);
+    memcpy(held->service, verdict->service, sizeof(held->service));
+    held->from_ms = verdict->from_ms;
+    held->until_ms = verdict->until_ms;
+    (void)pthread_mutex_unlock(&verifier->lock);
+}
+
+enum code signed_verify_repeated(struct signed_verifier *verifier, const char *purpose, struct bytes payload,
+                                 struct bytes signature, struct bytes cert, int64_t at_ms,
+                                 char ret_service[64], struct status *st)
+{
+    AUTO_DER struct der whole = {0};
+    struct verdict verdict;
+    uint8_t digest[SHA256_SIZE];
+    TRY(check_parts(signature, cert, st));
+    TRY(statement(purpose, payload, &whole, st));
+    digest_of_parts(der_bytes(&whole), signature, cert, digest);
+    if (held_before(verifier, digest, at_ms, ret_service))
+        return CODE_OK;
+    TRY(verify_whole(verifier, purpose, der_bytes(&whole), signature, cert, at_ms, &verdict, st));
+    remember_held(verifier, digest, &verdict);
     memcpy(ret_service, verdict.service, sizeof(verdict.service));
     return CODE_OK;
 }

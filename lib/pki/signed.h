@@ -17,5 +17,11 @@ void signed_verifier_free(struct signed_verifier *verifier);
 enum code signed_verify(struct signed_verifier *verifier, const char *purpose, struct bytes payload,
                         struct bytes signature, struct bytes cert, int64_t at_ms, char ret_service[64],
                         struct status *st) MUST_CHECK;
+/* The same for a statement that comes with many messages (an operator's assertion): one that held is
+ * remembered by the SHA-256 of all its parts, bounded, and never past its certificate's chain. How long the
+ * payload itself holds is the caller's to check each time. */
+enum code signed_verify_repeated(struct signed_verifier *verifier, const char *purpose, struct bytes payload,
+                                 struct bytes signature, struct bytes cert, int64_t at_ms,
+                                 char ret_service[64], struct status *st) MUST_CHECK;
 
 #endif

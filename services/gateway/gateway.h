@@ -10,6 +10,7 @@
 #include "gateway/fleet.h"
 #include "gateway/heads.h"
 #include "gateway/refusals.h"
+#include "gateway/verdicts.h"
 #include "http/tls.h"
 #include "pki/digest.h"
 #include "service/service.h"
@@ -35,6 +36,7 @@ struct gateway {
     char epoch[UUID_TEXT_SIZE]; /* of this run: the registry counts silence per gateway, not per edge */
     struct refusals *refusals;
     struct heads *heads;
+    struct verdicts *verdicts; /* on agents' certificates */
     struct tls_context *agent_tls, *operator_tls;
     struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */
     uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */

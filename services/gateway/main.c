@@ -12,6 +12,7 @@
 #include "pki/cert.h"
 #include "proto/registry.pb-c.h"
 
+#define VERDICTS_MAX       16384
 #define TLS_FILE_MAX       (256 * 1024)
 #define TLS_WATCH_MS       60000
 #define REFUSALS_MS        1000
@@ -81,31 +82,43 @@ static void tell_superseded(struct gateway *gateway, const char *agent_id, uint3
                    on_superseded_told, NULL);
 }
 
+static enum code identify(struct gateway *gateway, struct bytes der, int64_t now_ms,
+                          struct agent_identity *ret, struct status *st)
+{
+    struct spiffe_id id;
+    AUTO_CERT_INFO struct cert_info info = {0};
+    TRY(chain_verify(der, &gateway->intermediates, service_roots(gateway->service), PURPOSE_AGENT_IDENTITY,
+                     now_ms, st));
+    TRY(cert_spiffe(der, &id, st));
+    TRY(cert_read(der, &info, st));
+    if (strcmp(id.kind, "agent") != 0 ||
+        strcmp(id.trust_domain, service_trust_domain(gateway->service)) != 0 || !uuid_valid(id.name))
+        return status_set(st, CODE_UNAUTHENTICATED, "not the identity of an agent of %.64s",
+                          service_trust_domain(gateway->service));
+    (void)snprintf(ret->agent_id, sizeof(ret->agent_id), "%.36s", id.name);
+    ret->generation = (uint32_t)strtoul(info.subject_serial, NULL, 10);
+    verdicts_keep(gateway->verdicts, der, ret, info.not_before_ms, info.not_after_ms, now_ms);
+    return CODE_OK;
+}
+
 /* After the chain held and the dates are right: is it an agent's identity, and may that agent speak? */
 static enum tls_verdict on_verify(const uint8_t *leaf, size_t leaf_len, char reason[128], void *arg)
 {
     struct gateway *gateway = arg;
     struct bytes der = {leaf, leaf_len};
     struct status st = {0};
-    struct spiffe_id id;
-    AUTO_CERT_INFO struct cert_info info = {0};
+    struct agent_identity identity;
+    int64_t now_ms = clock_wall_ms();
 
-    if (chain_verify(der, &gateway->intermediates, service_roots(gateway->service), PURPOSE_AGENT_IDENTITY,
-                     clock_wall_ms(), &st) != CODE_OK ||
-        cert_spiffe(der, &id, &st) != CODE_OK || cert_read(der, &info, &st) != CODE_OK) {
-        (void)snprintf(reason, 128, "%.120s", st.msg);
-        return TLS_PEER_UNSUPPORTED;
+    if (!verdicts_find(gateway->verdicts, der, now_ms, &identity)) {
+        if (identify(gateway, der, now_ms, &identity, &st) != CODE_OK) {
+            (void)snprintf(reason, 128, "%.120s", st.msg);
+            return TLS_PEER_UNSUPPORTED;
+        }
     }
-    if (strcmp(id.kind, "agent") != 0 ||
-        strcmp(id.trust_domain, service_trust_domain(gateway->service)) != 0 || !uuid_valid(id.name)) {
-        (void)snprintf(reason, 128, "not the identity of an agent of %.64s",
-                       service_trust_domain(gateway->service));
-        return TLS_PEER_UNSUPPORTED;
-    }
-    uint32_t generation = (uint32_t)strtoul(info.subject_serial, NULL, 10);
-    switch (fleet_admit(gateway->fleet, id.name, generation, &st)) {
+    switch (fleet_admit(gateway->fleet, identity.agent_id, identity.generation, &st)) {
     case CODE_UNAUTHENTICATED:
-        tell_superseded(gateway, id.name, generation);
+        tell_superseded(gateway, identity.agent_id, identity.generation);
         (void)snprintf(reason, 128, "%.120s", st.msg);
         return TLS_PEER_REVOKED;
     default: /* disabled and "not ready" are answered with words, in HTTP */
@@ -239,6 +252,7 @@ static void gateway_stop(struct service *service)
     refusals_free(gateway->refusals);
     heads_free(gateway->heads);
     fleet_free(gateway->fleet);
+    verdicts_free(gateway->verdicts);
     tls_context_free(gateway->agent_tls);
     tls_context_free(gateway->operator_tls);
     der_list_done(&gateway->intermediates);
@@ -274,6 +288,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     uuid_v7(gateway->epoch);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
     gateway->heads = heads_new(service);
+    gateway->verdicts = verdicts_new(VERDICTS_MAX);
     gateway->fleet = fleet_new(service, on_cut, gateway);
     service_set_state(service, gateway);
     make_metrics(gateway);

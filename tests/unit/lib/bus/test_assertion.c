@@ -83,7 +83,8 @@ static void assertion_ends_and_never_lives_longer_than_five_minutes(void **state
     struct actor actor = {0};
     struct status st = {0};
     clock_advance(5 * 60 * 1000 - 1);
-    assert_int_equal(assertion_verify(identity_of("tasks"), a, arena, &actor, &st), CODE_OK);
+    for (int i = 0; i < 2; i++) /* the second time out of memory, which does not prolong it */
+        assert_int_equal(assertion_verify(identity_of("tasks"), a, arena, &actor, &st), CODE_OK);
     clock_advance(1);
     assert_int_equal(assertion_verify(identity_of("tasks"), a, arena, &actor, &st), CODE_UNAUTHENTICATED);
     clock_real();

@@ -97,6 +97,84 @@ static void remembered_verdict_ends_with_the_certificate(void **state)
     assert_ok(verify(w, "assertion", "who", &signature, &w->registry.cert, NOW, service, &st), &st);
 }
 
+static void repeated_statement_is_remembered_whole_and_ends_with_the_certificate(void **state)
+{
+    struct world *w = *state;
+    struct status st;
+    char service[64] = "";
+    AUTO_DER struct der signature = {0};
+    struct bytes who = text_bytes("who");
+    struct bytes cert = der_bytes(&w->registry.cert);
+    assert_ok(signed_make("assertion", who, w->registry.key, &signature, &st), &st);
+    const struct {
+        const char *purpose;
+        struct bytes payload;
+        int64_t at_ms;
+    } refused[] = {
+        {"authority", who, NOW},
+        {"assertion", text_bytes("why"), NOW},
+        {"assertionwho", text_bytes(""), NOW},
+        {"assertion", who, NOW + 30 * DAY_MS},
+        {"assertion", who, NOW - 2 * HOUR_MS},
+    };
+    for (int i = 0; i < 3; i++) { /* the first time unknown */
+        assert_ok(signed_verify_repeated(w->verifier, "assertion", who, der_bytes(&signature), cert, NOW,
+                                         service, &st),
+                  &st);
+        assert_string_equal(service, "registry");
+        for (size_t j = 0; j < ARRAY_LEN(refused); j++)
+            assert_code(CODE_UNAUTHENTICATED,
+                        signed_verify_repeated(w->verifier, refused[j].purpose, refused[j].payload,
+                                               der_bytes(&signature), cert, refused[j].at_ms, service, &st),
+                        &st);
+        for (size_t j = 0; j < signature.len; j++) {
+            signature.data[j] ^= 0x01;
+            assert_code(CODE_UNAUTHENTICATED,
+                        signed_verify_repeated(w->verifier, "assertion", who, der_bytes(&signature), cert,
+                                               NOW, service, &st),
+                        &st);
+            signature.data[j] ^= 0x01;
+        }
+    }
+}
+
+static void refused_statement_is_not_remembered_as_good(void **state)
+{
+    struct world *w = *state;
+    struct status st;
+    char service[64] = "none";
+    struct entity agent;
+    AUTO_DER struct der signature = {0};
+    entity_init(&agent, &w->pki.agents, PURPOSE_AGENT_TASK, "agent", "registry", NOW);
+    assert_ok(signed_make("assertion", text_bytes("who"), agent.key, &signature, &st), &st);
+    for (int i = 0; i < 2; i++)
+        assert_code(CODE_UNAUTHENTICATED,
+                    signed_verify_repeated(w->verifier, "assertion", text_bytes("who"), der_bytes(&signature),
+                                           der_bytes(&agent.cert), NOW, service, &st),
+                    &st);
+    assert_string_equal(service, "none");
+    entity_done(&agent);
+}
+
+static void more_statements_than_are_remembered_still_verify(void **state)
+{
+    struct world *w = *state;
+    for (int i = 0; i < 1500; i++) {
+        struct status st;
+        char service[64] = "";
+        char payload[16];
+        AUTO_DER struct der signature = {0};
+        (void)snprintf(payload, sizeof(payload), "p%d", i);
+        assert_ok(signed_make("p", text_bytes(payload), w->registry.key, &signature, &st), &st);
+        for (int j = 0; j < 2; j++) {
+            assert_ok(signed_verify_repeated(w->verifier, "p", text_bytes(payload), der_bytes(&signature),
+                                             der_bytes(&w->registry.cert), NOW, service, &st),
+                      &st);
+            assert_string_equal(service, "registry");
+        }
+    }
+}
+
 static void only_services_may_state(void **state)
 {
     struct world *w = *state;
@@ -192,6 +270,10 @@ static void *verify_often(void *arg)
         if (verify(w, "p", "x", &signature, &w->registry.cert, NOW, service, &st) != CODE_OK ||
             strcmp(service, "registry") != 0)
             bad++;
+        if (signed_verify_repeated(w->verifier, "p", text_bytes("x"), der_bytes(&signature),
+                                   der_bytes(&w->registry.cert), NOW, service, &st) != CODE_OK ||
+            strcmp(service, "registry") != 0)
+            bad++;
     }
     return bad ? (void *)1 : NULL;
 }
@@ -214,6 +296,9 @@ int main(void)
         cmocka_unit_test(other_purpose_payload_or_signature_is_refused),
         cmocka_unit_test(statement_verifies_and_names_its_service),
         cmocka_unit_test(remembered_verdict_ends_with_the_certificate),
+        cmocka_unit_test(repeated_statement_is_remembered_whole_and_ends_with_the_certificate),
+        cmocka_unit_test(refused_statement_is_not_remembered_as_good),
+        cmocka_unit_test(more_statements_than_are_remembered_still_verify),
         cmocka_unit_test(only_services_may_state),
         cmocka_unit_test(more_signers_than_are_remembered_still_verify),
         cmocka_unit_test(missing_parts_are_an_invalid_argument),
