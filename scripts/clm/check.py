@@ -38,15 +38,20 @@ def main():
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--unit", action="store_true", help="unit tests only")
     only.add_argument("--system", action="store_true", help="system tests only")
+    only.add_argument("--deploy", action="store_true", help="what is shipped only: manifests, packages, dashboards, alert rules")
     parser.add_argument("-k", metavar="EXPR", help="only tests whose name matches (ctest -R, pytest -k)")
     args = parser.parse_args()
 
     passed = failed = 0
     with tempfile.TemporaryDirectory() as reports:
         parts = []
-        if not args.system:
+        if args.deploy:
+            parts.append(("deploy", [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", "--tb=short",
+                                     f"--junitxml={Path(reports) / 'deploy.xml'}", "-c", str(TOP / "tests" / "deploy" / "pytest.ini"),
+                                     str(TOP / "tests" / "deploy"), *(["-k", args.k] if args.k else [])], {}))
+        if not args.system and not args.deploy:
             parts.append(("unit", unit(args.build, args.k, Path(reports) / "unit.xml"), {}))
-        if not args.unit:
+        if not args.unit and not args.deploy:
             parts.append(("system", system(args.k, Path(reports) / "system.xml"), {"CLM_BIN": str(args.build / "bin")}))
         for name, argv, environment in parts:
             print(f"==> {name} tests", flush=True)
