@@ -159,7 +159,7 @@ class Compose:
             argv += ["--user", service["user"]]
         check = service.get("healthcheck", {}).get("test")
         if check:
-            argv += ["--health-cmd", json.dumps(["CMD", *check[1:]]), "--health-interval", "disable"]
+            argv += ["--health-cmd", " ".join(check[1:]), "--health-interval", "disable"]
         entrypoint = service.get("entrypoint")
         if entrypoint:
             argv += ["--entrypoint", json.dumps(entrypoint)]
