@@ -10,8 +10,9 @@ packages_missing()
         *" $purpose "*) [ -n "$command" ] && command -v "$command" >/dev/null || printf '%s\n' "$package" ;;
         esac
     done < <(grep '^[a-z]' "$TOP/scripts/packages.txt") | sort -u)
+    # dpkg-query fails for a package that it never heard of, which is the very thing to find out.
     # shellcheck disable=SC2086  # one word a package
-    have=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null | awk '$1 == "installed" { print $2 }' | sort -u)
+    have=$({ dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null || true; } | awk '$1 == "installed" { print $2 }' | sort -u)
     comm -23 <(printf '%s\n' "$wanted") <(printf '%s\n' "$have")
 }
 

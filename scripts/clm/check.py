@@ -48,6 +48,7 @@ def main():
     only.add_argument("--unit", action="store_true", help="unit tests only")
     only.add_argument("--system", action="store_true", help="system tests only")
     only.add_argument("--browser", action="store_true", help="the console in Chromium only")
+    only.add_argument("--deploy", action="store_true", help="what is shipped only: manifests, packages, dashboards, alert rules")
     parser.add_argument("-k", metavar="EXPR", help="only tests whose name matches (ctest -R, pytest -k)")
     args = parser.parse_args()
 
@@ -55,11 +56,15 @@ def main():
     with tempfile.TemporaryDirectory() as reports:
         parts = []
         programs = {"CLM_BIN": str(args.build / "bin")}
-        if not (args.system or args.browser):
+        if args.deploy:
+            parts.append(("deploy", [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", "--tb=short",
+                                     f"--junitxml={Path(reports) / 'deploy.xml'}", "-c", str(TOP / "tests" / "deploy" / "pytest.ini"),
+                                     str(TOP / "tests" / "deploy"), *(["-k", args.k] if args.k else [])], {}))
+        if not (args.system or args.browser or args.deploy):
             parts.append(("unit", unit(args.build, args.k, Path(reports) / "unit.xml"), {}))
-        if not (args.unit or args.browser):
+        if not (args.unit or args.browser or args.deploy):
             parts.append(("system", system(args.k, Path(reports) / "system.xml"), programs))
-        if args.browser or not (args.unit or args.system or args.k):
+        if args.browser or not (args.unit or args.system or args.deploy or args.k):
             parts.append(("browser", browser(Path(reports) / "browser.xml"), programs))
         for name, argv, environment in parts:
             print(f"==> {name} tests", flush=True)

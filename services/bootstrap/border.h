@@ -45,5 +45,6 @@ extern const struct event_handler bootstrap_events[];
 int command_signer(int argc, char **argv, const void *config);
 int command_init(int argc, char **argv, const void *config);
 int command_init_bus(int argc, char **argv, const void *config);
+int command_publish_secret(int argc, char **argv, const void *config);
 
 #endif

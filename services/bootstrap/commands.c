@@ -1,6 +1,7 @@
 /* The one-shot commands: arguments, then init.c, lib/bus or the signer. Print for a person; exit 0, 1
  * (failed) or 2 (usage). */
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 
 #include "border.h"
 #include "init.h"
+#include "publish.h"
 #include "signer.h"
 #include "store.h"
 
@@ -44,7 +46,14 @@ int command_signer(int argc, char **argv, const void *config)
 
 #define INIT_USAGE                                                                                            \
     "clm-bootstrap init --config FILE --dir DIR --gateway-name NAME … --bus-name NAME … [--trust-domain " \
-    "NAME]"
+    "NAME]\n       [--secret NAME [--existing DIR] [--service-account DIR]]   (in a pod: into a Kubernetes "  \
+    "Secret)"
+
+/* Where the Secret may be mounted, and what to make of it. */
+struct secret_order {
+    struct publish_to to;
+    const char *existing;
+};
 
 static void order_done(struct init_order *order)
 {
@@ -59,12 +68,16 @@ static bool trust_domain_valid(const char *text)
            strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789-._") == strlen(text);
 }
 
-static enum code read_init_options(int argc, char **argv, struct init_order *ret, struct status *st)
+static enum code read_init_options(int argc, char **argv, struct init_order *ret, struct secret_order *secret,
+                                   struct status *st)
 {
     static const struct option options[] = {{"dir", required_argument, NULL, 'd'},
                                             {"trust-domain", required_argument, NULL, 't'},
                                             {"gateway-name", required_argument, NULL, 'g'},
                                             {"bus-name", required_argument, NULL, 'b'},
+                                            {"secret", required_argument, NULL, 's'},
+                                            {"existing", required_argument, NULL, 'e'},
+                                            {"service-account", required_argument, NULL, 'a'},
                                             {0}};
     int option;
 
@@ -83,6 +96,15 @@ static enum code read_init_options(int argc, char **argv, struct init_order *ret
             break;
         case 'b':
             TRY(init_add_name(&ret->bus_names, optarg, st));
+            break;
+        case 's':
+            secret->to.secret = optarg;
+            break;
+        case 'e':
+            secret->existing = optarg;
+            break;
+        case 'a':
+            secret->to.service_account = optarg;
             break;
         default:
             return status_set(st, CODE_INVALID_ARGUMENT, "unknown option");
@@ -112,6 +134,14 @@ static enum code init_with_database(const struct bootstrap_config *config, const
     return init_run(db, order, ret, st);
 }
 
+/* The Secret is mounted there, so an earlier init made it. */
+static bool has_ca(const char *dir)
+{
+    char path[PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s/ca/root.crt", dir);
+    return access(path, R_OK) == 0;
+}
+
 int command_init(int argc, char **argv, const void *config)
 {
     static const char *const said[] = {
@@ -120,13 +150,18 @@ int command_init(int argc, char **argv, const void *config)
         [INIT_ALREADY_DONE] = "already initialised; nothing was changed",
     };
     CLEANUP(order_done) struct init_order order = {0};
+    struct secret_order secret = {0};
     enum init_result result;
     struct status st = {0};
 
-    if (read_init_options(argc, argv, &order, &st) != CODE_OK) {
+    if (read_init_options(argc, argv, &order, &secret, &st) != CODE_OK) {
         (void)failed("init", &st);
         return usage(INIT_USAGE);
     }
+    if (secret.existing && has_ca(secret.existing))
+        order.dir = secret.existing;
+    else if (secret.to.secret)
+        order.publish = &secret.to;
     if (init_with_database(config, &order, &result, &st) != CODE_OK)
         return failed("init", &st);
     printf("%s: %s\n", order.dir, said[result]);
@@ -202,5 +237,62 @@ int command_init_bus(int argc, char **argv, const void *config)
     if (bus_setup(order.url, order.ca, order.password_file, order.max_bytes, order.replicas, &st) != CODE_OK)
         return failed("init-bus", &st);
     printf("stream %s and its consumers are there\n", BUS_STREAM);
+    return 0;
+}
+
+/* ---- publish-secret ---------------------------------------------------------------------------------------
+ */
+
+#define PASSWORDS_MAX 16
+
+struct publish_order {
+    struct publish_to to;
+    const char *dir, *password[PASSWORDS_MAX + 1];
+    size_t n_passwords;
+};
+
+static bool read_publish_options(int argc, char **argv, struct publish_order *ret)
+{
+    static const struct option options[] = {{"name", required_argument, NULL, 'n'},
+                                            {"dir", required_argument, NULL, 'd'},
+                                            {"password", required_argument, NULL, 'p'},
+                                            {"service-account", required_argument, NULL, 'a'},
+                                            {0}};
+    int option;
+
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'n')
+            ret->to.secret = optarg;
+        else if (option == 'd')
+            ret->dir = optarg;
+        else if (option == 'a')
+            ret->to.service_account = optarg;
+        else if (option == 'p' && ret->n_passwords < PASSWORDS_MAX)
+            ret->password[ret->n_passwords++] = optarg;
+        else
+            return false;
+    }
+    return optind == argc && ret->to.secret && !ret->dir == (ret->n_passwords > 0);
+}
+
+int command_publish_secret(int argc, char **argv, const void *config)
+{
+    struct publish_order order = {0};
+    struct status st = {0};
+
+    (void)config;
+    if (!read_publish_options(argc, argv, &order))
+        return usage("clm-bootstrap publish-secret --name NAME {--dir DIR | --password KEY …} "
+                     "[--service-account DIR]");
+    enum code code = order.dir ? publish_directory(&order.to, order.dir, &st)
+                               : publish_passwords(&order.to, order.password, &st);
+    if (code == CODE_ALREADY_EXISTS) {
+        printf("%s; nothing was changed\n", st.msg);
+        return 0;
+    }
+    if (code != CODE_OK)
+        return failed("publish-secret", &st);
+    printf("made the Secret %s\n", order.to.secret);
     return 0;
 }

@@ -318,6 +318,8 @@ static enum code make_everything(struct db *db, const struct init_order *order, 
         return status_set(st, CODE_INVALID_ARGUMENT,
                           "at least one --gateway-name and one --bus-name is needed");
     TRY(fill_directory(&making, st));
+    if (order->publish)
+        TRY(publish_directory(order->publish, tmp, st));
     return record_and_rename(db, tmp, order, der_bytes(&making.ca.root), st);
 }
 

@@ -58,6 +58,7 @@ static const struct profile_info profiles[] = {
     [PROFILE_BUS_TLS] = {.name = "BUS_TLS",
                          .ca = CA_SERVICES,
                          .purpose = PURPOSE_TLS_SERVER,
+                         .tls_client_and_server = true, /* nodes of a cluster are each other's clients */
                          .san = SAN_HOSTS,
                          .p256_only = true,
                          .init_only = true,

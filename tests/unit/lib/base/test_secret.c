@@ -66,6 +66,30 @@ static void trailing_newline_is_dropped_only_when_asked(void **state)
     assert_int_equal(whole->len, 6);
 }
 
+/* Reads as an unprivileged user whose group is root's, as a container with a mounted Secret does. */
+static enum code read_unprivileged(mode_t mode)
+{
+    struct status st;
+    AUTO_SECRET struct secret *secret = NULL;
+    write_file("token", mode);
+    assert_int_equal(chmod(dir, 0755), 0);
+    assert_int_equal(seteuid(65534), 0);
+    enum code code = secret_read_file(path, 100, true, &secret, &st);
+    assert_int_equal(seteuid(0), 0);
+    return code;
+}
+
+static void file_that_root_gave_to_the_readers_group_is_read(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        return; /* only root can give a file away */
+    assert_int_equal(read_unprivileged(0440), CODE_OK);
+    assert_int_equal(read_unprivileged(0640), CODE_OK);
+    assert_int_equal(read_unprivileged(0644), CODE_PERMISSION_DENIED);
+    assert_int_equal(read_unprivileged(0660), CODE_PERMISSION_DENIED);
+}
+
 static void file_that_others_may_read_is_refused_with_the_remedy(void **state)
 {
     (void)state;
@@ -96,6 +120,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(equal_needs_same_length_and_bytes),
         cmocka_unit_test(new_secret_is_zeroed_and_spans_pages),
+        cmocka_unit_test(file_that_root_gave_to_the_readers_group_is_read),
         cmocka_unit_test(trailing_newline_is_dropped_only_when_asked),
         cmocka_unit_test(file_that_others_may_read_is_refused_with_the_remedy),
         cmocka_unit_test(file_larger_than_the_limit_is_refused),

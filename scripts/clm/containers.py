@@ -1,0 +1,329 @@
+"""./dev test containers: builds the images, starts deploy/compose.yaml's services on a podman network, registers an agent's container and
+renews the certificate that an nginx container serves. Everything is removed afterwards; no registry is asked for anything.
+
+The images that the Dockerfile builds upon come from the distribution: debian:bookworm-slim is made with mmdebstrap, PostgreSQL and NATS
+are stand-ins built of packages under the names that the shipped files use.
+"""
+import argparse
+import hashlib
+import json
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import yaml
+
+from clm.platform import TOP
+from clm.process import Failed, wait_until
+from clm.rest import Rest
+
+DEPLOY = TOP / "deploy"
+BASE = "docker.io/library/debian:bookworm-slim"
+OURS = ("registry", "bootstrap", "tasks", "gateway", "agent", "clmctl")
+STAND_INS = {"postgres": "docker.io/library/postgres:15-bookworm", "nats": "docker.io/library/nats:2.10.29-alpine",
+             "nginx": "localhost/clm-test-nginx:0.1.0"}
+IMAGE_MAX_MIB = 320
+# Works as well where cgroups are hybrid and limits cannot be raised.
+CONTAINERS_CONF = """\
+[containers]
+default_ulimits=["nofile=16384:16384","nproc=4096:4096"]
+[engine]
+runtime="runc"
+cgroup_manager="cgroupfs"
+[network]
+network_backend="netavark"
+"""
+POLICY = """\
+[agent]
+state_dir = /var/lib/clm-agent
+[policy]
+operations = renew validate discover
+discovery_roots = /tls
+[target nginx]
+certificate = /tls/site.crt
+key = /tls/site.key
+reload = nginx
+endpoint = 127.0.0.1:443
+server_name = www.clm.test
+dns_names = www.clm.test
+[reload nginx]
+command = /bin/sh -c "kill -HUP 1"
+"""
+
+
+class Podman:
+    def __init__(self, scratch):
+        conf = scratch / "containers.conf"
+        conf.write_text(CONTAINERS_CONF)
+        self.env = {**os.environ, "CONTAINERS_CONF": str(conf)}
+
+    def __call__(self, *argv, check=True, stdin=None, timeout=600):
+        done = subprocess.run(["podman", *map(str, argv)], input=stdin, text=True, capture_output=True, env=self.env,
+                              timeout=timeout, check=False)
+        if check and done.returncode != 0:
+            raise Failed(f"podman {' '.join(map(str, argv[:6]))}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
+        return done
+
+    def has_image(self, name):
+        return self("image", "exists", name, check=False).returncode == 0
+
+
+def step(name, function):
+    started = time.monotonic()
+    detail = function()
+    print(f"  ok     {time.monotonic() - started:6.2f} s  {name:24} {detail or ''}".rstrip(), flush=True)
+    return detail
+
+
+def make_base(podman, scratch):
+    if podman.has_image(BASE):
+        return "there already"
+    tar = scratch / "base.tar"
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", "bookworm", tar], check=True)
+    podman("import", tar, BASE)
+    tar.unlink()
+    return "made with mmdebstrap"
+
+
+def build(podman, file, target, name, commit="unknown"):
+    podman("build", "--quiet", "--format=docker", "--pull=never", "--network=host", "--build-arg", f"COMMIT={commit}", "--target", target, "-t", name,
+           "-f", file, TOP, timeout=1800)
+
+
+def inspect_image(podman, name):
+    """What every image of ours promises."""
+    image = json.loads(podman("image", "inspect", name).stdout)[0]
+    config = image["Config"]
+    labels = config.get("Labels") or {}
+    for label in ("title", "version", "source", "revision", "description"):
+        if not labels.get(f"org.opencontainers.image.{label}"):
+            raise Failed(f"{name}: no label {label}")
+    if "clm-agent" not in name and config.get("User") in (None, "", "0", "root"):
+        raise Failed(f"{name} runs as root")
+    if "clmctl" not in name and not image.get("HealthCheck", image.get("Healthcheck", config.get("Healthcheck"))):
+        raise Failed(f"{name}: no health check")
+    mib = image["Size"] / 2**20
+    if mib > IMAGE_MAX_MIB:
+        raise Failed(f"{name} has {mib:.0f} MiB, more than {IMAGE_MAX_MIB}")
+    return mib
+
+
+class Compose:
+    """As much of compose as deploy/compose.yaml uses, on plain podman."""
+
+    def __init__(self, podman, variables):
+        self.podman, self.variables, self.prefix = podman, variables, f"clm-test-{uuid.uuid4().hex[:6]}"
+        self.file = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+        self.services = self.file["services"]
+        self.started = []
+        podman("network", "create", self.prefix)
+        for volume in self.file["volumes"]:
+            podman("volume", "create", self.volume(volume))
+
+    def volume(self, name):
+        return f"{self.prefix}-{name}"
+
+    def container(self, service):
+        return f"{self.prefix}-{service}"
+
+    def _value(self, text):
+        known = re.sub(r"\$\{(\w+):-([^}]*)\}", lambda m: self.variables.get(m[1], m[2]), str(text))
+        return known.replace("$$", "$")
+
+    def _mount(self, text):
+        source, rest = text.split(":", 1)
+        return f"{(DEPLOY / source).resolve() if source.startswith('.') else self.volume(source)}:{rest}"
+
+    def arguments(self, name):
+        service = self.services[name]
+        argv = ["--name", self.container(name), "--network", self.prefix, "--network-alias", name]
+        for key, value in (service.get("environment") or {}).items():
+            argv += ["--env", f"{key}={self._value(value)}"]
+        for mount in service.get("volumes", ()):
+            argv += ["--volume", self._mount(mount)]
+        for path in service.get("tmpfs", ()):
+            argv += ["--tmpfs", path]
+        if service.get("read_only"):
+            argv += ["--read-only", "--read-only-tmpfs=false"]
+        for capability in service.get("cap_drop", ()):
+            argv += ["--cap-drop", capability]
+        for option in service.get("security_opt", ()):
+            argv += ["--security-opt", option.replace(":true", "")]
+        if "user" in service:
+            argv += ["--user", service["user"]]
+        check = service.get("healthcheck", {}).get("test")
+        if check:
+            argv += ["--health-cmd", " ".join(check[1:]), "--health-interval", "disable"]
+        entrypoint = service.get("entrypoint")
+        if entrypoint:
+            argv += ["--entrypoint", json.dumps(entrypoint)]
+        return [*argv, service["image"], *map(self._value, service.get("command", ()))]
+
+    def healthy(self, name):
+        return self.podman("healthcheck", "run", self.container(name), check=False).returncode == 0
+
+    def one_shot(self, name):
+        return any((other.get("depends_on") or {}).get(name, {}).get("condition") == "service_completed_successfully"
+                   for other in self.services.values()) or not self.services[name].get("restart")
+
+    def up(self, name):
+        for needed, how in (self.services[name].get("depends_on") or {}).items():
+            self.up(needed)
+            if how["condition"] == "service_healthy":
+                wait_until(f"{needed} to be healthy", lambda needed=needed: self.healthy(needed), 60, 0.3)
+        if name in self.started:
+            return
+        self.started.append(name)
+        self.podman("run", *(["--rm"] if self.one_shot(name) else ["-d"]), *self.arguments(name))
+
+    def address(self, service):
+        networks = json.loads(self.podman("container", "inspect", self.container(service)).stdout)[0]["NetworkSettings"]["Networks"]
+        return networks[self.prefix]["IPAddress"]
+
+    def logs(self):
+        texts = []
+        names = self.podman("ps", "-a", "--filter", f"name={self.prefix}", "--format", "{{.Names}}").stdout.split()
+        for name in names:
+            done = self.podman("logs", "--tail", "30", name, check=False)
+            texts.append(f"=== {name}\n{done.stdout}{done.stderr}")
+        return "\n".join(texts)
+
+    def down(self):
+        names = self.podman("ps", "-aq", "--filter", f"name={self.prefix}", check=False).stdout.split()
+        # A container that others share a namespace with goes last.
+        for _ in range(2):
+            for name in names:
+                self.podman("rm", "-f", "-t", "3", name, check=False)
+        volumes = self.podman("volume", "ls", "-q", "--filter", f"name={self.prefix}", check=False).stdout.split()
+        if volumes:
+            self.podman("volume", "rm", "-f", *volumes, check=False)
+        self.podman("network", "rm", "-f", self.prefix, check=False)
+
+
+class RestThere(Rest):
+    """The operator listener of a container, under the name that its certificate carries."""
+
+    def __init__(self, address, name, roots, key):
+        super().__init__(name, 8080, roots, key)
+        self._connection.connect = lambda: self._connect(address, name)
+
+    def _connect(self, address, name):
+        import socket
+        plain = socket.create_connection((address, 8080), 30)
+        self._connection.sock = self._connection._context.wrap_socket(plain, server_hostname=name)
+
+
+def served(address):
+    pem = ssl.get_server_certificate((address, 443))
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+
+def walk(podman, compose, scratch):
+    gateway = compose.variables["CLM_GATEWAY_NAME"]
+    admin = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", compose.volume("admin")).stdout.strip())
+    rest = RestThere(compose.address("clm-gateway"), gateway, admin / "roots.pem", (admin / "api-key").read_text().strip())
+    tls, policy, state = (scratch / name for name in ("tls", "policy", "state"))
+    for directory in (tls, policy, state):
+        directory.mkdir(mode=0o755)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-keyout",
+                    tls / "site.key", "-out", tls / "site.crt", "-subj", "/CN=www.clm.test", "-addext",
+                    "subjectAltName=DNS:www.clm.test"], check=True, capture_output=True)
+    (tls / "site.key").chmod(0o600)
+    (policy / "agent.conf").write_text(POLICY)
+    nginx, agent = f"{compose.prefix}-nginx", f"{compose.prefix}-agent"
+    podman("run", "-d", "--name", nginx, "--network", compose.prefix, "--volume", f"{tls}:/tls", STAND_INS["nginx"])
+    address = json.loads(podman("container", "inspect", nginx).stdout)[0]["NetworkSettings"]["Networks"][compose.prefix]["IPAddress"]
+
+    def serves():
+        try:
+            return served(address)
+        except OSError:
+            return None
+    before = wait_until("nginx to serve", serves, 30)
+
+    answer = rest.register("web", operations=["RENEW", "VALIDATE", "DISCOVER"], paths=["/tls/**"], dns_names=["www.clm.test"])
+    agent_id = answer["agent"]["id"]
+    token = state / "token"
+    token.touch(mode=0o600)
+    token.write_text(answer["token"] + "\n")
+    # As in a pod: one network and one process table with the server that it reloads.
+    podman("run", "-d", "--name", agent, "--network", f"container:{nginx}", "--pid", f"container:{nginx}", "--read-only",
+           "--read-only-tmpfs=false", "--tmpfs", "/tmp", "--cap-drop", "ALL",
+           *(f"--cap-add={c}" for c in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SETPCAP")),
+           "--volume", f"{tls}:/tls", "--volume", f"{policy}:/etc/clm-agent:ro", "--volume", f"{state}:/var/lib/clm-agent",
+           "localhost/clm-agent:0.1.0", "run", "--config", "/etc/clm-agent/agent.conf", "--token-file", "/var/lib/clm-agent/token")
+    rest.wait_agent(agent_id, "ONLINE")
+    if podman("healthcheck", "run", agent, check=False).returncode != 0:
+        raise Failed("the agent is ONLINE, but its health check fails")
+    task = rest.run_task(agent_id, "RENEW", {"target": "nginx"})
+    if task["state"] != "SUCCEEDED":
+        raise Failed(f"RENEW ended as {task['state']}: {json.dumps(task)[:2000]}")
+    after = served(address)
+    if after == before or after != task["result"]["fingerprintAfterSha256"]:
+        raise Failed(f"nginx serves {after}, before {before}")
+    checks = rest.run_task(agent_id, "VALIDATE", {"target": "nginx"})["result"]["checks"]
+    bad = [c for c in checks if c["outcome"] != "PASS"]
+    if bad:
+        raise Failed(f"VALIDATE: {bad}")
+    listed = podman("run", "--rm", "--network", compose.prefix, "--user", "10001", "--volume", f"{compose.volume('admin')}:/admin:ro",
+                    "--env", f"CLMCTL_URL=https://{gateway}:8080", "--env", "CLMCTL_CA=/admin/roots.pem", "--env",
+                    "CLMCTL_API_KEY_FILE=/admin/api-key", "localhost/clmctl:0.1.0", "agents", "list").stdout
+    if "ONLINE" not in listed:
+        raise Failed(f"clmctl agents list:\n{listed}")
+    return f"{before[:12]} → {after[:12]}, {len(checks)} checks pass"
+
+
+def run():
+    with tempfile.TemporaryDirectory(prefix="clm-containers-") as name:
+        scratch = Path(name)
+        podman = Podman(scratch)
+        commit = subprocess.run(["git", "-C", TOP, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+        print("==> images", flush=True)
+        step("base", lambda: make_base(podman, scratch))
+        for target, tag in STAND_INS.items():
+            step(f"{target} (stand-in)", lambda target=target, tag=tag: build(podman, TOP / "tests/containers/Dockerfile", target, tag))
+        for target in OURS:
+            tag = f"localhost/{target if target == 'clmctl' else 'clm-' + target}:0.1.0"
+
+            def make(target=target, tag=tag):
+                build(podman, DEPLOY / "docker/Dockerfile", target, tag, commit or "unknown")
+                return f"{inspect_image(podman, tag):.0f} MiB"
+            step(target, make)
+        print("==> the platform of deploy/compose.yaml", flush=True)
+        # The name is the gateway's on the network, too, so the token that is printed leads there.
+        compose = Compose(podman, {"CLM_GATEWAY_NAME": "clm-gateway", "CLM_TRUST_DOMAIN": "clm.test"})
+        try:
+            for service in compose.services:
+                step(service, lambda service=service: compose.up(service))
+            for service in ("clm-registry", "clm-bootstrap", "clm-tasks", "clm-gateway"):
+                step(f"{service} healthy", lambda service=service: wait_until(
+                    f"{service} to be healthy", lambda: compose.healthy(service), 60, 0.3) and None)
+            print("==> an agent's container renews what an nginx container serves", flush=True)
+            step("renew", lambda: walk(podman, compose, scratch))
+        except BaseException:
+            print(compose.logs(), file=sys.stderr)
+            raise
+        finally:
+            compose.down()
+
+
+def main():
+    argparse.ArgumentParser(prog="./dev test containers", description=__doc__.split("\n\n", 1)[0]).parse_args()
+    started = time.monotonic()
+    try:
+        run()
+    except (Failed, subprocess.CalledProcessError) as error:
+        print(f"\nfailed: {error}\n0 passed, 1 failed", file=sys.stderr)
+        return 1
+    print(f"{time.monotonic() - started:.0f} s\n1 passed, 0 failed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
