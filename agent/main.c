@@ -11,6 +11,7 @@
 
 #include "agent/exec/enrol.h"
 #include "agent/exec/exec.h"
+#include "agent/exec/heads.h"
 #include "agent/exec/spawn.h"
 #include "agent/facts.h"
 #include "agent/net/net.h"
@@ -50,6 +51,11 @@ static int run_enroll(const struct options *options)
 static int run_status(const struct options *options)
 {
     return agent_status_main(options->config, options->state_dir);
+}
+
+static int run_audit_head(const struct options *options)
+{
+    return heads_print_main(options->config, options->state_dir);
 }
 
 static int run_version(const struct options *options)
@@ -124,6 +130,8 @@ const struct command commands[] = {
      NULL, setup_main},
     {"status", "[--config FILE] [--state-dir DIR]", "Shows who this agent is and what it has to do.",
      run_status, NULL},
+    {"audit-head", "[--config FILE] [--state-dir DIR]",
+     "Prints the newest head of the platform's audit log that this host has verified.", run_audit_head, NULL},
     {"version", "", "Prints the version.", run_version, NULL},
     {"help", "", "Prints this.", run_help, NULL},
     {"net", "", NULL, run_net, NULL},

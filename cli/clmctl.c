@@ -6,7 +6,8 @@
 #include "cli/command.h"
 #include "cli/context.h"
 
-static const struct command *const command_tables[] = {agents_commands, tasks_commands, overview_commands};
+static const struct command *const command_tables[] = {agents_commands, tasks_commands, overview_commands,
+                                                       alerts_commands, audit_commands};
 
 static const struct cli_option common_options[] = {
     {"context", "NAME", "the [context NAME] of the configuration file to use", OPTION_TEXT},
@@ -117,6 +118,11 @@ static int run_command(const struct command *command, const struct cli_args *arg
     AUTO_ARENA struct arena *arena = arena_new();
     struct client *client = NULL;
     int exit_code = EXIT_REFUSED;
+    if (command->offline) {
+        if (command->run(NULL, args, arena, &exit_code, &st) != CODE_OK)
+            (void)fprintf(stderr, "clmctl: %s\n", st.msg);
+        return exit_code;
+    }
     if (context_load(cli_args_text(args, "context"), &context, &st) != CODE_OK) {
         (void)fprintf(stderr, "clmctl: %s\n", st.msg);
         return EXIT_USAGE;

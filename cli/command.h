@@ -49,13 +49,15 @@ struct command {
     const char *positional;   /* "ID"; NULL: none */
     const char *summary;
     const struct cli_option *options; /* ended by name NULL; NULL for none */
+    bool offline;                     /* needs no platform: client is NULL */
     /* Returns an exit code. An error is in *st; the caller prints it. */
     enum code (*run)(struct client *client, const struct cli_args *args, struct arena *arena, int *ret_exit,
                      struct status *st);
 };
 
 /* Ended by name NULL. */
-extern const struct command agents_commands[], tasks_commands[], overview_commands[];
+extern const struct command agents_commands[], tasks_commands[], overview_commands[], alerts_commands[],
+    audit_commands[];
 
 /* Options come before or after positionals; `--` ends them; `--name=value` and `--name value` both do. Errors
  * name the argument. own and common are option tables; either may be NULL. */

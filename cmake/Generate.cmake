@@ -43,6 +43,34 @@ function(clm_embed target symbol)
     target_sources(${target} PRIVATE ${c})
 endfunction()
 
+# clm_web(<target> <symbol> <dir>): builds the npm project in <dir> and embeds what came of it, each file under its path
+# and, where it is smaller so, once more as <path>.gz. node_modules stays beside package.json and is shared by all
+# builds; its stamp says which lock file it holds. Nothing runs when nothing changed.
+function(clm_web target symbol dir)
+    set(source ${CMAKE_CURRENT_SOURCE_DIR}/${dir})
+    set(out ${CMAKE_CURRENT_BINARY_DIR}/${dir})
+    set(c ${CMAKE_CURRENT_BINARY_DIR}/${symbol}.embed.c)
+    find_program(NODE node REQUIRED)
+    find_program(NPM npm REQUIRED)
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${source}/src/*)
+    add_custom_command(
+        OUTPUT ${source}/node_modules/.clm-stamp
+        COMMAND ${CMAKE_COMMAND} -DNPM=${NPM} -DDIR=${source} -P ${CMAKE_SOURCE_DIR}/cmake/NpmInstall.cmake
+        DEPENDS ${source}/package-lock.json ${source}/package.json ${source}/.npmrc
+        COMMENT "npm ci (${dir})"
+        VERBATIM)
+    add_custom_command(
+        OUTPUT ${c}
+        COMMAND ${CMAKE_COMMAND} -E env CLM_WEB_OUT=${out} ${NPM} run --silent build
+        COMMAND ${CMAKE_COMMAND} -DOUT=${c} -DSYMBOL=${symbol} -DDIR=${out} -P ${CMAKE_SOURCE_DIR}/cmake/Embed.cmake
+        WORKING_DIRECTORY ${source}
+        DEPENDS ${sources} ${source}/index.html ${source}/vite.config.ts ${source}/tsconfig.json
+            ${source}/node_modules/.clm-stamp ${CMAKE_SOURCE_DIR}/cmake/Embed.cmake
+        COMMENT "build and embed ${dir}"
+        VERBATIM)
+    target_sources(${target} PRIVATE ${c})
+endfunction()
+
 # clm_unit_test(lib/base/status [LIBS …] [SOURCES …]): builds tests/unit/lib/base/test_status.c as one cmocka
 # binary, named lib.base.status in ctest. SOURCES adds files (link-time fakes, or the module itself).
 function(clm_unit_test path)

@@ -4,10 +4,12 @@
 # The packages of the named purposes that dpkg does not hold.
 packages_missing()
 {
-    local wanted have
-    wanted=$(awk -v purposes="$*" '
-        BEGIN { split(purposes, p, " "); for (i in p) want[p[i]] = 1 }
-        /^[a-z]/ && ($1 in want) { print $2 }' "$TOP/scripts/packages.txt" | sort -u)
+    local wanted have purpose package command
+    wanted=$(while read -r purpose package command; do
+        case " $* " in
+        *" $purpose "*) [ -n "$command" ] && command -v "$command" >/dev/null || printf '%s\n' "$package" ;;
+        esac
+    done < <(grep '^[a-z]' "$TOP/scripts/packages.txt") | sort -u)
     # dpkg-query fails for a package that it never heard of, which is the very thing to find out.
     # shellcheck disable=SC2086  # one word a package
     have=$({ dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null || true; } | awk '$1 == "installed" { print $2 }' | sort -u)

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "agent/exec/enrol.h"
+#include "agent/exec/heads.h"
 #include "agent/exec/receipt.h"
 #include "agent/facts.h"
 #include "agent/ipc.h"
@@ -60,6 +61,9 @@ static void snapshot_send(struct exec *exec, bool urgent)
         snapshot.confirmation = (ProtobufCBinaryData){exec->confirmation.len, exec->confirmation.data};
     }
     snapshot.facts = &exec->facts;
+    snapshot.has_audit_size = exec->heads.known.size > 0;
+    snapshot.audit_size = exec->heads.known.size;
+    snapshot.audit_problem = *exec->heads.problem ? exec->heads.problem : NULL;
     snapshot.has_urgent = 1;
     snapshot.urgent = urgent;
     frame.snapshot = &snapshot;
@@ -112,6 +116,7 @@ static void on_check_timer(void *arg)
     if (code != CODE_OK && !exec->safe_mode.active[SAFE_STATE_FULL])
         log_error("the state directory cannot be written", "reason", st.msg, NULL);
     exec_report(exec, SAFE_STATE_FULL, code != CODE_OK);
+    exec_report(exec, SAFE_CRASH_LOOP, false); /* this long without a crash */
     if (code == CODE_OK && clock_mono_ms() - exec->last_prune_ms >= PRUNE_PERIOD_MS) {
         exec->last_prune_ms = clock_mono_ms();
         if (journal_prune(exec->state->journal_dir, JOURNAL_KEEP_MS, &st) != CODE_OK)
@@ -170,6 +175,9 @@ static void on_net_frame(const ProtobufCMessage *msg, void *arg)
         clock_compare(exec, frame->platform_time_at_ms);
     if (frame->has_confirmed_generation)
         confirmed(exec, frame->confirmed_generation);
+    if (frame->n_audit_heads > 0 &&
+        heads_take(&exec->heads, exec->state, frame->audit_heads, frame->n_audit_heads, exec->parser_uid))
+        snapshot_send(exec, false);
     if (frame->cancel_task_id)
         jobs_cancel(exec, frame->cancel_task_id);
     if (frame->result_answer)
@@ -423,7 +431,30 @@ static enum code start(struct exec *exec, const struct exec_options *options, st
     facts_renew(exec);
     TRY(open_state(exec, options->state_dir, st));
     TRY(load_identity(exec, options, st));
+    heads_load(&exec->heads, exec->state);
     return make_confirmation(exec, st);
+}
+
+static void note_start(struct exec *exec)
+{
+    unsigned crashes = 0;
+    struct status st;
+    if (state_note_start(exec->state, clock_wall_ms(), SAFE_CRASH_MS, &crashes, &st) != CODE_OK) {
+        log_error("the start cannot be noted", "reason", st.msg, NULL);
+        (void)safe_mode_report(&exec->safe_mode, SAFE_STATE_FULL, true, clock_mono_ms());
+    }
+    if (crashes < SAFE_CRASHES)
+        return;
+    log_error("safe mode: the agent has crashed again and again", "crashes_in_10_min", LOG_NUM(crashes),
+              NULL);
+    (void)safe_mode_report(&exec->safe_mode, SAFE_CRASH_LOOP, true, clock_mono_ms());
+}
+
+static void note_stop(struct exec *exec)
+{
+    struct status st;
+    if (state_note_stop(exec->state, &st) != CODE_OK)
+        log_warn("the end cannot be noted", "reason", st.msg, NULL);
 }
 
 static enum code run_loop(struct exec *exec, struct status *st)
@@ -440,10 +471,12 @@ static enum code run_loop(struct exec *exec, struct status *st)
     if (code == CODE_OK) {
         log_info("agent is running", "agent", exec->state->agent_id, "version", AGENT_VERSION, "gateway",
                  exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
+        note_start(exec);
         net_start(exec);
         jobs_start_next(exec);
         on_check_timer(exec);
         loop_run(loop);
+        note_stop(exec);
     }
     loop_signal_free(hup);
     loop_signal_free(intr);

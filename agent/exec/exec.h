@@ -5,6 +5,7 @@
 #ifndef CLM_AGENT_EXEC_EXEC_H
 #define CLM_AGENT_EXEC_EXEC_H
 
+#include "agent/exec/heads.h"
 #include "agent/exec/safemode.h"
 #include "agent/exec/spawn.h"
 #include "agent/exec/state.h"
@@ -29,6 +30,7 @@ struct exec {
     struct safe_mode safe_mode;
     struct arena *facts_arena;
     Clm__HostFacts facts;
+    struct agent_heads heads;
     struct der confirmation; /* CMS; empty once confirmed */
 
     struct spawned net;

@@ -11,6 +11,7 @@ struct reason_row {
 static const struct reason_row reasons[] = {
     [SAFE_INVALID_POLICY] = {"INVALID_POLICY", false},
     [SAFE_STATE_FULL] = {"STATE_FULL", true},
+    [SAFE_CRASH_LOOP] = {"CRASH_LOOP", true},
     [SAFE_CLOCK] = {"CLOCK", true},
 };
 _Static_assert(ARRAY_LEN(reasons) == SAFE_REASON_COUNT, "a row for each reason");

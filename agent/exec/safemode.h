@@ -13,12 +13,15 @@
 enum safe_reason {
     SAFE_INVALID_POLICY, /* left when a reload of the policy succeeds */
     SAFE_STATE_FULL,     /* the state directory cannot be written; heals after 10 good minutes */
+    SAFE_CRASH_LOOP,     /* 3 ends without a word in 10 minutes; heals after 10 good minutes */
     SAFE_CLOCK,          /* more than 5 min away from the platform's; heals after 10 good minutes */
     SAFE_REASON_COUNT
 };
 const char *safe_reason_name(enum safe_reason reason); /* "INVALID_POLICY" */
 
 #define SAFE_CLOCK_SKEW_MS (5 * 60 * 1000)
+#define SAFE_CRASHES       3
+#define SAFE_CRASH_MS      (10 * 60 * 1000)
 #define SAFE_HEAL_MS       (10 * 60 * 1000)
 
 enum safe_action { /* the matrix's rows that the agent decides about */

@@ -302,3 +302,62 @@ enum code state_check_writable(const struct agent_state *state, struct status *s
         return CODE_UNAVAILABLE;
     return CODE_OK;
 }
+
+/* ---- starts -----------------------------------------------------------------------------------------------
+ */
+
+#define STARTS_KEPT 16
+
+static enum code starts_write(const struct agent_state *state, Clm__Agent__RecentStarts *starts, bool running,
+                              struct status *st)
+{
+    AUTO_FREE char *path = path_in(state->dir, "starts");
+    AUTO_ARENA struct arena *arena = arena_new();
+    const uint8_t *data;
+    size_t len;
+    starts->has_running = 1;
+    starts->running = running;
+    wire_pack(&starts->base, arena, &data, &len);
+    return file_write_atomic(path, data, len, 0600, st);
+}
+
+/* Unreadable counts as empty: this is a guard, not a record. */
+static void starts_read(const struct agent_state *state, struct arena *arena, Clm__Agent__RecentStarts *ret)
+{
+    AUTO_FREE char *path = path_in(state->dir, "starts");
+    AUTO_BUF struct buf content = {0};
+    struct status st;
+    ProtobufCMessage *msg;
+    clm__agent__recent_starts__init(ret);
+    if (file_read(path, 4096, &content, &st) == CODE_OK &&
+        wire_unpack(&clm__agent__recent_starts__descriptor, content.data, content.len, arena, &msg, &st) ==
+            CODE_OK)
+        *ret = *(const Clm__Agent__RecentStarts *)msg;
+}
+
+enum code state_note_start(const struct agent_state *state, int64_t now_ms, int64_t window_ms,
+                           unsigned *ret_crashes, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__Agent__RecentStarts old, starts = CLM__AGENT__RECENT_STARTS__INIT;
+    int64_t kept[STARTS_KEPT];
+    starts_read(state, arena, &old);
+    starts.crashed_at_ms = kept;
+    for (size_t i = 0; i < old.n_crashed_at_ms && starts.n_crashed_at_ms < STARTS_KEPT - 1; i++) {
+        int64_t at = old.crashed_at_ms[i];
+        if (at <= now_ms && now_ms - at < window_ms)
+            kept[starts.n_crashed_at_ms++] = at;
+    }
+    if (old.running)
+        kept[starts.n_crashed_at_ms++] = now_ms;
+    *ret_crashes = (unsigned)starts.n_crashed_at_ms;
+    return starts_write(state, &starts, true, st);
+}
+
+enum code state_note_stop(const struct agent_state *state, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__Agent__RecentStarts starts;
+    starts_read(state, arena, &starts);
+    return starts_write(state, &starts, false, st);
+}

@@ -3,9 +3,11 @@
  *
  *   <state>/lock                held by the running exec and the children that run tasks
  *   <state>/agent.id            StoredIdentity; written last at enrolment, so its presence is the commit
+ *   <state>/starts              how the last starts ended
  *   <state>/roots.pem           what the agent trusts
  *   <state>/task-<n>.key|.pem   task key (0600) and its chain, by generation
  *   <state>/identity-<n>.pem    chain of the identity certificate; its key is net's alone
+ *   <state>/audit-head          newest head of the platform's audit log that held (SignedAuditHead)
  *   <state>/net/                net's own directory: identity-<n>.key
  *   <state>/journal/ backup/    0700
  */
@@ -51,6 +53,11 @@ enum code state_save(const struct agent_state *state, struct status *st) MUST_CH
 enum code state_set_confirmed(struct agent_state *state, struct status *st) MUST_CHECK;
 /* UNAVAILABLE with the reason if the directory cannot be written to. */
 enum code state_check_writable(const struct agent_state *state, struct status *st) MUST_CHECK;
+/* Notes that the agent runs, and counts how often in the last window_ms it ended without saying so. */
+enum code state_note_start(const struct agent_state *state, int64_t now_ms, int64_t window_ms,
+                           unsigned *ret_crashes, struct status *st) MUST_CHECK;
+/* A clean end. */
+enum code state_note_stop(const struct agent_state *state, struct status *st) MUST_CHECK;
 /* In a child that must not have it. */
 void state_forget_key(struct agent_state *state);
 

@@ -58,6 +58,7 @@ enum chain_state { CHAIN_TRUSTED, CHAIN_UNKNOWN_ROOT, CHAIN_SELF_SIGNED, CHAIN_B
 
 struct roots {
     const char *subject;
+    struct bytes name; /* the same, as DER */
     struct der_list list;
 };
 
@@ -65,13 +66,20 @@ static void consider_root(struct bytes der, void *arg)
 {
     struct roots *roots = arg;
     AUTO_CERT_INFO struct cert_info info = {0};
+    /* Reading a root costs a verification of its own signature, and a bundle holds more than a hundred. */
+    if (!memmem(der.data, der.len, roots->name.data, roots->name.len))
+        return;
     if (cert_read(der, &info, NULL) == CODE_OK && strcmp(info.subject, roots->subject) == 0)
         (void)!der_list_add(&roots->list, der, NULL);
 }
 
-static void find_roots(struct bytes trust, const char *subject, struct roots *ret)
+static void find_roots(struct bytes trust, struct bytes top, const char *subject, struct roots *ret)
 {
+    AUTO_DER struct der name = {0};
+    if (cert_issuer_name(top, &name, NULL) != CODE_OK)
+        return;
     ret->subject = subject;
+    ret->name = der_bytes(&name);
     (void)!certs_sniff(trust, TRUST_CERTS, consider_root, ret, NULL);
 }
 
@@ -89,7 +97,7 @@ static enum chain_state judge_chain(const struct der_list *ordered, struct bytes
     if (root.len > 0)
         (void)!der_list_add(&roots.list, root, NULL);
     else
-        find_roots(trust, top.issuer, &roots);
+        find_roots(trust, der_bytes(&ordered->item[ordered->n - 1]), top.issuer, &roots);
     enum chain_state state = CHAIN_TRUSTED;
     if (roots.list.n > 0) {
         if (chain_verify(der_bytes(&ordered->item[0]), &intermediates, &roots.list, PURPOSE_TLS_SERVER, at_ms,

@@ -356,6 +356,12 @@ static void tell_answer(struct link *link, const Clm__CheckinResponse *response)
         frame.confirmed_generation = response->confirmed_generation;
         link->config.on_frame(&frame, link->config.arg);
     }
+    if (response->n_audit_heads > 0) {
+        Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+        frame.n_audit_heads = response->n_audit_heads;
+        frame.audit_heads = response->audit_heads;
+        link->config.on_frame(&frame, link->config.arg);
+    }
     for (size_t i = 0; i < response->n_cancel_task_ids; i++) {
         Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
         frame.cancel_task_id = response->cancel_task_ids[i];
@@ -447,6 +453,9 @@ static void checkin_send(struct link *link, struct checkin *checkin)
     body.safe_mode_reason = snapshot->safe_mode_reason;
     body.has_confirmation = snapshot->has_confirmation;
     body.confirmation = snapshot->confirmation;
+    body.has_audit_size = snapshot->has_audit_size;
+    body.audit_size = snapshot->audit_size;
+    body.audit_problem = snapshot->audit_problem;
     const uint8_t *data;
     size_t len;
     wire_pack(&body.base, arena, &data, &len);

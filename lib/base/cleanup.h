@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CLEANUP(fn)    __attribute__((cleanup(fn)))
-#define MUST_CHECK     __attribute__((warn_unused_result))
-#define PRINTF(f, a)   __attribute__((format(printf, f, a)))
-#define UNUSED         __attribute__((unused))
-#define ARRAY_LEN(a)   (sizeof(a) / sizeof((a)[0]))
+#define CLEANUP(fn)  __attribute__((cleanup(fn)))
+#define MUST_CHECK   __attribute__((warn_unused_result))
+#define PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define UNUSED       __attribute__((unused))
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Evaluates to the pointer and sets it to NULL: ownership moves to the reader of the expression. */
 #define TAKE(p)                                                                                              \

@@ -13,7 +13,8 @@ int64_t clock_wall_ms(void);
 int64_t clock_mono_ms(void);
 int64_t clock_mono_us(void); /* for measuring durations; never faked */
 
-/* Tests only: freeze both clocks at wall_ms; clock_advance moves them; clock_real goes back to the system's. */
+/* Tests only: freeze both clocks at wall_ms; clock_advance moves them; clock_real goes back to the system's.
+ */
 void clock_fake(int64_t wall_ms);
 void clock_advance(int64_t ms);
 void clock_real(void);

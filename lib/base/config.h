@@ -1,7 +1,7 @@
 /*
- * Table-driven configuration: an INI file (inih) and environment overrides (CLM_<SECTION>_<KEY>) into a struct.
- * One row a key. Errors name file, line, key and the nearest known key:
- *   agent.conf:14: unknown key "path" in [policy]; did you mean "paths"?
+ * Table-driven configuration: an INI file (inih) and environment overrides (CLM_<SECTION>_<KEY>) into a
+ * struct. One row a key. Errors name file, line, key and the nearest known key: agent.conf:14: unknown key
+ * "path" in [policy]; did you mean "paths"?
  */
 #ifndef CLM_BASE_CONFIG_H
 #define CLM_BASE_CONFIG_H
@@ -45,7 +45,8 @@ struct config_schema {
 };
 
 /* Fills conf (zeroed by the caller). path NULL: fallbacks and environment only. */
-enum code config_load(const struct config_schema *schema, const char *path, void *conf, struct status *st) MUST_CHECK;
+enum code config_load(const struct config_schema *schema, const char *path, void *conf,
+                      struct status *st) MUST_CHECK;
 /* Frees strings and lists that `keys` describe inside conf. */
 void config_done(const struct config_key *keys, void *conf);
 /* Prints an annotated example file to stdout. */

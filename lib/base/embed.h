@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 struct embed {
-    const char *name; /* base name; NULL ends a table */
+    const char *name;          /* base name; NULL ends a table */
     const unsigned char *data; /* NUL after the last byte */
     size_t size;
 };

@@ -12,7 +12,8 @@
 /* Appends the whole file to *ret; RESOURCE_EXHAUSTED beyond max bytes; NOT_FOUND if it is not there. */
 enum code file_read(const char *path, size_t max, struct buf *ret, struct status *st) MUST_CHECK;
 /* Writes beside the target, fsyncs, renames over it and fsyncs the directory. */
-enum code file_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct status *st) MUST_CHECK;
+enum code file_write_atomic(const char *path, const void *data, size_t len, mode_t mode,
+                            struct status *st) MUST_CHECK;
 /* mkdir -p with mode for what it makes. */
 enum code dir_make(const char *path, mode_t mode, struct status *st) MUST_CHECK;
 enum code dir_fsync(const char *path, struct status *st) MUST_CHECK;

@@ -16,7 +16,8 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 void log_init(const char *program, enum log_level level, enum log_format format);
 void log_set_level(enum log_level level);
 
-/* Trace id (32 hex digits, W3C trace context) put into each line of the calling thread; NULL or "" clears it. */
+/* Trace id (32 hex digits, W3C trace context) put into each line of the calling thread; NULL or "" clears it.
+ */
 void log_set_trace(const char *trace_id);
 
 /* Fields are pairs of (name, value) C strings after the message, ended by NULL:

@@ -11,8 +11,8 @@
 
 enum code {
     CODE_OK = 0,
-    CODE_CANCELLED = 1,           /* the caller gave up */
-    CODE_INVALID_ARGUMENT = 3,    /* the request can never succeed as it stands */
+    CODE_CANCELLED = 1,        /* the caller gave up */
+    CODE_INVALID_ARGUMENT = 3, /* the request can never succeed as it stands */
     CODE_DEADLINE_EXCEEDED = 4,
     CODE_NOT_FOUND = 5,
     CODE_ALREADY_EXISTS = 6,
@@ -22,9 +22,9 @@ enum code {
     CODE_ABORTED = 10,            /* lost a race; read again and retry */
     CODE_UNIMPLEMENTED = 12,
     CODE_INTERNAL = 13,
-    CODE_UNAVAILABLE = 14,        /* a dependency is away or we are full; retry */
-    CODE_DATA_LOSS = 15,          /* stored data is not what was stored */
-    CODE_UNAUTHENTICATED = 16,    /* we do not know who asks */
+    CODE_UNAVAILABLE = 14,     /* a dependency is away or we are full; retry */
+    CODE_DATA_LOSS = 15,       /* stored data is not what was stored */
+    CODE_UNAUTHENTICATED = 16, /* we do not know who asks */
 };
 
 struct status {
@@ -34,9 +34,9 @@ struct status {
 
 struct code_info {
     enum code code;
-    const char *name;   /* "NOT_FOUND" */
-    const char *slug;   /* "not-found": the problem+json type suffix */
-    const char *title;  /* "Not found" */
+    const char *name;  /* "NOT_FOUND" */
+    const char *slug;  /* "not-found": the problem+json type suffix */
+    const char *title; /* "Not found" */
     int http_status;
     bool retryable;
 };

@@ -13,9 +13,26 @@ static const struct method_access table[] = {
     {"registry", "DisableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "EnableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "GetDashboard", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "Login", 0, SENDER_GATEWAY},
+    {"registry", "RedeemLink", 0, SENDER_GATEWAY},
+    {"registry", "GetSession", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "ListSessions", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "EndSession", ROLES_VIEWER, SENDER_GATEWAY},
     {"registry", "ReportHeartbeats", 0, SENDER_ANY},
     {"registry", "ListAgentStates", 0, SENDER_ANY},
     {"registry", "ListAgentSnapshot", 0, SENDER_ANY},
+    {"registry", "ListAudit", ROLES_AUDITOR, SENDER_ANY},
+    {"registry", "GetAuditHead", ROLES_AUDITOR, SENDER_ANY},
+    {"registry", "ListAuditHeads", ROLES_AUDITOR, SENDER_ANY},
+    {"registry", "GetAuditProof", ROLES_AUDITOR, SENDER_ANY},
+    {"registry", "GetAuditConsistency", ROLES_AUDITOR, SENDER_ANY},
+    {"registry", "ListFleetHeads", 0, SENDER_ANY},
+    {"registry", "GetFleetConsistency", 0, SENDER_ANY},
+    {"registry", "ReportRefusals", 0, SENDER_GATEWAY},
+    {"registry", "ListAlerts", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "AcknowledgeAlert", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "ResolveAlert", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "ListActivity", ROLES_VIEWER, SENDER_ANY},
 
     {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},
@@ -52,9 +69,9 @@ const struct method_access *method_access_at(size_t i)
 const char *roles_least_name(unsigned roles)
 {
     static const struct {
-        enum { VIEWER = 1, OPERATOR, ADMIN } role;
+        enum { VIEWER = 1, OPERATOR, ADMIN, AUDITOR } role;
         const char *name;
-    } order[] = {{VIEWER, "viewer"}, {OPERATOR, "operator"}, {ADMIN, "admin"}};
+    } order[] = {{VIEWER, "viewer"}, {OPERATOR, "operator"}, {AUDITOR, "auditor"}, {ADMIN, "admin"}};
     for (size_t i = 0; i < ARRAY_LEN(order); i++) {
         if (roles & ROLE_BIT(order[i].role))
             return order[i].name;

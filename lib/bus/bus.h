@@ -55,6 +55,7 @@ void bus_unsubscribe(struct bus_sub *sub);
 #define ROLES_ADMIN    ROLE_BIT(3)
 #define ROLES_OPERATOR (ROLE_BIT(2) | ROLE_BIT(3))
 #define ROLES_VIEWER   (ROLE_BIT(1) | ROLE_BIT(2) | ROLE_BIT(3) | ROLE_BIT(4))
+#define ROLES_AUDITOR  (ROLE_BIT(3) | ROLE_BIT(4)) /* the audit log: not for every viewer */
 
 /* A service's own signing identity and the trust anchors for the others'. Borrowed keys; use is
  * mutex-protected. */
@@ -203,7 +204,7 @@ void event_consumer_free(struct event_consumer *consumer);
 /* One row a bus user. Rights on the own inboxes, on the own service's requests and on the JetStream API of
  * the own durables are derived from the row. The nats-server configuration that clm-bootstrap init writes and
  * the durables that bus_setup makes both come from this table. */
-#define BUS_SUBJECTS_MAX  24
+#define BUS_SUBJECTS_MAX  64
 #define BUS_CONSUMERS_MAX 4
 struct bus_user {
     const char *name;

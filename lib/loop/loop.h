@@ -17,9 +17,9 @@ struct loop_signal;
 struct event_base;
 
 struct loop *loop_new(void);
-void loop_free(struct loop *loop); /* after all that was made on it is freed */
-void loop_run(struct loop *loop);  /* until loop_stop */
-void loop_stop(struct loop *loop); /* from any thread */
+void loop_free(struct loop *loop);                     /* after all that was made on it is freed */
+void loop_run(struct loop *loop);                      /* until loop_stop */
+void loop_stop(struct loop *loop);                     /* from any thread */
 struct event_base *loop_event_base(struct loop *loop); /* for lib/http only */
 
 /* A timer is made idle. Setting a pending timer moves it. */
@@ -31,12 +31,13 @@ void loop_timer_free(struct loop_timer *timer); /* NULL is fine; allowed inside 
 
 enum { LOOP_READ = 1, LOOP_WRITE = 2 };
 /* Level-triggered watch of a descriptor that the caller owns; `events` may be changed, 0 pauses. */
-struct loop_watch *loop_watch_new(struct loop *loop, int fd, int events, void (*on_ready)(int fd, int events, void *arg),
-                                  void *arg);
+struct loop_watch *loop_watch_new(struct loop *loop, int fd, int events,
+                                  void (*on_ready)(int fd, int events, void *arg), void *arg);
 void loop_watch_set(struct loop_watch *watch, int events);
 void loop_watch_free(struct loop_watch *watch);
 
-struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*on_signal)(int signum, void *arg), void *arg);
+struct loop_signal *loop_signal_new(struct loop *loop, int signum, void (*on_signal)(int signum, void *arg),
+                                    void *arg);
 void loop_signal_free(struct loop_signal *signal);
 
 #endif

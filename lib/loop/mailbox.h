@@ -1,6 +1,6 @@
 /*
- * The one way into a loop from another thread: a list under a mutex and an eventfd, written only when the list
- * goes from empty to non-empty (h2o's multithread queue is the model). Messages embed struct mail.
+ * The one way into a loop from another thread: a list under a mutex and an eventfd, written only when the
+ * list goes from empty to non-empty (h2o's multithread queue is the model). Messages embed struct mail.
  */
 #ifndef CLM_LOOP_MAILBOX_H
 #define CLM_LOOP_MAILBOX_H

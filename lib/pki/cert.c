@@ -93,6 +93,18 @@ enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st)
     return code;
 }
 
+enum code cert_issuer_name(struct bytes der, struct der *ret, struct status *st)
+{
+    AUTO_X509 X509 *cert = NULL;
+    TRY(ossl_parse_cert(der, &cert, st));
+    const unsigned char *name;
+    size_t len;
+    if (X509_NAME_get0_der(X509_get_issuer_name(cert), &name, &len) != 1)
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "issuer of the certificate is malformed");
+    *ret = der_dup((struct bytes){name, len});
+    return CODE_OK;
+}
+
 bool cert_matches_host(struct bytes der, const char *host)
 {
     struct status ignored;

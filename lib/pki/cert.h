@@ -38,6 +38,8 @@ void cert_info_done(struct cert_info *info);
 #define CERT_MAX_BYTES (64 * 1024)
 
 enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st) MUST_CHECK;
+/* DER of the issuer's Name: a certificate that does not hold these bytes cannot be its issuer. */
+enum code cert_issuer_name(struct bytes der, struct der *ret, struct status *st) MUST_CHECK;
 /* RFC 6125 name check, wildcards in the left-most label; an IP address is matched against iPAddress SANs. */
 bool cert_matches_host(struct bytes der, const char *host);
 

@@ -78,6 +78,11 @@ static bool word_valid(const char *s)
     return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] == '\0';
 }
 
+static bool operator_valid(const char *s)
+{
+    return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@")] == '\0';
+}
+
 static bool visible_ascii_valid(const char *s)
 {
     for (; *s; s++)
@@ -116,6 +121,11 @@ static bool endpoint_valid(const char *s)
     return true;
 }
 
+#define NEED_OPERATOR(f)                                                                                     \
+    {                                                                                                        \
+        .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = operator_valid,                  \
+        .expected = "letters, digits and . _ - @"                                                            \
+    }
 #define UUID(f)                                                                                              \
     {                                                                                                        \
         .field = f, .min_len = 36, .max_len = 36, .valid = uuid_valid, .expected = "a UUID"                  \
@@ -195,6 +205,14 @@ static bool endpoint_valid(const char *s)
     {                                                                                                        \
         .field = f, .min_len = 64, .max_len = 64, .valid = hex_valid, .expected = "64 lower-case hex digits" \
     }
+#define HASH(f)                                                                                              \
+    {                                                                                                        \
+        .field = f, .min_len = 32, .max_len = 32                                                             \
+    }
+#define HASHES(f)                                                                                            \
+    {                                                                                                        \
+        .field = f, .min_len = 32, .max_len = 32, .max_count = 128                                           \
+    }
 #define ENDPOINT(f)                                                                                          \
     {                                                                                                        \
         .field = f, .min_len = 3, .max_len = 320, .valid = endpoint_valid, .expected = "host:port"           \
@@ -246,11 +264,29 @@ const struct wire_limit wire_limits[] = {
     {.field = "Authority.body_sha256", .required = true, .min_len = 32, .max_len = 32},
 
     /* registry.proto */
-    NEED_TEXT("AuthenticateRequest.api_key", 256),
+    TEXT("AuthenticateRequest.api_key", 256),
     TEXT("AuthenticateRequest.source", 128),
     NEED_BYTES("AuthenticateResponse.assertion", 32 * 1024),
     NEED_TEXT("AuthenticateResponse.actor", 128),
     COUNT("AuthenticateResponse.roles", 16),
+    TEXT("AuthenticateRequest.session_secret", 64),
+    UUID("AuthenticateResponse.session_id"),
+    NEED_OPERATOR("LoginRequest.name"),
+    NEED_TEXT("LoginRequest.password", 256),
+    TEXT("LoginRequest.source", 128),
+    NEED_TEXT("RedeemLinkRequest.link", 64),
+    NEED_OPERATOR("RedeemLinkRequest.name"),
+    NEED_TEXT("RedeemLinkRequest.password", 256),
+    TEXT("RedeemLinkRequest.source", 128),
+    NEED_TEXT("NewSession.secret", 64),
+    NEED("NewSession.session"),
+    NEED_UUID("SessionView.id"),
+    TEXT("SessionView.name", 64),
+    COUNT("SessionView.roles", 16),
+    TEXT("SessionView.source", 128),
+    NEED_UUID("GetSessionRequest.session_id"),
+    COUNT("ListSessionsResponse.sessions", 200),
+    NEED_UUID("EndSessionRequest.session_id"),
     NEED_HOSTNAME("RegisterAgentRequest.hostname"),
     COUNT("RegisterAgentRequest.labels", 64),
     ASCII_KEY("RegisterAgentRequest.idempotency_key"),
@@ -294,6 +330,71 @@ const struct wire_limit wire_limits[] = {
     TEXT("AgentSnapshot.agent_version", 64),
     UUID("ListAgentSnapshotRequest.after_agent_id"),
     COUNT("ListAgentSnapshotResponse.agents", 5000),
+
+    TEXT("Heartbeat.audit_problem", 256),
+    TEXT("ListAuditRequest.page_token", PAGE_TOKEN_MAX),
+    TEXT("ListAuditRequest.actor", 128),
+    UUID("ListAuditRequest.agent_id"),
+    TEXT("ListAuditRequest.action", 128),
+    COUNT("ListAuditResponse.entries", 500),
+    COUNT("ListAuditHeadsResponse.heads", 100),
+    NEED("GetAuditProofRequest.index"),
+    HASHES("AuditProof.inclusion"),
+    NEED("GetAuditConsistencyRequest.first"),
+    NEED("GetAuditConsistencyRequest.second"),
+    HASHES("AuditConsistency.consistency"),
+    HASH("AuditConsistency.first_root_sha256"),
+    HASH("AuditConsistency.second_root_sha256"),
+    NEED_UUID("Refusal.id"),
+    NEED("Refusal.kind"),
+    NEED_TEXT("Refusal.source", 128),
+    NEED("Refusal.count"),
+    TEXT("Refusal.claimed", 256),
+    TEXT("Refusal.reason", 256),
+    NEED_TEXT("ReportRefusalsRequest.gateway_id", 64),
+    COUNT("ReportRefusalsRequest.refusals", BATCH_MAX),
+    UUID("Alert.id"),
+    TEXT("Alert.entity_id", 128),
+    UUID("Alert.agent_id"),
+    TEXT("Alert.hostname", 253),
+    TEXT("Alert.acknowledged_by", 128),
+    TEXT("Alert.resolved_by", 128),
+    TEXT("ListAlertsRequest.page_token", PAGE_TOKEN_MAX),
+    COUNT("ListAlertsRequest.state", 16),
+    COUNT("ListAlertsRequest.kind", 32),
+    UUID("ListAlertsRequest.agent_id"),
+    COUNT("ListAlertsResponse.alerts", 500),
+    NEED_UUID("AcknowledgeAlertRequest.alert_id"),
+    NEED_UUID("ResolveAlertRequest.alert_id"),
+    TEXT("ListActivityRequest.page_token", PAGE_TOKEN_MAX),
+    UUID("ListActivityRequest.agent_id"),
+    TEXT("ListActivityRequest.actor", 128),
+    TEXT("ListActivityRequest.event", 128),
+    COUNT("ListActivityResponse.activity", 500),
+
+    /* audit.proto */
+    NEED_UUID("AuditRecord.event_id"),
+    NEED_TEXT("AuditRecord.action", 128),
+    TEXT("AuditRecord.origin", 64),
+    TEXT("AuditRecord.entity_id", 128),
+    UUID("AuditRecord.agent_id"),
+    TEXT("AuditRecord.actor", 256),
+    TEXT("AuditRecord.source", 128),
+    TEXT("AuditRecord.outcome", 64),
+    TEXT("AuditRecord.detail", 1024),
+    TEXT("AuditRecord.trace_id", 64),
+    HASH("AuditRecord.receipt_sha256"),
+    SHA256_HEX("AuditRecord.certificate_sha256"),
+    NEED_UUID("AuditHead.tree_id"),
+    NEED("AuditHead.tree_size"),
+    {.field = "AuditHead.root_sha256", .required = true, .min_len = 32, .max_len = 32},
+    NEED("AuditHead.made_at_ms"),
+    NEED_BYTES("SignedAuditHead.head", CMS_SMALL_MAX),
+    NEED("SignedAuditHead.tree_size"),
+    NEED("SignedAuditHead.made_at_ms"),
+    HASHES("SignedAuditHead.consistency"),
+    NEED("AuditEntry.index"),
+    NEED_BYTES("AuditEntry.leaf", 8192),
 
     /* bootstrap.proto */
     NEED_UUID("CreateTokenRequest.agent_id"),
@@ -422,6 +523,8 @@ const struct wire_limit wire_limits[] = {
     COUNT("CheckinRequest.held", 64),
     TEXT("CheckinRequest.safe_mode_reason", 256),
     BYTES("CheckinRequest.confirmation", CMS_SMALL_MAX),
+    TEXT("CheckinRequest.audit_problem", 256),
+    COUNT("CheckinResponse.audit_heads", 16),
     COUNT("CheckinResponse.deliveries", 64),
     {.field = "CheckinResponse.cancel_task_ids",
      .min_len = 36,
@@ -473,6 +576,7 @@ const struct wire_limit wire_limits[] = {
     NEED("Event.entity_version"),
     TEXT("Event.actor", 128),
     TEXT("Event.traceparent", 64),
+    TEXT("Event.source", 128),
     TEXT("AgentChanged.hostname", 253),
     TEXT("AgentChanged.reason", 256),
     COUNT("AgentChanged.labels", 64),
@@ -491,6 +595,7 @@ const struct wire_limit wire_limits[] = {
     UUID("TaskChanged.agent_id"),
     TEXT("TaskChanged.message", 1024),
     {.field = "TaskChanged.receipt_sha256", .min_len = 32, .max_len = 32},
+    SHA256_HEX("TaskChanged.signer_sha256"),
     {0},
 };
 

@@ -16,6 +16,7 @@ from clm.platform import HOST, TOP, Platform, free_port
 from clm.process import Failed, Process, run, wait_until
 
 ROUNDS, TASKS_A_ROUND, ROUND_TRIPS_A_ROUND = 5, 100, 1000
+AUDIT_ROUNDS = 7
 
 
 def percentile(values, share):
@@ -27,6 +28,12 @@ def figure(name, ours, peer, unit, limit):
     """One line of the result. `limit` is on ours: a figure without a ratio's target."""
     return {"figure": name, "ours": round(ours, 3), "peer": round(peer, 3), "unit": unit,
             "ratio": round(ours / peer, 2) if peer else None, "target": f"<= {limit}", "met": ours <= limit}
+
+
+def ratio_figure(name, ours, peer, unit, least):
+    """One line of the result. `least` is on the ratio to the peer."""
+    return {"figure": name, "ours": round(ours, 3), "peer": round(peer, 3), "unit": unit, "ratio": round(ours / peer, 2),
+            "target": f">= {least}", "met": ours / peer >= least}
 
 
 def milliseconds(rfc3339):
@@ -55,8 +62,8 @@ def start_delay(rest, agent_id, spec):
     """Milliseconds from before POST /api/v1/tasks until the agent says that it started. Both clocks are this host's."""
     asked = time.time() * 1000
     task = rest.wait_task(rest.create_task(agent_id, "VALIDATE", spec)["id"])
-    if task["state"] not in ("SUCCEEDED", "FAILED"):
-        raise Failed(f"task ended as {task['state']}: {task.get('message')}")
+    if "startedAt" not in task:
+        raise Failed(f"the task was never started: {task}")
     return milliseconds(task["startedAt"]) - asked
 
 
@@ -99,7 +106,28 @@ def bench_tasks(directory, bin_dir):
             figure("task.start_p99_ms", median(ours, .99), median(peer, .99), "ms", 100)]
 
 
-AREAS = {"tasks": bench_tasks}
+def bench_identity(directory, bin_dir):
+    """Only audit.append yet: a PostgreSQL of its own, as it comes (fsync on)."""
+    run(["ninja", "-C", bin_dir.parent, "--quiet", "audit_append"], timeout=300)
+    platform = Platform(directory / "platform", bin_dir)
+    rounds = []
+    try:
+        platform.steps()[0][1]()
+        platform.write_config("registry")
+        conninfo = f"host={HOST} port={platform.ports['postgresql']} dbname=clm user=registry"
+        done = run([bin_dir / "audit_append", conninfo, platform.root / "secrets" / "registry.pgpass", AUDIT_ROUNDS], timeout=600,
+                   user=platform.user if platform.bin == bin_dir else None)
+        for line in done.stdout.splitlines():
+            rounds.append([float(value) for value in line.split()])
+            print(f"  round {len(rounds)} of {AUDIT_ROUNDS}: {rounds[-1][0]:.0f} records/s appended, "
+                  f"{rounds[-1][1]:.0f} rows/s bare", flush=True)
+    finally:
+        platform.stop()
+    ours, peer = (statistics.median(values) for values in zip(*rounds))
+    return [ratio_figure("audit.append", ours, peer, "rec/s", 0.8)]
+
+
+AREAS = {"tasks": bench_tasks, "identity": bench_identity}
 
 
 def print_table(figures):

@@ -1,4 +1,4 @@
-"""./dev test: unit tests under ctest, system tests under pytest, one closing line."""
+"""./dev test: unit tests under ctest, system and browser tests under pytest, one closing line."""
 import argparse
 import os
 import subprocess
@@ -26,10 +26,19 @@ def unit(build, expression, report):
             str(report), *(["-R", expression] if expression else []), "--no-tests=ignore" if expression else "--no-tests=error"]
 
 
-def system(expression, report):
+def with_pytest(directory, expression, report):
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", "--durations=5", "--tb=short",
-            f"--junitxml={report}", "-c", str(TOP / "tests" / "system" / "pytest.ini"), str(TOP / "tests" / "system"),
+            f"--junitxml={report}", "-c", str(TOP / "tests" / "system" / "pytest.ini"), f"--rootdir={directory}", str(directory),
             *(["-k", expression] if expression else [])]
+
+
+def system(expression, report):
+    return with_pytest(TOP / "tests" / "system", expression, report)
+
+
+def browser(report):
+    """All of it, always: its tests stand on those before them."""
+    return with_pytest(TOP / "tests" / "browser", None, report)
 
 
 def main():
@@ -38,6 +47,7 @@ def main():
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--unit", action="store_true", help="unit tests only")
     only.add_argument("--system", action="store_true", help="system tests only")
+    only.add_argument("--browser", action="store_true", help="the console in Chromium only")
     only.add_argument("--deploy", action="store_true", help="what is shipped only: manifests, packages, dashboards, alert rules")
     parser.add_argument("-k", metavar="EXPR", help="only tests whose name matches (ctest -R, pytest -k)")
     args = parser.parse_args()
@@ -45,14 +55,17 @@ def main():
     passed = failed = 0
     with tempfile.TemporaryDirectory() as reports:
         parts = []
+        programs = {"CLM_BIN": str(args.build / "bin")}
         if args.deploy:
             parts.append(("deploy", [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", "--tb=short",
                                      f"--junitxml={Path(reports) / 'deploy.xml'}", "-c", str(TOP / "tests" / "deploy" / "pytest.ini"),
                                      str(TOP / "tests" / "deploy"), *(["-k", args.k] if args.k else [])], {}))
-        if not args.system and not args.deploy:
+        if not (args.system or args.browser or args.deploy):
             parts.append(("unit", unit(args.build, args.k, Path(reports) / "unit.xml"), {}))
-        if not args.unit and not args.deploy:
-            parts.append(("system", system(args.k, Path(reports) / "system.xml"), {"CLM_BIN": str(args.build / "bin")}))
+        if not (args.unit or args.browser or args.deploy):
+            parts.append(("system", system(args.k, Path(reports) / "system.xml"), programs))
+        if args.browser or not (args.unit or args.system or args.deploy or args.k):
+            parts.append(("browser", browser(Path(reports) / "browser.xml"), programs))
         for name, argv, environment in parts:
             print(f"==> {name} tests", flush=True)
             report = Path(reports) / f"{name}.xml"

@@ -248,6 +248,14 @@ class Platform:
              "--name", name, "--role", role, "--out", out], user=self.user)
         return out.read_text().strip()
 
+    def create_admin_link(self):
+        """The file with a fresh one-time link that makes an administrator of the console."""
+        out = self.own_dir("secrets") / "admin.link"
+        out.unlink(missing_ok=True)
+        run([self.bin / "clm-registry", "create-admin-link", "--config", self.conf_dir / "registry.conf",
+             "--url", self.url, "--out", out], user=self.user)
+        return out
+
     @property
     def api_key_file(self):
         return self.root / "secrets" / "admin.key"

@@ -176,6 +176,8 @@ def bring_up(directory, bin_dir, once):
         if not once:
             print(f"""
 The system is up. Ctrl-C stops it; the next ./dev run goes on with its data; ./dev reset removes them.
+  Console      {platform.create_admin_link().read_text().strip()}
+               (works once, for an hour; its certificate is the platform's own. Later: {platform.url})
   REST API     {platform.url}/api/v1/agents
   OpenAPI      {platform.url}/api/v1/openapi.json
   root CA      {platform.roots}

@@ -34,7 +34,8 @@ struct request {
     struct throttle *throttle;
     const char *actor; /* "api-key:…", "agent:…", "service:…": for events */
     const char *traceparent;
-    void *border; /* the border's own: struct worker and the like */
+    const char *source; /* peer address of the host that asked, where it is known: for events */
+    void *border;       /* the border's own: struct worker and the like */
 };
 
 /* Arena copies of what the PKI library allocates. */

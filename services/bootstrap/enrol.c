@@ -135,6 +135,7 @@ enum code enrol(struct request *req, const struct enrolment *in, struct enrolled
     bool bound = false, issued = false;
 
     *ret_refusal = NULL;
+    req->source = in->source;
     if (token_secret_hash(in->token_secret, hash, st) == CODE_OK)
         TRY(store_token_find(req->db, req->arena, hash, clock_wall_ms(), &token, st));
     if (token.state != TOKEN_OPEN && token.state != TOKEN_BOUND)

@@ -31,6 +31,7 @@ static enum code emit(struct request *req, const char *subject, const char *enti
     event->entity_version = version;
     event->actor = copy(req, req->actor);
     event->traceparent = copy(req, req->traceparent);
+    event->source = copy(req, req->source);
     return service_emit(border->worker, event, req->arena, st);
 }
 

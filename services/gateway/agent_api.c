@@ -250,11 +250,16 @@ static void on_request(struct http_request *request, void *arg)
     if (!agent && !route->without_certificate) {
         (void)status_set(&st, CODE_UNAUTHENTICATED,
                          "%.100s needs the agent's client certificate; only bootstrap goes without", path);
+        refusals_add(edge->gateway->refusals, REFUSAL_AGENT,
+                     http_connection_peer(http_request_connection(request)), NULL, st.msg);
         refuse(request, 0, &st);
         return;
     }
     if (agent &&
         fleet_admit(edge->gateway->fleet, agent_id(agent), agent_generation(agent), &st) != CODE_OK) {
+        if (st.code != CODE_UNAVAILABLE)
+            refusals_add(edge->gateway->refusals, REFUSAL_AGENT,
+                         http_connection_peer(http_request_connection(request)), agent_id(agent), st.msg);
         refuse(request, 0, &st);
         return;
     }

@@ -43,7 +43,8 @@ struct agent {
     enum checkin_state state;
     bool wake_again, ending, safe_mode, confirming;
     uint32_t free_slots;
-    uint32_t confirmed; /* to be told with the answer; valid if has_confirmed */
+    uint64_t audit_size; /* of the newest head of the audit log that it has */
+    uint32_t confirmed;  /* to be told with the answer; valid if has_confirmed */
     bool has_confirmed;
     size_t asked_index;       /* in checkins.asked, while ASKED */
     struct arena *held_arena; /* of held, NULL if the agent holds nothing */
@@ -62,7 +63,6 @@ struct checkins {
     struct edge *edge;
     struct agent **buckets;
     size_t n_buckets, n_agents, n_held;
-    char epoch[UUID_TEXT_SIZE];
 
     struct agent *queue_first, *queue_last;
     size_t n_queued;
@@ -213,6 +213,8 @@ static void answer(struct agent *agent, const Clm__AgentDeliveries *work)
     response.platform_time_at_ms = clock_wall_ms();
     response.has_confirmed_generation = agent->has_confirmed;
     response.confirmed_generation = agent->confirmed;
+    heads_after(edge->gateway->heads, agent->audit_size, arena, &response.audit_heads,
+                &response.n_audit_heads);
     if (work) {
         response.n_deliveries = work->n_deliveries;
         response.deliveries = work->deliveries;
@@ -472,7 +474,7 @@ static void send_heartbeats(void *arg)
     (void)snprintf(gateway_id, sizeof gateway_id, "%s", service_instance_id(service));
     Clm__ReportHeartbeatsRequest request = CLM__REPORT_HEARTBEATS_REQUEST__INIT;
     request.gateway_id = gateway_id;
-    request.epoch = checkins->epoch;
+    request.epoch = checkins->edge->gateway->epoch;
     request.n_heartbeats = checkins->in_flight.n;
     request.heartbeats = checkins->in_flight.items;
     const struct rpc_call call = {
@@ -516,6 +518,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     beat.safe_mode = body->safe_mode;
     beat.safe_mode_reason = body->safe_mode_reason;
     beat.facts = body->facts;
+    beat.audit_problem = body->audit_problem;
     beat.has_interval_ms = true;
     beat.interval_ms = (uint32_t)checkins->edge->gateway->config->checkin_interval_ms;
     Clm__Heartbeat *copy =
@@ -628,6 +631,7 @@ void agent_checkin(struct agent *agent, struct http_request *request, const Clm_
     agent->request = request;
     agent->free_slots = body->free_slots;
     agent->safe_mode = body->safe_mode;
+    agent->audit_size = body->has_audit_size ? body->audit_size : 0;
     keep_held_tasks(agent, body);
     add_heartbeat(agent, body);
     if (body->has_confirmation && body->confirmation.len > 0 && !agent->confirming)
@@ -658,7 +662,6 @@ struct checkins *checkins_new(struct edge *edge)
     if (!checkins)
         abort();
     checkins->edge = edge;
-    uuid_v7(checkins->epoch);
     rehash(checkins);
     checkins->asked = calloc(BATCH_MAX, sizeof(struct agent *));
     if (!checkins->asked)

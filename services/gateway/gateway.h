@@ -6,7 +6,10 @@
 #ifndef CLM_GATEWAY_GATEWAY_H
 #define CLM_GATEWAY_GATEWAY_H
 
+#include "base/id.h"
 #include "gateway/fleet.h"
+#include "gateway/heads.h"
+#include "gateway/refusals.h"
 #include "http/tls.h"
 #include "pki/digest.h"
 #include "service/service.h"
@@ -21,12 +24,17 @@ struct gateway_config {
     int64_t checkin_interval_ms;
     int64_t max_connections;
     int64_t session_cache;
+    int64_t refusal_window_ms;
+    int64_t head_interval_ms;
 };
 
 struct gateway {
     struct service *service;
     const struct gateway_config *config;
     struct fleet *fleet;
+    char epoch[UUID_TEXT_SIZE]; /* of this run: the registry counts silence per gateway, not per edge */
+    struct refusals *refusals;
+    struct heads *heads;
     struct tls_context *agent_tls, *operator_tls;
     struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */
     uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */

@@ -13,6 +13,7 @@
 
 #define TLS_FILE_MAX    (256 * 1024)
 #define TLS_WATCH_MS    60000
+#define REFUSALS_MS     1000
 #define SESSION_LIFE_MS (3600 * 1000)
 
 #define KEY(member) offsetof(struct gateway_config, member)
@@ -35,6 +36,10 @@ static const struct config_key config_keys[] = {
      .help = "agents at once"},
     {"gateway", "session_cache", CONFIG_INT, KEY(session_cache), "20000", .min = 0, .max = 1000000,
      .help = "TLS sessions kept for resumption"},
+    {"gateway", "refusal_window", CONFIG_DURATION, KEY(refusal_window_ms), "60s", .min = 1000, .max = 3600000,
+     .help = "repeated refusals of one source within it are one audit record, with a count"},
+    {"gateway", "audit_head_interval", CONFIG_DURATION, KEY(head_interval_ms), "60s", .min = 1000,
+     .max = 3600000, .help = "how often new heads of the audit log are fetched for agents"},
     {.name = NULL},
 };
 
@@ -75,9 +80,12 @@ static void on_refused(const struct tls_refusal *refusal, void *arg)
 {
     struct gateway *gateway = arg;
     metric_add(gateway->metric.refusals, "by", refusal->by_peer ? "peer" : "gateway", 1);
-    if (!refusal->by_peer)
-        log_warn("TLS handshake refused", "peer", refusal->peer, "identity", refusal->uri, "subject",
-                 refusal->subject, "reason", refusal->reason, NULL);
+    if (refusal->by_peer)
+        return;
+    refusals_add(gateway->refusals, REFUSAL_HANDSHAKE, refusal->peer,
+                 refusal->uri && *refusal->uri ? refusal->uri : refusal->subject, refusal->reason);
+    log_warn("TLS handshake refused", "peer", refusal->peer, "identity", refusal->uri, "subject",
+             refusal->subject, "reason", refusal->reason, NULL);
 }
 
 /* ---- TLS contexts: made at the start, replaced when the files change ---- */
@@ -148,6 +156,19 @@ static enum code reload_tls(struct worker *worker, struct status *st)
     return CODE_OK;
 }
 
+/* What is left when we leave goes in gateway_stop. */
+static enum code report_refusals(struct worker *worker, struct status *st)
+{
+    struct gateway *gateway = service_state(worker->service);
+    return refusals_report(gateway->refusals, false, st);
+}
+
+static enum code fetch_heads(struct worker *worker, struct status *st)
+{
+    struct gateway *gateway = service_state(worker->service);
+    return heads_fetch(gateway->heads, st);
+}
+
 /* ---- life ---- */
 
 static void on_cut(const char *agent_id, void *arg)
@@ -175,6 +196,11 @@ static void gateway_stop(struct service *service)
     fleet_stop(gateway->fleet);
     for (size_t i = 0; i < gateway->n_edges; i++)
         edge_stop(gateway->edges[i]);
+    struct status st = {0};
+    if (refusals_report(gateway->refusals, true, &st) != CODE_OK)
+        log_warn("refusals were not reported", "why", st.msg, NULL);
+    refusals_free(gateway->refusals);
+    heads_free(gateway->heads);
     fleet_free(gateway->fleet);
     tls_context_free(gateway->agent_tls);
     tls_context_free(gateway->operator_tls);
@@ -208,6 +234,9 @@ static enum code gateway_start(struct service *service, struct status *st)
         abort();
     gateway->service = service;
     gateway->config = service_get_config(service);
+    uuid_v7(gateway->epoch);
+    gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
+    gateway->heads = heads_new(service);
     gateway->fleet = fleet_new(service, on_cut, gateway);
     service_set_state(service, gateway);
     make_metrics(gateway);
@@ -222,6 +251,9 @@ static enum code gateway_start(struct service *service, struct status *st)
         TRY(edge_start(gateway, (unsigned)i, &gateway->edges[i], st));
     TRY(fleet_start(gateway->fleet, st));
     TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
+    TRY(service_periodic(service, "gateway-refusals", REFUSALS_MS, false, report_refusals, st));
+    TRY(service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
+                         st));
     return service_periodic(service, "gateway-tls", TLS_WATCH_MS, false, reload_tls, st);
 }
 

@@ -87,7 +87,10 @@ static bool write_operation(struct buf *out, const struct route *route)
     if (!buf_printf(out, "\"operationId\":\"%c%s\",\"tags\":[\"%s\"],\"summary\":", route->rpc[0] | 0x20,
                     route->rpc + 1, route->tag) ||
         !json_quote(out, route->summary) ||
-        !buf_printf(out, ",\"description\":\"Needs the role %s.\",", roles_least_name(access->roles)) ||
+        !(access->roles
+              ? buf_printf(out, ",\"description\":\"Needs the role %s.\",", roles_least_name(access->roles))
+              : buf_puts(out, ",\"description\":\"Needs no credential, but the header X-Clm-Csrf: 1.\","
+                              "\"security\":[],")) ||
         !write_parameters(out, route))
         return false;
     if (strcmp(route->method, "POST") == 0 &&
@@ -156,12 +159,12 @@ static enum code write_schemas(struct buf *out, struct status *st)
 enum code openapi_write(struct buf *out, struct status *st)
 {
     bool ok =
-        buf_puts(out,
-                 "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"SSL CLM Agents\",\"version\":\"" CLM_VERSION
-                 "\","
-                 "\"description\":\"Runs the life of TLS certificates on the machines that use them.\","
-                 "\"license\":{\"name\":\"Proprietary\"}},"
-                 "\"servers\":[{\"url\":\"/\"}],\"security\":[{\"apiKey\":[]}],\"paths\":{") &&
+        buf_puts(
+            out,
+            "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"SSL CLM Agents\",\"version\":\"" CLM_VERSION "\","
+            "\"description\":\"Runs the life of TLS certificates on the machines that use them.\","
+            "\"license\":{\"name\":\"Proprietary\"}},"
+            "\"servers\":[{\"url\":\"/\"}],\"security\":[{\"apiKey\":[]},{\"session\":[]}],\"paths\":{") &&
         write_paths(out) && buf_puts(out, "},\"components\":{\"schemas\":{");
     if (!ok)
         return status_set(st, CODE_RESOURCE_EXHAUSTED, "the OpenAPI document is too large");
@@ -170,7 +173,11 @@ enum code openapi_write(struct buf *out, struct status *st)
             out,
             "},\"responses\":{\"Problem\":{\"description\":\"What went wrong, and what to do\",\"content\":{"
             "\"application/problem+json\":{\"schema\":{\"$ref\":\"#/components/schemas/Problem\"}}}}},"
-            "\"securitySchemes\":{\"apiKey\":{\"type\":\"http\",\"scheme\":\"bearer\"}}}}"))
+            "\"securitySchemes\":{\"apiKey\":{\"type\":\"http\",\"scheme\":\"bearer\"},"
+            "\"session\":{\"type\":\"apiKey\",\"in\":\"cookie\",\"name\":\"__Host-clm-session\","
+            "\"description\":\"The console's; what is not GET also needs the header X-Clm-Csrf: 1 and the "
+            "same "
+            "origin\"}}}}"))
         return status_set(st, CODE_RESOURCE_EXHAUSTED, "the OpenAPI document is too large");
     return CODE_OK;
 }

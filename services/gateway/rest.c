@@ -10,13 +10,20 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "bus/access.h"
+#include "gateway/console.h"
 #include "gateway/edge.h"
 #include "gateway/routes.h"
 #include "gateway/sessions.h"
+#include "proto/registry.pb-c.h"
 #include "wire/wire.h"
 
 #define CALL_TIMEOUT_MS 10000
 #define API_KEY_MAX     256
+#define COOKIE          "__Host-clm-session"
+#define COOKIE_RULES    "Path=/; Secure; HttpOnly; SameSite=Strict"
+#define COOKIE_LIFE_SEC "43200" /* the registry ends it then, too */
+#define SESSION_MAX     64
+#define CURRENT         "current"
 #define OPENAPI_PATH    "/api/v1/openapi.json"
 
 struct op { /* one REST call */
@@ -24,7 +31,9 @@ struct op { /* one REST call */
     struct http_request *request; /* NULL once the client left */
     struct route_match match;
     struct arena *arena;
+    char session_id[UUID_TEXT_SIZE]; /* of the caller's console session; "" for an API key */
     char traceparent[TRACEPARENT_SIZE], trace_id[TRACE_ID_SIZE];
+    char actor[96]; /* "" until it is known */
 };
 
 static void op_free(struct op *op)
@@ -42,6 +51,14 @@ static void count(struct op *op, int status)
     metric_add(op->edge->gateway->metric.requests, "status", text, 1);
 }
 
+static void note_refusal(struct op *op, const struct status *st)
+{
+    bool login = st->code == CODE_UNAUTHENTICATED;
+    if (login || st->code == CODE_PERMISSION_DENIED)
+        refusals_add(op->edge->gateway->refusals, login ? REFUSAL_LOGIN : REFUSAL_PERMISSION,
+                     http_connection_peer(http_request_connection(op->request)), op->actor, st->msg);
+}
+
 /* Answers with a problem and ends the call. http_status 0: the code's own. */
 static void op_refuse(struct op *op, int http_status, const struct status *st, const char *header,
                       const char *value)
@@ -50,6 +67,7 @@ static void op_refuse(struct op *op, int http_status, const struct status *st, c
         struct http_header headers[EDGE_HEADERS_MAX] = {{"Cache-Control", "no-store"},
                                                         {"X-Request-Id", op->trace_id}};
         size_t n = 2;
+        note_refusal(op, st);
         if (header)
             headers[n++] = (struct http_header){header, value};
         edge_retry_header(st->code, &headers[n]);
@@ -65,15 +83,14 @@ static void op_refuse(struct op *op, int http_status, const struct status *st, c
     op_free(op);
 }
 
-static void op_answer(struct op *op, int status, const char *content_type, const void *body, size_t len)
+/* cookie: a Set-Cookie to send; NULL for none. */
+static void op_answer(struct op *op, int status, const char *cookie, const void *body, size_t len)
 {
     if (op->request) {
         const struct http_header headers[] = {
-            {"Content-Type", content_type},
-            {"Cache-Control", "no-store"},
-            {"X-Content-Type-Options", "nosniff"},
-            {"X-Request-Id", op->trace_id},
-            {NULL, NULL},
+            {"Content-Type", "application/json"},   {"Cache-Control", "no-store"},
+            {"X-Content-Type-Options", "nosniff"},  {"X-Request-Id", op->trace_id},
+            {cookie ? "Set-Cookie" : NULL, cookie}, {NULL, NULL},
         };
         count(op, status);
         http_respond(op->request, status, headers, body, len);
@@ -82,7 +99,7 @@ static void op_answer(struct op *op, int status, const char *content_type, const
     op_free(op);
 }
 
-static void on_reply(struct edge *edge UNUSED, struct arena *arena UNUSED, const ProtobufCMessage *reply,
+static void on_reply(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
                      const struct status *st, void *arg)
 {
     struct op *op = arg;
@@ -92,11 +109,25 @@ static void on_reply(struct edge *edge UNUSED, struct arena *arena UNUSED, const
     }
     AUTO_BUF struct buf json = {0};
     struct status wst = {0};
+    char cookie[256] = "";
+    enum route_session session = op->match.route->session;
+    if (session == ROUTE_SESSION_BEGIN) {
+        const Clm__NewSession *begun = (const Clm__NewSession *)reply;
+        (void)snprintf(cookie, sizeof cookie, COOKIE "=%.*s; " COOKIE_RULES "; Max-Age=" COOKIE_LIFE_SEC,
+                       SESSION_MAX, begun->secret);
+        reply = &begun->session->base;
+    } else if (session == ROUTE_SESSION_END) {
+        const Clm__SessionView *ended = (const Clm__SessionView *)reply;
+        session_forget(edge->sessions, ended->id);
+        if (strcmp(ended->id, op->session_id) == 0)
+            (void)snprintf(cookie, sizeof cookie, COOKIE "=; " COOKIE_RULES "; Max-Age=0");
+    }
     buf_init(&json, 4 * WIRE_BODY_MAX);
     if (json_write(reply, &json, &wst) != CODE_OK)
         op_refuse(op, 0, &wst, NULL, NULL);
     else
-        op_answer(op, op->match.route->success, "application/json", json.data, json.len);
+        op_answer(op, op->match.route->success, *cookie ? cookie : NULL, json.data, json.len);
+    explicit_bzero(cookie, sizeof cookie);
 }
 
 /* ---- arguments ---- */
@@ -138,12 +169,26 @@ static enum code bind_path(struct op *op, ProtobufCMessage *message, struct stat
 {
     for (size_t i = 0; i < op->match.n_params; i++) {
         const char *name = op->match.params[i].name, *value = op->match.params[i].value;
+        if (strcmp(name, "sessionId") == 0 && strcmp(value, CURRENT) == 0) {
+            if (!*op->session_id)
+                return status_set(st, CODE_FAILED_PRECONDITION, "an API key has no session");
+            value = op->session_id;
+        }
         const char *present = text_field(message, name);
         if (present && strcmp(present, value) != 0)
             return status_set(st, CODE_INVALID_ARGUMENT, "%s: the body says otherwise than the path", name);
         TRY(json_set_field(message, name, value, op->arena, st));
     }
     return CODE_OK;
+}
+
+/* Where a sign-in comes from is our word, not the client's. */
+static enum code set_source(struct op *op, ProtobufCMessage *message, struct status *st)
+{
+    if (text_field(message, "source"))
+        return status_set(st, CODE_INVALID_ARGUMENT, "source: the gateway sets it");
+    return json_set_field(message, "source", http_connection_peer(http_request_connection(op->request)),
+                          op->arena, st);
 }
 
 /* Sets *http_status where the code's own is not exact enough. */
@@ -187,11 +232,37 @@ static enum code read_arguments(struct op *op, ProtobufCMessage **ret, int *http
 
 /* ---- the call ---- */
 
+static void op_call(struct op *op, struct bytes assertion)
+{
+    const struct route *route = op->match.route;
+    const struct method_access *access = method_access_find(route->service, route->rpc);
+    struct status st = {0};
+    int http_status = 0;
+    ProtobufCMessage *message = NULL;
+    enum code code = read_arguments(op, &message, &http_status, &st);
+    if (code == CODE_OK && route->session == ROUTE_SESSION_BEGIN)
+        code = set_source(op, message, &st);
+    if (code != CODE_OK) {
+        op_refuse(op, http_status, &st, NULL, NULL);
+        return;
+    }
+    const struct rpc_call call = {
+        .service = route->service,
+        .descriptor = route->descriptor,
+        .method = route->rpc,
+        .request = message,
+        .timeout_ms = CALL_TIMEOUT_MS,
+        .traceparent = op->traceparent,
+        .assertion = assertion,
+        .authority = access->senders != SENDER_ANY,
+    };
+    edge_call(op->edge, &call, on_reply, op);
+}
+
 static void on_session(const struct session *session, const struct status *session_st, void *arg)
 {
     struct op *op = arg;
     struct status st = {0};
-    int http_status = 0;
 
     if (!op->request) {
         op_free(op);
@@ -203,10 +274,11 @@ static void on_session(const struct session *session, const struct status *sessi
                   "Bearer realm=\"clm\", error=\"invalid_token\"");
         return;
     }
+    (void)snprintf(op->actor, sizeof op->actor, "%s", session->actor);
     const struct route *route = op->match.route;
     if (!route) { /* the OpenAPI document */
         const struct buf *openapi = &op->edge->gateway->openapi;
-        op_answer(op, 200, "application/json", openapi->data, openapi->len);
+        op_answer(op, 200, NULL, openapi->data, openapi->len);
         return;
     }
     const struct method_access *access = method_access_find(route->service, route->rpc);
@@ -216,22 +288,8 @@ static void on_session(const struct session *session, const struct status *sessi
         op_refuse(op, 0, &st, NULL, NULL);
         return;
     }
-    ProtobufCMessage *message = NULL;
-    if (read_arguments(op, &message, &http_status, &st) != CODE_OK) {
-        op_refuse(op, http_status, &st, NULL, NULL);
-        return;
-    }
-    const struct rpc_call call = {
-        .service = route->service,
-        .descriptor = route->descriptor,
-        .method = route->rpc,
-        .request = message,
-        .timeout_ms = CALL_TIMEOUT_MS,
-        .traceparent = op->traceparent,
-        .assertion = session->assertion,
-        .authority = access->senders != SENDER_ANY,
-    };
-    edge_call(op->edge, &call, on_reply, op);
+    (void)snprintf(op->session_id, sizeof op->session_id, "%s", session->id);
+    op_call(op, session->assertion);
 }
 
 /* "Bearer <key>" → key; NULL if it is not of that form. */
@@ -246,9 +304,77 @@ static const char *bearer(const struct http_request *request)
     return len > 0 && len <= API_KEY_MAX ? value : NULL;
 }
 
+/* The secret of a console session out of the Cookie field; false if there is none of the right form. */
+static bool cookie_secret(const struct http_request *request, char out[SESSION_MAX + 1])
+{
+    const char *at = http_request_header(request, "Cookie");
+    if (!at || http_request_header_count(request, "Cookie") != 1)
+        return false;
+    while (*at) {
+        at += strspn(at, "; ");
+        size_t len = strcspn(at, ";");
+        if (len > strlen(COOKIE) && strncmp(at, COOKIE "=", strlen(COOKIE) + 1) == 0) {
+            size_t n = len - strlen(COOKIE) - 1;
+            if (n == 0 || n > SESSION_MAX)
+                return false;
+            memcpy(out, at + strlen(COOKIE) + 1, n);
+            out[n] = '\0';
+            return true;
+        }
+        at += len;
+    }
+    return false;
+}
+
+/* A browser adds cookies to requests that another site made: what changes something must show that the
+ * console made it. Another site's page cannot set this field without our leave, and says its own origin. */
+static bool console_made(const struct http_request *request)
+{
+    const char *csrf = http_request_header(request, "X-Clm-Csrf");
+    const char *site = http_request_header(request, "Sec-Fetch-Site");
+    const char *origin = http_request_header(request, "Origin");
+    const char *host = http_request_header(request, "Host");
+    return csrf && strcmp(csrf, "1") == 0 && (!site || strcmp(site, "same-origin") == 0) &&
+           (!origin || (host && strncmp(origin, "https://", 8) == 0 && strcasecmp(origin + 8, host) == 0));
+}
+
+static void authenticate(struct op *op)
+{
+    struct edge *edge = op->edge;
+    const struct http_request *request = op->request;
+    const struct route *route = op->match.route;
+    const char *source = http_connection_peer(http_request_connection(request));
+    struct status st = {0};
+    char secret[SESSION_MAX + 1];
+    const char *key = bearer(request);
+    bool begins = route && route->session == ROUTE_SESSION_BEGIN;
+    if (key && !begins) {
+        session_find(edge->sessions, CREDENTIAL_API_KEY, key, source, on_session, op);
+        return;
+    }
+    bool cookie = !begins && !http_request_header(request, "Authorization") && cookie_secret(request, secret);
+    if (!cookie && !begins) {
+        (void)status_set(&st, CODE_UNAUTHENTICATED, "send an API key: \"Authorization: Bearer clm_…\"");
+        op_refuse(op, 0, &st, "WWW-Authenticate", "Bearer realm=\"clm\"");
+        return;
+    }
+    if (strcmp(http_request_method(request), "GET") != 0 && !console_made(request)) {
+        (void)status_set(&st, CODE_PERMISSION_DENIED,
+                         "a session's requests that change something need X-Clm-Csrf: 1 and the same origin");
+        op_refuse(op, 0, &st, NULL, NULL);
+    } else if (begins) {
+        op_call(op, (struct bytes){0});
+    } else {
+        session_find(edge->sessions, CREDENTIAL_SESSION, secret, source, on_session, op);
+        explicit_bzero(secret, sizeof secret);
+    }
+}
+
 static void on_request(struct http_request *request, void *arg)
 {
     struct edge *edge = arg;
+    if (console_serve(request))
+        return;
     struct status st = {0};
     struct op *op = calloc(1, sizeof *op);
     if (!op)
@@ -276,13 +402,7 @@ static void on_request(struct http_request *request, void *arg)
         op_refuse(op, 405, &st, "Allow", openapi || strcmp(method, "POST") == 0 ? "GET" : "GET, POST");
         return;
     }
-    const char *key = bearer(request);
-    if (!key) {
-        (void)status_set(&st, CODE_UNAUTHENTICATED, "send an API key: \"Authorization: Bearer clm_…\"");
-        op_refuse(op, 0, &st, "WWW-Authenticate", "Bearer realm=\"clm\"");
-        return;
-    }
-    session_find(edge->sessions, key, http_connection_peer(http_request_connection(request)), on_session, op);
+    authenticate(op);
 }
 
 static void on_gone(struct http_request *request, void *arg UNUSED)

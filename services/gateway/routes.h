@@ -12,13 +12,21 @@
 
 #define ROUTE_PARAMS_MAX 4
 
+/* What a call does to the caller's console session, beyond what its RPC does. */
+enum route_session {
+    ROUTE_PLAIN,
+    ROUTE_SESSION_BEGIN, /* needs no credential; the answer is the session, its secret becomes a cookie */
+    ROUTE_SESSION_END,   /* the cookie goes */
+};
+
 struct route {
     const char *method;  /* "GET" */
     const char *path;    /* "/api/v1/agents/{agentId}:disable" */
     const char *service; /* bus name: "registry" */
     const ProtobufCServiceDescriptor *descriptor;
-    const char *rpc;     /* method of the descriptor */
-    int success;         /* HTTP status of the answer */
+    const char *rpc; /* method of the descriptor */
+    int success;     /* HTTP status of the answer */
+    enum route_session session;
     const char *tag;     /* group in the documentation */
     const char *summary; /* one line */
 };

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/id.h"
 #include "gateway/edge.h"
 #include "pki/digest.h"
 #include "proto/registry.pb-c.h"
@@ -21,6 +22,7 @@ struct kept {
     size_t assertion_len;
     unsigned roles;
     char actor[96];
+    char id[UUID_TEXT_SIZE];
 };
 
 struct sessions {
@@ -86,6 +88,14 @@ static void keep(struct sessions *sessions, const uint8_t key[SHA256_SIZE], cons
     kept->until_mono_ms = clock_mono_ms() + life_ms;
     kept->roles = session->roles;
     (void)snprintf(kept->actor, sizeof kept->actor, "%s", session->actor);
+    (void)snprintf(kept->id, sizeof kept->id, "%s", session->id);
+}
+
+void session_forget(struct sessions *sessions, const char *id)
+{
+    for (size_t i = 0; i < SESSIONS_MAX; i++)
+        if (*id && strcmp(sessions->kept[i].id, id) == 0)
+            sessions->kept[i].until_mono_ms = 0;
 }
 
 static void on_authenticated(struct edge *edge UNUSED, struct arena *arena UNUSED,
@@ -99,6 +109,7 @@ static void on_authenticated(struct edge *edge UNUSED, struct arena *arena UNUSE
         struct session session = {
             .assertion = {response->assertion.data, response->assertion.len},
             .actor = response->actor ? response->actor : "",
+            .id = response->session_id ? response->session_id : "",
         };
         for (size_t i = 0; i < response->n_roles; i++)
             session.roles |= ROLE_BIT(response->roles[i]);
@@ -108,15 +119,20 @@ static void on_authenticated(struct edge *edge UNUSED, struct arena *arena UNUSE
     free(lookup);
 }
 
-void session_find(struct sessions *sessions, const char *api_key, const char *source,
+void session_find(struct sessions *sessions, enum credential_kind kind, const char *secret,
+                  const char *source,
                   void (*on_session)(const struct session *session, const struct status *st, void *arg),
                   void *arg)
 {
     uint8_t key[SHA256_SIZE];
-    sha256((struct bytes){(const uint8_t *)api_key, strlen(api_key)}, key);
+    /* Of kind and secret: one is never taken for the other. */
+    struct sha256_ctx *ctx = sha256_ctx_new();
+    sha256_ctx_add(ctx, (struct bytes){(const uint8_t[]){(uint8_t)kind}, 1});
+    sha256_ctx_add(ctx, (struct bytes){(const uint8_t *)secret, strlen(secret)});
+    sha256_ctx_free(ctx, key);
     const struct kept *kept = place_for(sessions, key);
     if (kept->until_mono_ms > clock_mono_ms() && memcmp(kept->key, key, SHA256_SIZE) == 0) {
-        struct session session = {{kept->assertion, kept->assertion_len}, kept->roles, kept->actor};
+        struct session session = {{kept->assertion, kept->assertion_len}, kept->roles, kept->actor, kept->id};
         on_session(&session, &(struct status){.code = CODE_OK}, arg);
         return;
     }
@@ -128,7 +144,10 @@ void session_find(struct sessions *sessions, const char *api_key, const char *so
     memcpy(lookup->key, key, SHA256_SIZE);
     AUTO_ARENA struct arena *arena = arena_new();
     Clm__AuthenticateRequest request = CLM__AUTHENTICATE_REQUEST__INIT;
-    request.api_key = arena_strdup(arena, api_key);
+    if (kind == CREDENTIAL_API_KEY)
+        request.api_key = arena_strdup(arena, secret);
+    else
+        request.session_secret = arena_strdup(arena, secret);
     request.source = arena_strdup(arena, source);
     const struct rpc_call call = {
         .service = "registry",

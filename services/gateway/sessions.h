@@ -15,15 +15,22 @@ struct session { /* borrowed: valid during the callback only */
     struct bytes assertion;
     unsigned roles;
     const char *actor;
+    const char *id; /* of a console session; "" for an API key */
 };
+
+enum credential_kind { CREDENTIAL_API_KEY, CREDENTIAL_SESSION };
 
 struct sessions *sessions_new(struct edge *edge);
 void sessions_free(struct sessions *sessions);
 
 /* Calls on_session once, now or later. session is NULL unless st->code is CODE_OK; UNAUTHENTICATED for a bad
  * credential. */
-void session_find(struct sessions *sessions, const char *api_key, const char *source,
+void session_find(struct sessions *sessions, enum credential_kind kind, const char *secret,
+                  const char *source,
                   void (*on_session)(const struct session *session, const struct status *st, void *arg),
                   void *arg);
+
+/* Forgets what is kept of a console session: it has ended. Other edges notice within SESSION_KEEP_MS. */
+void session_forget(struct sessions *sessions, const char *id);
 
 #endif

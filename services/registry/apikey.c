@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "audit.h"
 #include "base/id.h"
 #include "base/secret.h"
 #include "pki/digest.h"
@@ -55,10 +56,26 @@ enum code api_key_create(struct db *db, const char *name, unsigned roles, const 
     sha256((struct bytes){(const uint8_t *)text, strlen(text)}, hash);
     const struct api_key key = {
         .id = id, .name = name, .roles = roles, .label_selector = selector ? selector : ""};
-    enum code code = store_key_insert(db, &key, hash, expires_at_ms, now_ms, arena, st);
+    char event_id[UUID_TEXT_SIZE];
+    uuid_v7(event_id);
+    const struct audit_record record = {
+        .event_id = event_id,
+        .action = "api_key.created",
+        .origin = "registry",
+        .entity_id = id,
+        .actor = "service:registry", /* whoever may run commands on its host */
+        .occurred_at_ms = now_ms,
+        .outcome = "OK",
+        .detail = name,
+    };
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    enum code code = store_key_insert(tx, &key, hash, expires_at_ms, now_ms, arena, st);
     if (code == CODE_ALREADY_EXISTS)
         return status_set(st, code, "an API key named \"%s\" exists; choose another name", name);
-    return code;
+    TRY(code);
+    TRY(audit_note(tx, &record, 1, arena, st));
+    return db_commit(tx, st);
 }
 
 enum code api_key_check(struct db *db, const char *text, int64_t now_ms, struct arena *arena,

@@ -8,7 +8,11 @@
 struct registry_config {
     struct service_config base;
     int64_t reattach_window_ms, assertion_life_ms;
+    int64_t head_interval_ms;
+    char *witness_file, *witness_webhook;
 };
+
+typedef enum code rpc_handler(struct rpc_ctx *ctx, const void *request, void *response, struct status *st);
 
 /* Of the service's configuration; lives as long as the process. */
 const struct timing *registry_timing(const struct service *service);
@@ -16,9 +20,33 @@ extern const struct rpc_method registry_methods[];
 extern const size_t registry_n_methods;
 extern const struct event_handler registry_events[];
 int command_create_api_key(int argc, char **argv, const void *config);
+int command_create_admin_link(int argc, char **argv, const void *config);
 
 /* The default scope: VALIDATE and DISCOVER. Encoded with version 1. */
 struct Clm__Scope;
+/* The audit log (audit_border.c): periodic work, events as records, messages out of structs. */
+enum code audit_append_work(struct worker *worker, struct status *st);
+enum code audit_head_work(struct worker *worker, struct status *st);
+struct Clm__Event;
+enum code audit_note_event(struct worker *worker, const struct Clm__Event *event, const char *action,
+                           const char *agent_id, const char *detail, struct arena *arena,
+                           struct status *st) MUST_CHECK;
+struct audit_head;
+struct merkle_proof;
+struct Clm__SignedAuditHead;
+void audit_head_fill(const struct audit_head *head, struct Clm__SignedAuditHead *ret, struct arena *arena);
+struct bytes proof_bytes(const struct merkle_proof *proof);
+ProtobufCBinaryData *hashes_of(struct bytes concatenated, struct arena *arena, size_t *ret_n);
+
+/* Handlers of audit_rpc.c. */
+rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_proof,
+    on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
+    on_list_alerts, on_acknowledge_alert, on_resolve_alert, on_list_activity;
+struct Clm__Alert;
+struct Clm__Activity;
+void alert_fill(struct Clm__Alert *out, const struct alert *alert);
+void activity_fill(struct Clm__Activity *out, const struct activity *activity);
+
 struct bytes scope_encode(const struct Clm__Scope *scope, struct arena *arena);
 struct Clm__Scope *scope_decode(struct bytes scope, struct arena *arena);
 

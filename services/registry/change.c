@@ -5,6 +5,8 @@
  */
 #include <string.h>
 
+#include "alerts.h"
+#include "audit.h"
 #include "base/id.h"
 #include "db/outbox.h"
 #include "selector.h"
@@ -27,6 +29,7 @@ static enum agent_status derive(const struct agent *agent, bool heard_now, int64
 static enum code tell(struct db *tx, const struct cause *cause, struct agent *const *changed, size_t n,
                       const char *subject, struct arena *arena, struct status *st)
 {
+    struct audit_record *records = arena_array(arena, n, sizeof(*records));
     const char **ids = arena_array(arena, n, sizeof(*ids));
     const char **subjects = arena_array(arena, n, sizeof(*subjects));
     const void **bodies = arena_array(arena, n, sizeof(*bodies));
@@ -50,8 +53,22 @@ static enum code tell(struct db *tx, const struct cause *cause, struct agent *co
             .message = arena_printf(arena, "%s%s%s", agent_status_name(changed[i]->status),
                                     *reason ? ": " : "", reason),
         };
+        records[i] = (struct audit_record){
+            .event_id = ids[i],
+            .action = "agent.changed",
+            .origin = "registry",
+            .entity_id = changed[i]->id,
+            .agent_id = changed[i]->id,
+            .actor = cause->actor && *cause->actor ? cause->actor : "service:registry",
+            .occurred_at_ms = cause->now_ms,
+            .outcome = agent_status_name(changed[i]->status),
+            .detail = reason,
+            .traceparent = cause->traceparent,
+            .certificate_sha256 = changed[i]->identity_fingerprint,
+        };
     }
     TRY(outbox_add_many(tx, n, ids, subjects, bodies, lens, st));
+    TRY(audit_note(tx, records, n, arena, st));
     return store_activity_add(tx, activity, n, arena, st);
 }
 
@@ -64,10 +81,11 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
     TRY(store_agents_lock(tx, ids, n, cause->timing, cause->now_ms, arena, &agents, &n_agents, st));
     struct agent **changed = arena_array(arena, n_agents + 1, sizeof(struct agent *));
     enum agent_status *before = arena_array(arena, n_agents + 1, sizeof(*before));
+    struct agent_before *was_so = arena_array(arena, n_agents + 1, sizeof(*was_so));
     size_t n_changed = 0;
     for (size_t i = 0; i < n_agents; i++) {
         struct agent *agent = &agents[i];
-        bool dirty = false, heard = false;
+        bool dirty = false, heard = false, was_safe = agent->safe_mode;
         if (mutate)
             TRY(mutate(agent, &dirty, &heard, arg, st));
         enum agent_status was = agent->status;
@@ -76,11 +94,13 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
             continue;
         agent->version++;
         before[n_changed] = was;
+        was_so[n_changed] = (struct agent_before){was, was_safe};
         changed[n_changed++] = agent;
     }
     if (n_changed > 0) {
         TRY(store_agents_save(tx, changed, before, n_changed, arena, st));
         TRY(tell(tx, cause, changed, n_changed, SUBJECT_AGENT_CHANGED, arena, st));
+        TRY(alerts_of_agents(tx, changed, was_so, n_changed, cause->now_ms, arena, st));
     }
     if (ret) {
         *ret = agents;

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "alerts.h"
 #include "base/clock.h"
 #include "border.h"
 #include "proto/event.pb-c.h"
@@ -102,7 +103,18 @@ static enum code note(struct worker *worker, const Clm__Event *event, const char
         .actor = event->actor,
         .message = message,
     };
+    TRY(audit_note_event(worker, event, activity.event, agent_id, message, arena, st));
     return activity_add(worker->db, &activity, 1, arena, st);
+}
+
+static enum code raise(struct worker *worker, enum alert_kind kind, const char *entity, const char *agent_id,
+                       const char *message, struct arena *arena, struct status *st)
+{
+    const struct alert_change change = {.kind = kind,
+                                        .entity = entity,
+                                        .agent_id = agent_id && *agent_id ? agent_id : NULL,
+                                        .message = message};
+    return alerts_raise(worker->db, &change, 1, clock_wall_ms(), arena, st);
 }
 
 static struct cause cause_of(const struct worker *worker, const Clm__Event *event)
@@ -146,6 +158,20 @@ static enum code on_token(struct worker *worker, struct arena *arena, const void
 {
     const Clm__Event *event = msg;
     const Clm__TokenEvent *token = event->token;
+    if (token && strcmp(short_name(event->subject), "token.refused") == 0) {
+        const char *reason = token->reason ? token->reason : "";
+        /* A second key for a bound token is somebody else: the agent is the entity, else the token or, of
+         * tokens that nobody made, the source. */
+        bool second = strcmp(reason, "second_key") == 0 && token->agent_id && *token->agent_id;
+        bool known = token->agent_id && *token->agent_id;
+        const char *entity = second ? token->agent_id : known ? event->entity_id : token->source;
+        TRY(raise(worker, second ? ALERT_CLONE : ALERT_BOOTSTRAP_REFUSED,
+                  entity && *entity ? entity : event->entity_id, token->agent_id,
+                  second ? "a second host used this agent's bootstrap token with other keys"
+                         : arena_printf(arena, "a bootstrap token was refused: %s, from %s", reason,
+                                        token->source ? token->source : "an unknown address"),
+                  arena, st));
+    }
     return note(worker, event, token ? token->agent_id : NULL, token ? token->reason : NULL, arena, st);
 }
 
@@ -158,6 +184,28 @@ static enum code on_certificate(struct worker *worker, struct arena *arena, cons
     return note(worker, event, issued ? issued->agent_id : NULL, subject, arena, st);
 }
 
+/* Failures of one kind of task on one agent are one alert; the next success resolves it. */
+static enum code alert_of_task(struct worker *worker, const Clm__TaskChanged *task, const char *kind,
+                               struct arena *arena, struct status *st)
+{
+    const char *entity = arena_printf(arena, "%s/%s", task->agent_id, kind);
+    const char *message = arena_printf(arena, "%s: %s", kind, task->message ? task->message : "");
+    const struct alert_change resolved[] = {{.kind = ALERT_TASK_FAILED, .entity = entity},
+                                            {.kind = ALERT_TASK_REFUSED, .entity = entity},
+                                            {.kind = ALERT_SERVED_NOT_INTENDED, .entity = entity}};
+    switch (task->state) {
+    case CLM__TASK__STATE__FAILED:
+        return raise(worker, task->has_refused && task->refused ? ALERT_TASK_REFUSED : ALERT_TASK_FAILED,
+                     entity, task->agent_id, message, arena, st);
+    case CLM__TASK__STATE__INSTALLED_UNVERIFIED:
+        return raise(worker, ALERT_SERVED_NOT_INTENDED, entity, task->agent_id, message, arena, st);
+    case CLM__TASK__STATE__SUCCEEDED:
+        return alerts_resolve(worker->db, resolved, ARRAY_LEN(resolved), clock_wall_ms(), arena, st);
+    default:
+        return CODE_OK;
+    }
+}
+
 static enum code on_task(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
 {
     static const char *const kinds[] = {"", "DEPLOY", "RENEW", "VALIDATE", "DISCOVER"};
@@ -166,9 +214,18 @@ static enum code on_task(struct worker *worker, struct arena *arena, const void 
     if (!task)
         return status_set(st, CODE_INVALID_ARGUMENT, "task event without its task");
     const char *kind = task->has_kind && (size_t)task->kind < ARRAY_LEN(kinds) ? kinds[task->kind] : "";
+    if (strcmp(short_name(event->subject), "task.finished") == 0 && task->agent_id && task->has_state)
+        TRY(alert_of_task(worker, task, kind, arena, st));
     bool more = task->message && *task->message;
     return note(worker, event, task->agent_id,
                 arena_printf(arena, "%s%s%s", kind, more ? ": " : "", more ? task->message : ""), arena, st);
+}
+
+/* Whatever else services tell: it has happened, so it is written down. */
+static enum code on_other(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    const Clm__Event *event = msg;
+    return note(worker, event, NULL, NULL, arena, st);
 }
 
 const struct event_handler registry_events[] = {
@@ -177,5 +234,8 @@ const struct event_handler registry_events[] = {
     {"clm.event.bootstrap.token.>", true, on_token},
     {"clm.event.bootstrap.certificate.issued", false, on_certificate},
     {"clm.event.tasks.task.>", false, on_task},
+    {"clm.event.bootstrap.identity.>", true, on_other},
+    {"clm.event.bootstrap.>", false, on_other},
+    {"clm.event.tasks.>", false, on_other},
     {.subject = NULL},
 };

@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "alerts.h"
 #include "base/log.h"
 #include "store.h"
 
@@ -129,6 +130,21 @@ static enum code report_split(struct db *db, const struct timing *timing, const 
     return report_split(db, timing, gateway_id, epoch, &right, arena, st);
 }
 
+/* Agents that saw a head of the audit log that does not hold; an alert, and nothing else. */
+static enum code raise_problems(struct db *db, const struct batch *batch, struct arena *arena,
+                                struct status *st)
+{
+    struct alert_change *changes = arena_array(arena, batch->n + 1, sizeof(*changes));
+    size_t n = 0;
+    for (size_t i = 0; i < batch->n; i++)
+        if (batch->beats[i].audit_problem)
+            changes[n++] = (struct alert_change){.kind = ALERT_AUDIT_INCONSISTENT,
+                                                 .entity = batch->beats[i].agent_id,
+                                                 .agent_id = batch->beats[i].agent_id,
+                                                 .message = batch->beats[i].audit_problem};
+    return alerts_raise(db, changes, n, batch->now_ms, arena, st);
+}
+
 enum code heartbeats_report(struct db *db, const struct timing *timing, int64_t now_ms,
                             const char *gateway_id, const char *epoch, struct heartbeat *beats, size_t n,
                             struct arena *arena, struct status *st)
@@ -136,5 +152,6 @@ enum code heartbeats_report(struct db *db, const struct timing *timing, int64_t 
     for (size_t i = 0; i < n; i++)
         clamp(&beats[i], now_ms);
     struct batch batch = {.beats = beats, .n = n > 0 ? thin(beats, n) : 0, .now_ms = now_ms};
-    return report_split(db, timing, gateway_id, epoch, &batch, arena, st);
+    TRY(report_split(db, timing, gateway_id, epoch, &batch, arena, st));
+    return raise_problems(db, &batch, arena, st);
 }

@@ -14,6 +14,7 @@ extern const struct embed registry_migrations[];
 #define TICK_MS  1000
 #define SWEEP_MS 1000
 #define HOUSE_MS 60000
+#define AUDIT_MS 250
 
 static const struct config_key config_keys[] = {
     {.section = "registry",
@@ -32,6 +33,26 @@ static const struct config_key config_keys[] = {
      .min = 10000,
      .max = 300000,
      .help = "how long an authenticated operator is trusted without asking again"},
+    {.section = "audit",
+     .name = "head_interval",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct registry_config, head_interval_ms),
+     .fallback = "60s",
+     .min = 1000,
+     .max = 3600 * 1000,
+     .help = "how often a signed head of the audit log is made, if it grew"},
+    {.section = "audit",
+     .name = "witness_file",
+     .type = CONFIG_STRING,
+     .offset = offsetof(struct registry_config, witness_file),
+     .fallback = "",
+     .help = "each signed head is appended there, one a line: on storage that this host cannot rewrite"},
+    {.section = "audit",
+     .name = "witness_webhook",
+     .type = CONFIG_STRING,
+     .offset = offsetof(struct registry_config, witness_webhook),
+     .fallback = "",
+     .help = "http(s) URL that each signed head is sent to (POST, JSON)"},
     {.name = NULL},
 };
 
@@ -73,6 +94,8 @@ static enum code start(struct service *service, struct status *st)
     service_set_state(service, timing);
     TRY(service_periodic(service, "tick", TICK_MS, false, tick, st));
     TRY(service_periodic(service, "sweep", SWEEP_MS, true, sweep_work, st));
+    TRY(service_periodic(service, "audit-append", AUDIT_MS, true, audit_append_work, st));
+    TRY(service_periodic(service, "audit-head", config->head_interval_ms, true, audit_head_work, st));
     return service_periodic(service, "house", HOUSE_MS, true, house_work, st);
 }
 
@@ -84,6 +107,8 @@ static void stop(struct service *service)
 
 static const struct service_command commands[] = {
     {"create-api-key", "make an API key and write it to a file", command_create_api_key, true},
+    {"create-admin-link", "make a one-time link for an administrator of the console and write it to a file",
+     command_create_admin_link, true},
     {.name = NULL},
 };
 

@@ -2,6 +2,7 @@
  * service's. */
 #include <string.h>
 
+#include "audit.h"
 #include "base/id.h"
 #include "db/outbox.h"
 #include "pki/digest.h"
@@ -53,6 +54,19 @@ static enum code insert(struct db *db, const struct cause *cause, const struct r
     struct bytes body;
     agent_event_encode(agent, cause, event_id, SUBJECT_AGENT_REGISTERED, arena, &body);
     TRY(outbox_add(tx, event_id, SUBJECT_AGENT_REGISTERED, body.data, body.len, st));
+    const struct audit_record record = {
+        .event_id = event_id,
+        .action = "agent.registered",
+        .origin = "registry",
+        .entity_id = agent->id,
+        .agent_id = agent->id,
+        .actor = cause->actor,
+        .occurred_at_ms = cause->now_ms,
+        .outcome = "OK",
+        .detail = agent->hostname,
+        .traceparent = cause->traceparent,
+    };
+    TRY(audit_note(tx, &record, 1, arena, st));
     const struct activity activity = {
         .occurred_at_ms = cause->now_ms,
         .event = "agent.registered",

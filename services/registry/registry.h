@@ -142,14 +142,18 @@ enum code agents_page(struct db *db, const char *after, size_t max, struct arena
                       size_t *ret_n, struct status *st) MUST_CHECK;
 
 struct activity {
-    int64_t occurred_at_ms;
+    int64_t id, occurred_at_ms;                     /* id: of a stored one */
     const char *event, *agent_id, *actor, *message; /* agent_id may be NULL */
 };
+struct alert; /* alerts.h */
 struct dashboard {
-    int64_t count[AGENT_STATUS_END], total, identities_expiring;
+    int64_t count[AGENT_STATUS_END], total, identities_expiring, open_alerts;
     struct activity *recent;
     size_t n_recent;
+    struct alert *alerts; /* open ones, newest first */
+    size_t n_alerts;
 };
+#define DASHBOARD_ALERTS      10
 #define DASHBOARD_RECENT      20
 #define DASHBOARD_EXPIRING_MS (7LL * 24 * 3600 * 1000)
 enum code dashboard_get(struct db *db, const char *selector, int64_t now_ms, struct arena *arena,
@@ -162,6 +166,7 @@ struct heartbeat {
     const char *agent_id;
     int64_t generation, received_at_ms, clock_skew_ms, interval_ms;
     const char *instance_id, *boot_id, *safe_mode_reason;
+    const char *audit_problem; /* NULL: the audit log's heads held */
     bool safe_mode;
     struct bytes facts;        /* data NULL: not sent */
     const char *agent_version; /* of the facts */
@@ -178,6 +183,11 @@ enum code sweep(struct db *db, const struct timing *timing, int64_t now_ms, stru
 enum code sweep_house(struct db *db, struct status *st) MUST_CHECK;
 #define ACTIVITY_MAX 10000
 
+struct activity_filter; /* store.h */
+/* Newest first, within the selector. */
+enum code activity_list(struct db *db, const char *selector, const struct activity_filter *filter, size_t max,
+                        struct arena *arena, struct activity **ret, size_t *ret_n,
+                        struct status *st) MUST_CHECK;
 enum code activity_add(struct db *tx, const struct activity *rows, size_t n, struct arena *arena,
                        struct status *st) MUST_CHECK;
 
@@ -196,6 +206,46 @@ enum code api_key_create(struct db *db, const char *name, unsigned roles, const 
 /* UNAUTHENTICATED with one and the same message for malformed, unknown, wrong, expired and revoked keys. */
 enum code api_key_check(struct db *db, const char *text, int64_t now_ms, struct arena *arena,
                         struct api_key *ret, struct status *st) MUST_CHECK;
+
+/* ---- operators and their sessions (operator.c)
+ * ---------------------------------------------------------------------- */
+
+struct operator
+{
+    const char *name, *label_selector;
+    unsigned roles;
+};
+struct session {
+    const char *id;
+    struct operator who;
+    const char *source;
+    int64_t created_at_ms, expires_at_ms, last_used_at_ms;
+};
+#define OPERATOR_SECRET_MAX   48 /* 256 bits, base64url, and its NUL */
+#define OPERATOR_LINK_LIFE_MS (60LL * 60 * 1000)
+#define SESSION_LIFE_MS       (12LL * 60 * 60 * 1000)
+
+/* A link that makes one operator with these roles, once, within an hour. `link` is the only copy. */
+enum code operator_link_create(struct db *db, unsigned roles, int64_t now_ms, char link[OPERATOR_SECRET_MAX],
+                               struct arena *arena, struct status *st) MUST_CHECK;
+/* Makes the operator and signs them in. UNAUTHENTICATED for a link that is unknown, used or too old. */
+enum code operator_link_redeem(struct db *db, const char *link, const char *name, const char *password,
+                               const char *source, int64_t now_ms, char secret[OPERATOR_SECRET_MAX],
+                               struct arena *arena, struct session *ret, struct status *st) MUST_CHECK;
+/* UNAUTHENTICATED with one and the same message for unknown names, wrong passwords and disabled operators;
+ * RESOURCE_EXHAUSTED after too many of them from one source. `secret` is the only copy of the session's. */
+enum code operator_login(struct db *db, const char *name, const char *password, const char *source,
+                         int64_t now_ms, char secret[OPERATOR_SECRET_MAX], struct arena *arena,
+                         struct session *ret, struct status *st) MUST_CHECK;
+enum code session_check(struct db *db, const char *secret, int64_t now_ms, struct arena *arena,
+                        struct session *ret, struct status *st) MUST_CHECK;
+/* Those of one operator, newest first; NOT_FOUND for another's. */
+enum code session_list(struct db *db, const char *name, int64_t now_ms, struct arena *arena,
+                       struct session **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code session_get(struct db *db, const char *name, const char *id, int64_t now_ms, struct arena *arena,
+                      struct session *ret, struct status *st) MUST_CHECK;
+enum code session_end(struct db *db, const char *name, const char *id, int64_t now_ms, struct arena *arena,
+                      struct session *ret, struct status *st) MUST_CHECK;
 
 /* ---- what the border gives (events.c)
  * --------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
  * threads. */
 #include <string.h>
 
+#include "alerts.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "border.h"
@@ -93,22 +94,49 @@ static void fill_view(Clm__AgentView *view, const struct agent *agent, struct ar
 /* ---- operators
  * ------------------------------------------------------------------------------------------------------ */
 
+#define OPERATOR_PREFIX "operator:" /* of an actor's id */
+
+static Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n)
+{
+    Clm__Role *roles = arena_array(arena, 32, sizeof(*roles));
+    *ret_n = 0;
+    for (unsigned i = 0; i < 32; i++)
+        if (bits & ROLE_BIT(i))
+            roles[(*ret_n)++] = (Clm__Role)i;
+    return roles;
+}
+
 static enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__AuthenticateRequest *req = request;
     Clm__AuthenticateResponse *res = response;
     struct worker *worker = worker_of(ctx);
     const struct registry_config *config = service_get_config(worker->service);
-    struct api_key key;
-    TRY(api_key_check(worker->db, req->api_key, clock_wall_ms(), ctx->arena, &key, st));
-    const struct actor actor = {
-        .id = arena_printf(ctx->arena, "api-key:%s", key.id),
-        .name = key.name,
-        .roles = key.roles,
-        .label_selector = key.label_selector,
-    };
-    struct bytes assertion;
     int64_t now_ms = clock_wall_ms();
+    struct actor actor;
+    if (!req->api_key == !req->session_secret)
+        return status_set(st, CODE_INVALID_ARGUMENT, "either an API key or a session, and not both");
+    if (req->api_key) {
+        struct api_key key;
+        TRY(api_key_check(worker->db, req->api_key, now_ms, ctx->arena, &key, st));
+        actor = (struct actor){
+            .id = arena_printf(ctx->arena, "api-key:%s", key.id),
+            .name = key.name,
+            .roles = key.roles,
+            .label_selector = key.label_selector,
+        };
+    } else {
+        struct session session;
+        TRY(session_check(worker->db, req->session_secret, now_ms, ctx->arena, &session, st));
+        actor = (struct actor){
+            .id = arena_printf(ctx->arena, OPERATOR_PREFIX "%s", session.who.name),
+            .name = session.who.name,
+            .roles = session.who.roles,
+            .label_selector = session.who.label_selector,
+        };
+        res->session_id = text(session.id);
+    }
+    struct bytes assertion;
     TRY(assertion_make(service_identity(worker->service), &actor, config->assertion_life_ms, ctx->arena,
                        &assertion, st));
     res->has_assertion = true;
@@ -116,10 +144,99 @@ static enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void 
     res->actor = text(actor.id);
     res->has_not_after_at_ms = true;
     res->not_after_at_ms = now_ms + config->assertion_life_ms;
-    res->roles = arena_array(ctx->arena, 32, sizeof(*res->roles));
-    for (unsigned i = 0; i < 32; i++)
-        if (key.roles & ROLE_BIT(i))
-            res->roles[res->n_roles++] = (Clm__Role)i;
+    res->roles = roles_of(actor.roles, ctx->arena, &res->n_roles);
+    return CODE_OK;
+}
+
+static void fill_session(Clm__SessionView *view, const struct session *session, struct arena *arena)
+{
+    view->id = text(session->id);
+    view->name = text(session->who.name);
+    view->roles = roles_of(session->who.roles, arena, &view->n_roles);
+    view->source = text(session->source);
+    set_time(&view->has_created_at_ms, &view->created_at_ms, session->created_at_ms);
+    set_time(&view->has_last_used_at_ms, &view->last_used_at_ms, session->last_used_at_ms);
+    set_time(&view->has_not_after_at_ms, &view->not_after_at_ms, session->expires_at_ms);
+}
+
+static void fill_new_session(Clm__NewSession *res, const struct session *session, const char *secret,
+                             struct arena *arena)
+{
+    res->secret = arena_strdup(arena, secret);
+    res->session = arena_alloc(arena, sizeof(*res->session));
+    clm__session_view__init(res->session);
+    fill_session(res->session, session, arena);
+}
+
+static enum code on_login(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__LoginRequest *req = request;
+    char secret[OPERATOR_SECRET_MAX];
+    struct session session;
+    TRY(operator_login(worker_of(ctx)->db, req->name, req->password, req->source ? req->source : "",
+                       clock_wall_ms(), secret, ctx->arena, &session, st));
+    fill_new_session(response, &session, secret, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code on_redeem_link(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__RedeemLinkRequest *req = request;
+    char secret[OPERATOR_SECRET_MAX];
+    struct session session;
+    TRY(operator_link_redeem(worker_of(ctx)->db, req->link, req->name, req->password,
+                             req->source ? req->source : "", clock_wall_ms(), secret, ctx->arena, &session,
+                             st));
+    fill_new_session(response, &session, secret, ctx->arena);
+    return CODE_OK;
+}
+
+/* The operator's name of the assertion; those with an API key have no sessions. */
+static enum code operator_of(const struct rpc_ctx *ctx, const char **ret, struct status *st)
+{
+    size_t n = strlen(OPERATOR_PREFIX);
+    if (strncmp(ctx->actor.id, OPERATOR_PREFIX, n) != 0)
+        return status_set(st, CODE_FAILED_PRECONDITION, "an API key has no sessions");
+    *ret = ctx->actor.id + n;
+    return CODE_OK;
+}
+
+static enum code on_get_session(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__GetSessionRequest *req = request;
+    const char *name;
+    struct session session;
+    TRY(operator_of(ctx, &name, st));
+    TRY(session_get(worker_of(ctx)->db, name, req->session_id, clock_wall_ms(), ctx->arena, &session, st));
+    fill_session(response, &session, ctx->arena);
+    return CODE_OK;
+}
+
+static enum code on_list_sessions(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    (void)request;
+    Clm__ListSessionsResponse *res = response;
+    const char *name;
+    struct session *sessions;
+    TRY(operator_of(ctx, &name, st));
+    TRY(session_list(worker_of(ctx)->db, name, clock_wall_ms(), ctx->arena, &sessions, &res->n_sessions, st));
+    res->sessions = arena_array(ctx->arena, res->n_sessions + 1, sizeof(*res->sessions));
+    for (size_t i = 0; i < res->n_sessions; i++) {
+        res->sessions[i] = arena_alloc(ctx->arena, sizeof(**res->sessions));
+        clm__session_view__init(res->sessions[i]);
+        fill_session(res->sessions[i], &sessions[i], ctx->arena);
+    }
+    return CODE_OK;
+}
+
+static enum code on_end_session(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__EndSessionRequest *req = request;
+    const char *name;
+    struct session session;
+    TRY(operator_of(ctx, &name, st));
+    TRY(session_end(worker_of(ctx)->db, name, req->session_id, clock_wall_ms(), ctx->arena, &session, st));
+    fill_session(response, &session, ctx->arena);
     return CODE_OK;
 }
 
@@ -294,11 +411,15 @@ static enum code on_get_dashboard(struct rpc_ctx *ctx, const void *request, void
     for (size_t i = 0; i < d.n_recent; i++) {
         Clm__Activity *a = res->recent_activity[i] = arena_alloc(ctx->arena, sizeof(*a));
         clm__activity__init(a);
-        set_time(&a->has_occurred_at_ms, &a->occurred_at_ms, d.recent[i].occurred_at_ms);
-        a->event = text(d.recent[i].event);
-        a->agent_id = text(d.recent[i].agent_id);
-        a->actor = text(d.recent[i].actor);
-        a->message = text(d.recent[i].message);
+        activity_fill(a, &d.recent[i]);
+    }
+    set_count(&res->has_open_alerts, &res->open_alerts, d.open_alerts);
+    res->n_recent_alerts = d.n_alerts;
+    res->recent_alerts = arena_array(ctx->arena, d.n_alerts + 1, sizeof(*res->recent_alerts));
+    for (size_t i = 0; i < d.n_alerts; i++) {
+        res->recent_alerts[i] = arena_alloc(ctx->arena, sizeof(**res->recent_alerts));
+        clm__alert__init(res->recent_alerts[i]);
+        alert_fill(res->recent_alerts[i], &d.alerts[i]);
     }
     return CODE_OK;
 }
@@ -318,6 +439,7 @@ static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *are
         .boot_id = in->boot_id,
         .safe_mode = in->has_safe_mode && in->safe_mode,
         .safe_mode_reason = in->safe_mode_reason,
+        .audit_problem = in->audit_problem && *in->audit_problem ? in->audit_problem : NULL,
     };
     if (in->facts) {
         wire_pack(&in->facts->base, arena, &out.facts.data, &out.facts.len);
@@ -414,8 +536,25 @@ const struct rpc_method registry_methods[] = {
     {"DisableAgent", on_disable_agent, ROLES_OPERATOR, SENDER_GATEWAY},
     {"EnableAgent", on_enable_agent, ROLES_OPERATOR, SENDER_GATEWAY},
     {"GetDashboard", on_get_dashboard, ROLES_VIEWER, SENDER_ANY},
+    {"Login", on_login, 0, SENDER_GATEWAY},
+    {"RedeemLink", on_redeem_link, 0, SENDER_GATEWAY},
+    {"GetSession", on_get_session, ROLES_VIEWER, SENDER_ANY},
+    {"ListSessions", on_list_sessions, ROLES_VIEWER, SENDER_ANY},
+    {"EndSession", on_end_session, ROLES_VIEWER, SENDER_GATEWAY},
     {"ReportHeartbeats", on_report_heartbeats, 0, SENDER_ANY},
     {"ListAgentStates", on_list_agent_states, 0, SENDER_ANY},
     {"ListAgentSnapshot", on_list_agent_snapshot, 0, SENDER_ANY},
+    {"ListAudit", on_list_audit, ROLES_AUDITOR, SENDER_ANY},
+    {"GetAuditHead", on_get_audit_head, ROLES_AUDITOR, SENDER_ANY},
+    {"ListAuditHeads", on_list_audit_heads, ROLES_AUDITOR, SENDER_ANY},
+    {"GetAuditProof", on_get_audit_proof, ROLES_AUDITOR, SENDER_ANY},
+    {"GetAuditConsistency", on_get_audit_consistency, ROLES_AUDITOR, SENDER_ANY},
+    {"ListFleetHeads", on_list_fleet_heads, 0, SENDER_ANY},
+    {"GetFleetConsistency", on_get_fleet_consistency, 0, SENDER_ANY},
+    {"ReportRefusals", on_report_refusals, 0, SENDER_GATEWAY},
+    {"ListAlerts", on_list_alerts, ROLES_VIEWER, SENDER_ANY},
+    {"AcknowledgeAlert", on_acknowledge_alert, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ResolveAlert", on_resolve_alert, ROLES_OPERATOR, SENDER_GATEWAY},
+    {"ListActivity", on_list_activity, ROLES_VIEWER, SENDER_ANY},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

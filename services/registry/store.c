@@ -409,16 +409,46 @@ enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t
     return CODE_OK;
 }
 
-enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
-                                struct arena *arena, struct activity **ret, size_t *ret_n, struct status *st)
+void store_arg_terms(struct db_args *args, const struct label_terms *terms)
+{
+    arg_terms(args, terms);
+}
+
+const char *store_pattern(const char *text, struct arena *arena)
+{
+    size_t len = strlen(text);
+    char *out = arena_alloc(arena, 2 * len + 2), *o = out;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '*' && i + 1 == len) {
+            *o++ = '%';
+            break;
+        }
+        if (text[i] == '%' || text[i] == '_' || text[i] == '\\')
+            *o++ = '\\';
+        *o++ = text[i];
+    }
+    *o = '\0';
+    return out;
+}
+
+enum code store_activity_list(struct db *db, const struct label_terms *terms,
+                              const struct activity_filter *filter, size_t max, struct arena *arena,
+                              struct activity **ret, size_t *ret_n, struct status *st)
 {
     static const char sql[] =
-        "SELECT v.occurred_at, v.event, v.agent_id, v.actor, v.message FROM activity v LEFT JOIN agents a ON "
-        "a.id = v.agent_id "
+        "SELECT v.occurred_at, v.event, v.agent_id, v.actor, v.message, v.id FROM activity v LEFT JOIN "
+        "agents a "
+        "ON a.id = v.agent_id "
         "WHERE ((cardinality($1::text[]) = 0 AND cardinality($3::text[]) = 0) OR (" LABELS_HOLD
-        ")) ORDER BY v.id DESC LIMIT $4";
+        ")) AND ($4::uuid IS NULL OR v.agent_id = $4) AND ($5::text IS NULL OR v.actor = $5) "
+        "AND ($6::text IS NULL OR v.event LIKE $6) AND ($7::bigint < 0 OR v.id < $7) ORDER BY v.id DESC "
+        "LIMIT $8";
     struct db_args *args = db_args_new(arena);
     arg_terms(args, terms);
+    db_arg_text(args, filter->agent_id);
+    db_arg_text(args, filter->actor);
+    db_arg_text(args, filter->event ? store_pattern(filter->event, arena) : NULL);
+    db_arg_int(args, filter->before_id);
     db_arg_int(args, (int64_t)max);
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(db, sql, args, &rows, st));
@@ -431,8 +461,16 @@ enum code store_activity_recent(struct db *db, const struct label_terms *terms, 
             .agent_id = copy_text(rows, i, 2, arena),
             .actor = copy_text(rows, i, 3, arena),
             .message = copy_text(rows, i, 4, arena),
+            .id = db_int(rows, i, 5),
         };
     return CODE_OK;
+}
+
+enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
+                                struct arena *arena, struct activity **ret, size_t *ret_n, struct status *st)
+{
+    const struct activity_filter all = {.before_id = -1};
+    return store_activity_list(db, terms, &all, max, arena, ret, ret_n, st);
 }
 
 enum code store_activity_add(struct db *tx, const struct activity *v, size_t n, struct arena *arena,
@@ -632,6 +670,191 @@ enum code store_key_used(struct db *db, const char *id, int64_t now_ms, struct a
                               "(last_used_at IS NULL OR last_used_at < $2 - interval '1 minute')";
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, id);
+    db_arg_time(args, now_ms);
+    return db_query(db, sql, args, NULL, st);
+}
+
+/* ---- operators
+ * --------------------------------------------------------------------------------------------------- */
+
+enum code store_operator_insert(struct db *tx, const struct operator_row *row, int64_t now_ms,
+                                struct arena *arena, struct status *st)
+{
+    static const char sql[] = "INSERT INTO operators (id, name, password, roles, label_selector, created_at) "
+                              "VALUES ($1, $2, $3, $4, $5, $6)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, row->id);
+    db_arg_text(args, row->operator.name);
+    db_arg_text(args, row->password);
+    db_arg_int(args, row->operator.roles);
+    db_arg_text(args, row->operator.label_selector);
+    db_arg_time(args, now_ms);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_operator_get(struct db *db, const char *name, struct arena *arena, struct operator_row *ret,
+                             struct status *st)
+{
+    static const char sql[] = "SELECT id, name, label_selector, roles, password, disabled_at IS NOT NULL "
+                              "FROM operators WHERE name = $1";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, name);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, sql, args, &rows, st));
+    *ret = (struct operator_row){
+        .id = copy_text(rows, 0, 0, arena),
+        .operator= {.name = copy_text(rows, 0, 1, arena),
+                    .label_selector = copy_text(rows, 0, 2, arena),
+                    .roles = (unsigned)db_int(rows, 0, 3)},
+        .password = copy_text(rows, 0, 4, arena),
+        .disabled = db_bool(rows, 0, 5),
+    };
+    return CODE_OK;
+}
+
+enum code store_link_insert(struct db *db, const uint8_t hash[32], unsigned roles, int64_t now_ms,
+                            int64_t expires_at_ms, struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO operator_links (hash, roles, created_at, expires_at) VALUES ($1, $2, $3, $4)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_bytes(args, hash, 32);
+    db_arg_int(args, roles);
+    db_arg_time(args, now_ms);
+    db_arg_time(args, expires_at_ms);
+    return db_query(db, sql, args, NULL, st);
+}
+
+enum code store_link_use(struct db *tx, const uint8_t hash[32], int64_t now_ms, struct arena *arena,
+                         unsigned *ret_roles, struct status *st)
+{
+    static const char sql[] = "UPDATE operator_links SET used_at = $2 "
+                              "WHERE hash = $1 AND used_at IS NULL AND expires_at > $2 RETURNING roles";
+    struct db_args *args = db_args_new(arena);
+    db_arg_bytes(args, hash, 32);
+    db_arg_time(args, now_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(tx, sql, args, &rows, st));
+    *ret_roles = (unsigned)db_int(rows, 0, 0);
+    return CODE_OK;
+}
+
+enum code store_session_insert(struct db *tx, const struct session *session, const char *operator_id,
+                               const uint8_t hash[32], struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO sessions (id, hash, operator_id, source, created_at, expires_at, last_used_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $5)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, session->id);
+    db_arg_bytes(args, hash, 32);
+    db_arg_text(args, operator_id);
+    db_arg_text(args, session->source);
+    db_arg_time(args, session->created_at_ms);
+    db_arg_time(args, session->expires_at_ms);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+#define SESSION_COLUMNS                                                                                      \
+    "s.id, s.source, s.created_at, s.expires_at, s.last_used_at, o.name, o.label_selector, o.roles"
+#define SESSION_FROM "sessions s JOIN operators o ON o.id = s.operator_id AND o.disabled_at IS NULL"
+
+static struct session read_session(const struct db_rows *rows, size_t row, struct arena *arena)
+{
+    return (struct session){
+        .id = copy_text(rows, row, 0, arena),
+        .source = copy_text(rows, row, 1, arena),
+        .created_at_ms = db_time(rows, row, 2),
+        .expires_at_ms = db_time(rows, row, 3),
+        .last_used_at_ms = db_time(rows, row, 4),
+        .who = {.name = copy_text(rows, row, 5, arena),
+                .label_selector = copy_text(rows, row, 6, arena),
+                .roles = (unsigned)db_int(rows, row, 7)},
+    };
+}
+
+enum code store_session_use(struct db *db, const uint8_t hash[32], int64_t now_ms, struct arena *arena,
+                            struct session *ret, struct status *st)
+{
+    static const char get[] =
+        "SELECT " SESSION_COLUMNS " FROM " SESSION_FROM " WHERE s.hash = $1 AND s.expires_at > $2";
+    static const char touch[] = "UPDATE sessions SET last_used_at = $2 WHERE hash = $1 AND "
+                                "last_used_at < $2 - interval '1 minute'";
+    struct db_args *args = db_args_new(arena);
+    db_arg_bytes(args, hash, 32);
+    db_arg_time(args, now_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, get, args, &rows, st));
+    *ret = read_session(rows, 0, arena);
+    return db_query(db, touch, args, NULL, st);
+}
+
+enum code store_sessions_select(struct db *db, const char *name, const char *id, int64_t now_ms,
+                                struct arena *arena, struct session **ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        "SELECT " SESSION_COLUMNS " FROM " SESSION_FROM " WHERE o.name = $1 AND s.expires_at > $3 "
+        "AND ($2::uuid IS NULL OR s.id = $2::uuid) ORDER BY s.id DESC LIMIT 200";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, name);
+    db_arg_text(args, id);
+    db_arg_time(args, now_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = read_session(rows, i, arena);
+    return CODE_OK;
+}
+
+enum code store_session_delete(struct db *db, const char *id, struct arena *arena, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    return db_query(db, "DELETE FROM sessions WHERE id = $1", args, NULL, st);
+}
+
+enum code store_attempt_add(struct db *db, const char *source, const char *name, int64_t now_ms,
+                            int64_t ends_at_ms, struct arena *arena, int64_t *ret_of_name,
+                            int64_t *ret_of_all, struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO login_attempts (source, name, n, ends_at) VALUES ($1, '', 1, $4), ($1, $2, 1, $4) "
+        "ON CONFLICT (source, name) DO UPDATE SET "
+        "  n = CASE WHEN login_attempts.ends_at <= $3 THEN 1 ELSE login_attempts.n + 1 END, "
+        "  ends_at = CASE WHEN login_attempts.ends_at <= $3 THEN $4 ELSE login_attempts.ends_at END "
+        "RETURNING name = '', n";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, source);
+    db_arg_text(args, name);
+    db_arg_time(args, now_ms);
+    db_arg_time(args, ends_at_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_of_name = *ret_of_all = 0;
+    for (size_t i = 0; i < db_rows_count(rows); i++)
+        *(db_bool(rows, i, 0) ? ret_of_all : ret_of_name) = db_int(rows, i, 1);
+    return CODE_OK;
+}
+
+enum code store_attempt_forgive(struct db *tx, const char *source, const char *name, struct arena *arena,
+                                struct status *st)
+{
+    static const char sql[] = "UPDATE login_attempts SET n = CASE WHEN name = '' THEN n - 1 ELSE 0 END "
+                              "WHERE source = $1 AND name IN ('', $2)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, source);
+    db_arg_text(args, name);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_operators_trim(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    static const char sql[] = "WITH s AS (DELETE FROM sessions WHERE expires_at <= $1), "
+                              "a AS (DELETE FROM login_attempts WHERE ends_at <= $1) "
+                              "DELETE FROM operator_links WHERE expires_at <= $1";
+    struct db_args *args = db_args_new(arena);
     db_arg_time(args, now_ms);
     return db_query(db, sql, args, NULL, st);
 }

@@ -52,6 +52,17 @@ enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t n
 enum code store_counts_fold(struct db *db, struct status *st) MUST_CHECK;
 enum code store_activity_trim(struct db *db, int64_t keep, struct arena *arena, struct status *st) MUST_CHECK;
 
+/* "task.*" as a LIKE pattern; without the '*' it matches itself alone. */
+const char *store_pattern(const char *text, struct arena *arena);
+struct activity_filter {
+    const char *agent_id, *actor, *event; /* NULL: any; event may end in '*' */
+    int64_t before_id;                    /* -1: the newest */
+};
+enum code store_activity_list(struct db *db, const struct label_terms *terms,
+                              const struct activity_filter *filter, size_t max, struct arena *arena,
+                              struct activity **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+void store_arg_terms(struct db_args *args, const struct label_terms *terms);
+
 struct stored_key {
     struct api_key key;
     const uint8_t *hash; /* 32 bytes */
@@ -66,5 +77,41 @@ enum code store_key_get(struct db *db, const char *id, struct arena *arena, stru
 /* At most one write a minute. */
 enum code store_key_used(struct db *db, const char *id, int64_t now_ms, struct arena *arena,
                          struct status *st) MUST_CHECK;
+
+struct operator_row {
+    const char *id;
+    struct operator operator;
+    const char *password; /* of password_hash; NULL: nobody has that name */
+    bool disabled;
+};
+enum code store_operator_insert(struct db *tx, const struct operator_row *row, int64_t now_ms,
+                                struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_operator_get(struct db *db, const char *name, struct arena *arena, struct operator_row *ret,
+                             struct status *st) MUST_CHECK;
+enum code store_link_insert(struct db *db, const uint8_t hash[32], unsigned roles, int64_t now_ms,
+                            int64_t expires_at_ms, struct arena *arena, struct status *st) MUST_CHECK;
+/* NOT_FOUND unless it was good until now. */
+enum code store_link_use(struct db *tx, const uint8_t hash[32], int64_t now_ms, struct arena *arena,
+                         unsigned *ret_roles, struct status *st) MUST_CHECK;
+enum code store_session_insert(struct db *tx, const struct session *session, const char *operator_id,
+                               const uint8_t hash[32], struct arena *arena, struct status *st) MUST_CHECK;
+/* NOT_FOUND when it is over; at most one write a minute. */
+enum code store_session_use(struct db *db, const uint8_t hash[32], int64_t now_ms, struct arena *arena,
+                            struct session *ret, struct status *st) MUST_CHECK;
+/* id NULL: all of the operator's. */
+enum code store_sessions_select(struct db *db, const char *name, const char *id, int64_t now_ms,
+                                struct arena *arena, struct session **ret, size_t *ret_n,
+                                struct status *st) MUST_CHECK;
+enum code store_session_delete(struct db *db, const char *id, struct arena *arena,
+                               struct status *st) MUST_CHECK;
+/* Counts one attempt: *ret_of_name of this source with this name, *ret_of_all of this source. */
+enum code store_attempt_add(struct db *db, const char *source, const char *name, int64_t now_ms,
+                            int64_t ends_at_ms, struct arena *arena, int64_t *ret_of_name,
+                            int64_t *ret_of_all, struct status *st) MUST_CHECK;
+enum code store_attempt_forgive(struct db *tx, const char *source, const char *name, struct arena *arena,
+                                struct status *st) MUST_CHECK;
+/* Links, sessions and attempts whose time is over. */
+enum code store_operators_trim(struct db *db, int64_t now_ms, struct arena *arena,
+                               struct status *st) MUST_CHECK;
 
 #endif

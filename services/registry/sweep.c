@@ -2,6 +2,7 @@
  * Once a second on one replica: who fell silent, whose certificate ended. It only names candidates; the rule
  * decides in agents_change, under the agents' locks, on what is true then.
  */
+#include "alerts.h"
 #include "base/clock.h"
 #include "store.h"
 
@@ -31,6 +32,10 @@ enum code sweep(struct db *db, const struct timing *timing, int64_t now_ms, stru
 enum code sweep_house(struct db *db, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
+    int64_t now_ms = clock_wall_ms();
+    TRY(alerts_expiring(db, now_ms, arena, st));
+    TRY(alerts_trim(db, now_ms, arena, st));
     TRY(store_counts_fold(db, st));
+    TRY(store_operators_trim(db, clock_wall_ms(), arena, st));
     return store_activity_trim(db, ACTIVITY_MAX, arena, st);
 }

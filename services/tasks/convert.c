@@ -161,6 +161,9 @@ struct packed_event event_write(const struct change *change, int64_t now_ms, str
     body.has_receipt_sha256 = change->receipt_sha256.len > 0;
     body.receipt_sha256.len = change->receipt_sha256.len;
     body.receipt_sha256.data = arena_dup(arena, change->receipt_sha256.data, change->receipt_sha256.len);
+    body.signer_sha256 = arena_strdup(arena, change->signer_sha256);
+    body.has_refused = change->refused;
+    body.refused = change->refused;
     Clm__Event event = CLM__EVENT__INIT;
     event.id = arena_strdup(arena, id);
     event.subject = arena_printf(arena, "clm.event.tasks.task.%s", change->subject);

@@ -21,6 +21,7 @@ struct taken { /* a receipt that held */
     struct receipt receipt;
     struct bytes cms, result;
     uint8_t digest[SHA256_SIZE];
+    char signer[SHA256_HEX_SIZE]; /* fingerprint of the certificate that it was verified with */
     int64_t now_ms;
 };
 
@@ -52,6 +53,7 @@ static enum code verify(struct db *db, struct arena *arena, const struct result_
             st, CODE_PERMISSION_DENIED,
             "the receipt speaks of another agent, task, attempt or generation than it came for");
     sha256(submission->receipt, taken->digest);
+    sha256_hex(der_bytes(&signer), taken->signer);
     taken->cms = submission->receipt;
     return CODE_OK;
 }
@@ -86,7 +88,9 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
     };
     TRY(store_task_finish(tx, arena, task, &ending, &ended, st));
     struct change change = task_change(&ended, "finished", actor_agent(arena, task->agent_id));
+    change.refused = taken->receipt.outcome == OUTCOME_REFUSED;
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
+    change.signer_sha256 = taken->signer;
     return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
 }
 
@@ -99,6 +103,7 @@ static enum code reschedule(struct db *tx, struct arena *arena, const struct tas
                               &waiting, st));
     struct change change = task_change(&waiting, subject, actor_agent(arena, task->agent_id));
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
+    change.signer_sha256 = taken->signer;
     return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
 }
 
@@ -157,6 +162,7 @@ static enum code take_receipt(struct db *tx, struct arena *arena, const struct t
     /* The task stays as it ended; its row's version does too, so the event repeats it. */
     struct change change = task_change(task, "late_receipt", actor_agent(arena, task->agent_id));
     change.receipt_sha256 = digest;
+    change.signer_sha256 = taken->signer;
     change.message = taken->receipt.message;
     return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
 }

@@ -157,6 +157,8 @@ struct change {
     unsigned attempt;
     uint64_t version;
     struct bytes receipt_sha256;
+    const char *signer_sha256; /* of a receipt: fingerprint of the certificate that it was verified with */
+    bool refused;              /* FAILED because the host refused it */
 };
 struct change task_change(const struct task *task, const char *subject, const char *actor);
 

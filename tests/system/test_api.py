@@ -28,7 +28,9 @@ def operations(openapi):
 
 
 def fill(path):
-    return path.replace("{agentId}", NOBODY).replace("{taskId}", NOBODY)
+    for name in ("agentId", "taskId", "sessionId", "alertId"):
+        path = path.replace(f"{{{name}}}", NOBODY)
+    return path.replace("{index}", "0")
 
 
 def problem(status, headers, body):
@@ -76,7 +78,9 @@ def test_every_described_route_is_there(openapi, rest):
 def test_every_route_refuses_an_unknown_caller(openapi, platform):
     for key in ("", "clm_" + "0" * 32 + "_wrong", "x" * 5000, "Ünïcode".encode().decode("latin-1")):
         client = platform.rest(api_key=key)
-        for method, path, _ in operations(openapi):
+        for method, path, operation in operations(openapi):
+            if operation.get("security") == []:
+                continue  # who begins a session is not known yet
             status, headers, body = client.raw(method, fill(path), b"{}" if method == "POST" else None, JSON)
             if path.endswith("openapi.json") and status == 200:
                 continue  # a description of the API is no secret
@@ -147,7 +151,7 @@ def test_the_path_of_an_unknown_field_is_named(rest):
 
 @pytest.mark.parametrize("method, path, expected", [
     ("GET", f"/api/v1/agents/{NOBODY}", 404), ("GET", "/api/v1/agents/not-an-id", 400), ("GET", f"/api/v1/tasks/{NOBODY}", 404),
-    ("GET", "/api/v1/nothing", 404), ("GET", "/", 404), ("DELETE", "/api/v1/agents", 405), ("GET", "/api/v1/agents?colour=red", 400),
+    ("GET", "/api/v1/nothing", 404), ("DELETE", "/api/v1/agents", 405), ("GET", "/api/v1/agents?colour=red", 400),
     ("GET", "/api/v1/agents?pageSize=0x10", 400), ("GET", "/api/v1/agents?pageToken=!!!", 400),
     ("GET", "/api/v1/agents?status=HAPPY", 400), ("GET", "/api/v1/agents?search=%ff%fe", 400),
     ("GET", "/api/v1/agents/%2e%2e/%2e%2e", 400), ("GET", "/api/v1/agents?search=%zz", 400)])

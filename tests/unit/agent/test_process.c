@@ -1097,6 +1097,23 @@ static void an_agent_enrolled_anew_has_the_generation_it_is_given(void **state)
     agent_stop(gw, SIGTERM);
 }
 
+static void a_crash_loop_is_safe_mode(void **state)
+{
+    struct gateway *gw = *state;
+    for (unsigned i = 0; i < 3; i++) {
+        agent_start(gw);
+        WAIT(gw, gw->held && !gw->last->has_confirmation);
+        assert_false(gw->last->safe_mode);
+        agent_stop(gw, SIGKILL);
+        WAIT(gw, !gw->held);
+    }
+    agent_start(gw);
+    WAIT(gw, gw->held);
+    assert_true(gw->last->safe_mode);
+    assert_string_equal(gw->last->safe_mode_reason, "CRASH_LOOP");
+    agent_stop(gw, SIGTERM);
+}
+
 static void an_invalid_policy_is_safe_mode_until_it_is_mended(void **state)
 {
     struct gateway *gw = *state;
@@ -1153,6 +1170,7 @@ int main(void)
         T(a_stopped_agent_puts_its_tasks_off),
         T(a_clock_far_from_the_platforms_is_safe_mode),
         T(an_agent_enrolled_anew_has_the_generation_it_is_given),
+        T(a_crash_loop_is_safe_mode),
         T(an_invalid_policy_is_safe_mode_until_it_is_mended),
     };
     (void)signal(SIGPIPE, SIG_IGN);

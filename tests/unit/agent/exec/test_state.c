@@ -9,8 +9,9 @@
 static void remove_tree(const char *dir)
 {
     char command_free[256];
-    static const char *const files[] = {"lock",       "agent.id",       "roots.pem",           "task-0.key",
-                                        "task-0.pem", "identity-0.pem", "journal/write-check", NULL};
+    static const char *const files[] = {"lock",       "starts",     "agent.id",       "roots.pem",
+                                        "task-0.key", "task-0.pem", "identity-0.pem", "journal/write-check",
+                                        NULL};
     static const char *const dirs[] = {"journal", "backup", "net", NULL};
     for (size_t i = 0; files[i]; i++) {
         (void)snprintf(command_free, sizeof(command_free), "%s/%s", dir, files[i]);
@@ -143,6 +144,35 @@ static void a_lost_or_foreign_key_is_data_loss_and_not_a_new_enrolment(void **st
     test_ca_done(&ca);
 }
 
+static void ends_without_a_word_are_counted_within_the_window(void **state)
+{
+    struct agent_state *agent = open_ok(*state);
+    struct status st;
+    unsigned crashes = 99;
+    int64_t now = TEST_NOW_MS;
+    assert_int_equal(state_note_start(agent, now, 1000, &crashes, &st), CODE_OK);
+    assert_int_equal(crashes, 0);
+    assert_int_equal(state_note_stop(agent, &st), CODE_OK);
+    assert_int_equal(state_note_start(agent, now, 1000, &crashes, &st), CODE_OK);
+    assert_int_equal(crashes, 0);
+    /* No stop before each of these. */
+    for (unsigned i = 1; i <= 3; i++) {
+        now += 100;
+        assert_int_equal(state_note_start(agent, now, 1000, &crashes, &st), CODE_OK);
+        assert_int_equal(crashes, i);
+    }
+    assert_int_equal(state_note_stop(agent, &st), CODE_OK);
+    assert_int_equal(state_note_start(agent, now + 850, 1000, &crashes, &st), CODE_OK);
+    assert_int_equal(crashes, 2); /* a clean stop forgives nothing, time does */
+    assert_int_equal(state_note_stop(agent, &st), CODE_OK);
+    assert_int_equal(state_note_start(agent, now + 5000, 1000, &crashes, &st), CODE_OK);
+    assert_int_equal(crashes, 0);
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(state_note_start(agent, now + 5000, 1000, &crashes, &st), CODE_OK);
+    assert_in_range(crashes, 3, 100); /* bounded, and still a loop */
+    state_free(agent);
+}
+
 static void a_directory_that_others_may_write_is_refused_and_left_alone(void **state)
 {
     struct agent_state *agent;
@@ -176,6 +206,7 @@ int main(void)
         T(a_second_agent_on_the_same_directory_is_refused),
         T(a_lost_or_foreign_key_is_data_loss_and_not_a_new_enrolment),
         T(a_directory_that_others_may_write_is_refused_and_left_alone),
+        T(ends_without_a_word_are_counted_within_the_window),
         T(directories_are_private),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

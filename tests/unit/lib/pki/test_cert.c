@@ -83,6 +83,24 @@ static void roots_and_clients_are_told_apart(void **state UNUSED)
     pki_done(&pki);
 }
 
+static void issuer_holds_the_name_that_its_certificates_give(void **state UNUSED)
+{
+    struct status st;
+    struct pki pki;
+    struct entity agent;
+    AUTO_DER struct der name = {0};
+    pki_init(&pki, NOW);
+    entity_init(&agent, &pki.agents, PURPOSE_AGENT_IDENTITY, "agent", "a", NOW);
+    assert_ok(cert_issuer_name(der_bytes(&agent.cert), &name, &st), &st);
+    assert_non_null(memmem(pki.agents.cert.data, pki.agents.cert.len, name.data, name.len));
+    assert_null(memmem(pki.root.cert.data, pki.root.cert.len, name.data, name.len));
+    der_done(&name);
+    assert_code(CODE_INVALID_ARGUMENT, cert_issuer_name((struct bytes){agent.cert.data, 20}, &name, &st),
+                &st);
+    entity_done(&agent);
+    pki_done(&pki);
+}
+
 static void names_match_as_browsers_match_them(void **state UNUSED)
 {
     static const struct {
@@ -214,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_field_is_read),
         cmocka_unit_test(roots_and_clients_are_told_apart),
+        cmocka_unit_test(issuer_holds_the_name_that_its_certificates_give),
         cmocka_unit_test(names_match_as_browsers_match_them),
         cmocka_unit_test(common_name_does_not_count_as_a_name),
         cmocka_unit_test(foreign_oddities_are_read_without_harm),

@@ -68,11 +68,33 @@ static enum code on_other(struct rpc_ctx *ctx, const void *request, void *respon
 }
 
 static const struct rpc_method methods[] = {
-    {"Authenticate", on_other, 0, 0},     {"RegisterAgent", on_other, 0, 0},
-    {"GetAgent", on_other, 0, 0},         {"ListAgents", on_other, 0, 0},
-    {"DisableAgent", on_other, 0, 0},     {"EnableAgent", on_other, 0, 0},
-    {"GetDashboard", on_dashboard, 0, 0}, {"ReportHeartbeats", on_other, 0, 0},
-    {"ListAgentStates", on_other, 0, 0},  {"ListAgentSnapshot", on_other, 0, 0},
+    {"Authenticate", on_other, 0, 0},
+    {"RegisterAgent", on_other, 0, 0},
+    {"GetAgent", on_other, 0, 0},
+    {"ListAgents", on_other, 0, 0},
+    {"DisableAgent", on_other, 0, 0},
+    {"EnableAgent", on_other, 0, 0},
+    {"GetDashboard", on_dashboard, 0, 0},
+    {"ReportHeartbeats", on_other, 0, 0},
+    {"ListAgentStates", on_other, 0, 0},
+    {"ListAgentSnapshot", on_other, 0, 0},
+    {"Login", on_other, 0, 0},
+    {"RedeemLink", on_other, 0, 0},
+    {"GetSession", on_other, 0, 0},
+    {"ListSessions", on_other, 0, 0},
+    {"EndSession", on_other, 0, 0},
+    {"ListAudit", on_other, 0, 0},
+    {"GetAuditHead", on_other, 0, 0},
+    {"ListAuditHeads", on_other, 0, 0},
+    {"GetAuditProof", on_other, 0, 0},
+    {"GetAuditConsistency", on_other, 0, 0},
+    {"ListFleetHeads", on_other, 0, 0},
+    {"GetFleetConsistency", on_other, 0, 0},
+    {"ReportRefusals", on_other, 0, 0},
+    {"ListAlerts", on_other, 0, 0},
+    {"AcknowledgeAlert", on_other, 0, 0},
+    {"ResolveAlert", on_other, 0, 0},
+    {"ListActivity", on_other, 0, 0},
 };
 
 static enum code on_event(struct worker *worker, struct arena *arena, const void *msg, struct status *st)

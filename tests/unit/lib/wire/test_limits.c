@@ -1,6 +1,7 @@
 #include "cmocka_all.h"
 
 #include "proto/agent.pb-c.h"
+#include "proto/audit.pb-c.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/bus.pb-c.h"
 #include "proto/envelope.pb-c.h"
@@ -28,6 +29,8 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__assertion__descriptor,
     &clm__authority__descriptor,
     &clm__task_result__descriptor,
+    &clm__audit_export_line__descriptor,
+    &clm__audit_head__descriptor,
 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &clm__registry__descriptor, &clm__bootstrap__descriptor, &clm__tasks__descriptor};

@@ -62,6 +62,17 @@ void http_connection_close(struct http_connection *connection)
     connection->closed = true;
 }
 
+static uint64_t head_asked;
+
+void heads_after(struct heads *heads, uint64_t known_size, struct arena *arena,
+                 struct Clm__SignedAuditHead ***ret, size_t *ret_n)
+{
+    (void)heads;
+    *ret = arena_array(arena, 1, sizeof **ret);
+    *ret_n = 0;
+    head_asked = known_size;
+}
+
 enum code fleet_admit(struct fleet *fleet UNUSED, const char *id UNUSED, uint32_t generation UNUSED,
                       struct status *st)
 {
@@ -136,6 +147,7 @@ static struct fixture *fixture_new(void)
     admitted = true;
     f->config.checkin_interval_ms = 30000;
     f->gateway.config = &f->config;
+    uuid_v7(f->gateway.epoch);
     f->edge.gateway = &f->gateway;
     f->edge.loop = loop_new();
     f->stop = loop_timer_new(f->edge.loop, on_stop, f);
@@ -171,6 +183,8 @@ static void checkin(struct fixture *f, uint32_t hold_ms)
     body.sent_at_ms = clock_wall_ms();
     body.instance_id = (char *)(uintptr_t)OTHER;
     body.boot_id = (char *)(uintptr_t)OTHER;
+    body.has_audit_size = true;
+    body.audit_size = 42;
     f->request = (struct http_request){0};
     agent_checkin(f->agent, &f->request, &body);
 }
@@ -246,6 +260,7 @@ static void work_ends_the_hold(void **state)
     answer_lease(f, true);
     assert_int_equal(f->request.answers, 1);
     assert_int_equal(f->request.n_deliveries, 1);
+    assert_int_equal(head_asked, 42); /* what follows the head that the agent has */
     fixture_free(f);
 }
 

@@ -1,6 +1,7 @@
-/* In place of the border's encoder: an event that says what a test wants to see. */
+/* In place of the border's encoders: events and records that say what a test wants to see. */
 #include <string.h>
 
+#include "audit.h"
 #include "registry.h"
 
 void agent_event_encode(const struct agent *agent, const struct cause *cause, const char *event_id,
@@ -11,5 +12,12 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     (void)subject;
     char *text = arena_printf(arena, "%s v%lld %s", agent->hostname, (long long)agent->version,
                               agent_status_name(agent->status));
+    *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
+void audit_record_encode(const struct audit_record *record, struct arena *arena, struct bytes *ret)
+{
+    char *text = arena_printf(arena, "%s %s %s", record->action, record->actor ? record->actor : "",
+                              record->outcome ? record->outcome : "");
     *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
 }

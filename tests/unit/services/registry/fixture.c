@@ -47,9 +47,13 @@ int fixture_reset(void **state)
     struct status st = {0};
     db_rollback(fixture_db);
     check(db_query(fixture_db,
-                   "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox", NULL,
-                   NULL, &st),
+                   "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox, "
+                   "operators, operator_links, sessions, login_attempts, "
+                   "audit_records, audit_nodes, audit_pending, audit_heads, alerts",
+                   NULL, NULL, &st),
           &st, "truncate");
+    check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = ''", NULL, NULL, &st), &st,
+          "tree");
     arena_free(fixture_arena);
     fixture_arena = arena_new();
     struct db_args *args = db_args_new(fixture_arena);

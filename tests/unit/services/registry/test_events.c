@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/id.h"
 #include "border.h"
 #include "fixture.h"
 #include "proto/event.pb-c.h"
@@ -38,7 +39,10 @@ static enum code apply(const char *row, Clm__Event *event, struct status *st)
 
 static Clm__Event event_about(const char *subject, const char *entity)
 {
+    char id[UUID_TEXT_SIZE];
+    uuid_v7(id);
     Clm__Event event = CLM__EVENT__INIT;
+    event.id = arena_strdup(fixture_arena, id);
     event.subject = arena_strdup(fixture_arena, subject);
     event.entity_id = arena_strdup(fixture_arena, entity);
     event.has_occurred_at_ms = true;

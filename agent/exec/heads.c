@@ -1,0 +1,184 @@
+/* exec's thread; the command in a process of its own, beside a running agent. */
+#include "agent/exec/heads.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/policy.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "proto/audit.pb-c.h"
+#include "sandbox/sandbox.h"
+#include "wire/wire.h"
+
+#define FILE_MAX          (128 * 1024)
+#define CHECK_TIMEOUT_MS  5000
+#define DEFAULT_STATE_DIR "/var/lib/clm-agent"
+
+static char *path_of(const char *dir)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/audit-head", dir) < 0)
+        abort();
+    return path;
+}
+
+/* ---- in the confined child ---- */
+
+struct check {
+    const Clm__SignedAuditHead *in;
+    const struct der_list *roots;
+};
+
+struct answer {
+    enum code code;
+    struct head head;
+    char why[200];
+};
+
+static int parse_head(void *arg, const void *in, size_t in_len, int out_fd)
+{
+    (void)in;
+    (void)in_len;
+    const struct check *check = arg;
+    struct answer answer;
+    struct status st = {0}, out_st;
+    memset(&answer, 0, sizeof(answer));
+    answer.code = head_open(check->in, check->roots, &answer.head, &st);
+    (void)snprintf(answer.why, sizeof(answer.why), "%.190s", st.msg);
+    return fd_write_all(out_fd, &answer, sizeof(answer), &out_st) == CODE_OK ? 0 : 1;
+}
+
+/* ---- in exec ---- */
+
+static enum code open_confined(const Clm__SignedAuditHead *in, const struct der_list *roots, uid_t parser_uid,
+                               struct head *ret, struct status *st)
+{
+    AUTO_BUF struct buf out = {0};
+    struct check check = {in, roots};
+    struct answer answer;
+    TRY(sandbox_parse(parse_head, &check, "", 0, sizeof(answer), CHECK_TIMEOUT_MS, parser_uid, &out, st));
+    if (out.len != sizeof(answer))
+        return status_set(st, CODE_INTERNAL, "the parser's answer is malformed");
+    memcpy(&answer, out.data, sizeof(answer));
+    answer.why[sizeof(answer.why) - 1] = '\0';
+    answer.head.tree_id[sizeof(answer.head.tree_id) - 1] = '\0';
+    if (answer.code != CODE_OK)
+        return status_set(st, answer.code, "%s", answer.why);
+    *ret = answer.head;
+    return CODE_OK;
+}
+
+/* Gateways learn of heads a minute apart: an older one than ours is no problem. */
+static enum code fits(const struct agent_heads *heads, const struct head *head,
+                      const Clm__SignedAuditHead *message, bool *ret_newer, struct status *st)
+{
+    const struct head *known = &heads->known;
+    *ret_newer = known->size == 0 || head->size > known->size;
+    if (known->size == 0)
+        return CODE_OK;
+    if (*ret_newer)
+        return head_extends(known, head, message, st);
+    if (head->size == known->size)
+        return merkle_hash_equal(&head->root, &known->root)
+                   ? CODE_OK
+                   : status_set(st, CODE_UNAUTHENTICATED, "two histories of the same length");
+    if (head->made_at_ms > known->made_at_ms)
+        return status_set(st, CODE_UNAUTHENTICATED,
+                          "the audit log is shorter than it was: %llu records, it had %llu",
+                          (unsigned long long)head->size, (unsigned long long)known->size);
+    return CODE_OK;
+}
+
+static enum code store(const struct agent_state *state, const Clm__SignedAuditHead *head, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_FREE char *path = path_of(state->dir);
+    const uint8_t *data;
+    size_t len;
+    wire_pack(&head->base, arena, &data, &len);
+    return file_write_atomic(path, data, len, 0600, st);
+}
+
+static bool problem(struct agent_heads *heads, const struct status *why)
+{
+    char text[sizeof(heads->problem)];
+    (void)snprintf(text, sizeof(text), "%.240s", why->msg);
+    if (strcmp(text, heads->problem) == 0)
+        return false;
+    memcpy(heads->problem, text, sizeof(text));
+    log_error("a head of the platform's audit log does not hold", "reason", text, NULL);
+    return true;
+}
+
+bool heads_take(struct agent_heads *heads, const struct agent_state *state,
+                struct Clm__SignedAuditHead *const *in, size_t n, uid_t parser_uid)
+{
+    bool changed = false;
+    for (size_t i = 0; i < n; i++) {
+        struct status st = {0};
+        struct head head;
+        bool newer;
+        if (open_confined(in[i], &state->roots, parser_uid, &head, &st) != CODE_OK ||
+            fits(heads, &head, in[i], &newer, &st) != CODE_OK)
+            return problem(heads, &st) || changed;
+        if (!newer)
+            continue;
+        if (store(state, in[i], &st) != CODE_OK) {
+            log_warn("a head of the audit log cannot be stored", "reason", st.msg, NULL);
+            return changed;
+        }
+        heads->known = head;
+        changed = true;
+    }
+    return changed;
+}
+
+static enum code load(const char *dir, const struct der_list *roots, struct head *ret, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_FREE char *path = path_of(dir);
+    AUTO_BUF struct buf file = {0};
+    ProtobufCMessage *message = NULL;
+    buf_init(&file, FILE_MAX);
+    TRY(file_read(path, FILE_MAX, &file, st));
+    TRY(wire_unpack(&clm__signed_audit_head__descriptor, file.data, file.len, arena, &message, st));
+    return head_open((const Clm__SignedAuditHead *)message, roots, ret, st);
+}
+
+void heads_load(struct agent_heads *heads, const struct agent_state *state)
+{
+    struct status st;
+    enum code code = load(state->dir, &state->roots, &heads->known, &st);
+    if (code != CODE_OK)
+        heads->known = (struct head){0};
+    if (code != CODE_OK && code != CODE_NOT_FOUND)
+        log_warn("the stored head of the audit log is not used", "reason", st.msg, NULL);
+}
+
+int heads_print_main(const char *config_path, const char *state_dir)
+{
+    struct policy *policy = NULL;
+    struct agent_state *state = NULL;
+    struct head head;
+    struct status st;
+    char made[CLOCK_RFC3339_SIZE], root[SHA256_HEX_SIZE];
+    if (!state_dir && policy_load(config_path, &policy, &st) == CODE_OK && policy->state_dir)
+        state_dir = policy->state_dir;
+    enum code code = state_peek(state_dir ? state_dir : DEFAULT_STATE_DIR, &state, &st);
+    if (code == CODE_OK)
+        code = load(state->dir, &state->roots, &head, &st);
+    if (code == CODE_OK) {
+        clock_format_rfc3339(head.made_at_ms, made);
+        hex_encode(head.root.byte, SHA256_SIZE, root);
+        (void)printf("%-8s %s\n%-8s %llu\n%-8s %s\n%-8s %s\n", "tree", head.tree_id, "records",
+                     (unsigned long long)head.size, "root", root, "made", made);
+    } else {
+        (void)fprintf(stderr, "clm-agent audit-head: %s\n",
+                      code == CODE_NOT_FOUND ? "this host has seen no head yet" : st.msg);
+    }
+    state_free(state);
+    policy_free(policy);
+    return code == CODE_OK ? 0 : 1;
+}

@@ -1,0 +1,153 @@
+/* One pass over the export, a line at a time: memory does not grow with the log. */
+#include "cli/audit_verify.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "proto/audit.pb-c.h"
+#include "wire/wire.h"
+
+struct verifier {
+    const struct der_list *roots;
+    struct merkle_frontier frontier;
+    struct head first; /* of the tree's id; size 0: none yet */
+    uint64_t covered;
+    struct head *seen; /* by the witness, in order of size */
+    size_t n_seen, next_seen;
+    struct audit_verdict *verdict;
+};
+
+/* Calls each line in turn; the error names it. */
+static enum code each_line(FILE *in, const char *name, const ProtobufCMessageDescriptor *desc,
+                           enum code (*on_message)(struct verifier *v, const ProtobufCMessage *message,
+                                                   struct status *st),
+                           struct verifier *v, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t len;
+    enum code code = CODE_OK;
+    for (unsigned long n = 1; code == CODE_OK && (len = getline(&line, &cap, in)) >= 0; n++) {
+        ProtobufCMessage *message = NULL;
+        arena_reset(arena);
+        if (len > 0 && line[len - 1] == '\n')
+            len--;
+        if (len > AUDIT_LINE_MAX)
+            code = status_set(st, CODE_INVALID_ARGUMENT, "the line is too long");
+        else
+            code = json_read(desc, line, (size_t)len, arena, &message, st);
+        if (code == CODE_OK)
+            code = on_message(v, message, st);
+        if (code != CODE_OK)
+            code = status_wrap(st, "%s line %lu", name, n);
+    }
+    free(line);
+    if (code == CODE_OK && ferror(in))
+        return status_set(st, CODE_INTERNAL, "%s cannot be read", name);
+    return code;
+}
+
+static enum code same_tree(struct verifier *v, const struct head *head, struct status *st)
+{
+    if (v->first.size == 0)
+        v->first = *head;
+    if (strcmp(v->first.tree_id, head->tree_id) != 0)
+        return status_set(st, CODE_UNAUTHENTICATED, "this head is of another tree than the ones before");
+    return CODE_OK;
+}
+
+static enum code on_witness(struct verifier *v, const ProtobufCMessage *message, struct status *st)
+{
+    struct head head;
+    TRY(head_open((const Clm__SignedAuditHead *)message, v->roots, &head, st));
+    TRY(same_tree(v, &head, st));
+    if (v->n_seen > 0 && v->seen[v->n_seen - 1].size == head.size) {
+        if (!merkle_hash_equal(&v->seen[v->n_seen - 1].root, &head.root))
+            return status_set(st, CODE_UNAUTHENTICATED,
+                              "two heads of one size with different roots were signed");
+        return CODE_OK;
+    }
+    if (v->n_seen > 0 && v->seen[v->n_seen - 1].size > head.size)
+        return status_set(st, CODE_UNAUTHENTICATED, "a head is older than the one before it");
+    if ((v->n_seen & (v->n_seen - 1)) == 0) {
+        v->seen = reallocarray(v->seen, v->n_seen ? 2 * v->n_seen : 1, sizeof(*v->seen));
+        if (!v->seen)
+            abort();
+    }
+    v->seen[v->n_seen++] = head;
+    return CODE_OK;
+}
+
+static enum code meet(const struct verifier *v, const struct head *head, struct status *st)
+{
+    struct merkle_hash root;
+    merkle_root(&v->frontier, &root);
+    if (!merkle_hash_equal(&root, &head->root))
+        return status_set(st, CODE_UNAUTHENTICATED,
+                          "the first %llu records are not those that were signed: the log was altered",
+                          (unsigned long long)head->size);
+    return CODE_OK;
+}
+
+static enum code on_entry(struct verifier *v, const Clm__AuditEntry *entry, struct status *st)
+{
+    struct merkle_hash leaf;
+    if (!entry->has_index || entry->index != v->frontier.size)
+        return status_set(st, CODE_UNAUTHENTICATED, "record %llu is missing or out of its place",
+                          (unsigned long long)v->frontier.size);
+    merkle_leaf((struct bytes){entry->leaf.data, entry->leaf.len}, &leaf);
+    TRY(merkle_append(&v->frontier, &leaf, NULL, NULL, st));
+    v->verdict->records++;
+    while (v->next_seen < v->n_seen && v->seen[v->next_seen].size == v->frontier.size) {
+        if (meet(v, &v->seen[v->next_seen], st) != CODE_OK)
+            return status_wrap(st, "witness");
+        v->verdict->witnessed++;
+        v->next_seen++;
+    }
+    return CODE_OK;
+}
+
+static enum code on_head(struct verifier *v, const Clm__SignedAuditHead *message, struct status *st)
+{
+    struct head head;
+    TRY(head_open(message, v->roots, &head, st));
+    TRY(same_tree(v, &head, st));
+    if (head.size != v->frontier.size)
+        return status_set(st, CODE_UNAUTHENTICATED, "a head of %llu records stands after %llu",
+                          (unsigned long long)head.size, (unsigned long long)v->frontier.size);
+    TRY(meet(v, &head, st));
+    v->covered = head.size;
+    v->verdict->heads++;
+    return CODE_OK;
+}
+
+static enum code on_line(struct verifier *v, const ProtobufCMessage *message, struct status *st)
+{
+    const Clm__AuditExportLine *line = (const Clm__AuditExportLine *)message;
+    if (!line->entry == !line->head)
+        return status_set(st, CODE_INVALID_ARGUMENT, "neither a record nor a head");
+    return line->entry ? on_entry(v, line->entry, st) : on_head(v, line->head, st);
+}
+
+enum code audit_verify(FILE *in, FILE *witness, const struct der_list *roots, struct audit_verdict *ret,
+                       struct status *st)
+{
+    *ret = (struct audit_verdict){0};
+    struct verifier v = {.roots = roots, .verdict = ret};
+    enum code code = CODE_OK;
+    if (witness)
+        code = each_line(witness, "witness", &clm__signed_audit_head__descriptor, on_witness, &v, st);
+    if (code == CODE_OK)
+        code = each_line(in, "export", &clm__audit_export_line__descriptor, on_line, &v, st);
+    ret->uncovered = v.frontier.size - v.covered;
+    if (code == CODE_OK && v.next_seen < v.n_seen)
+        code = status_set(st, CODE_UNAUTHENTICATED,
+                          "the witness saw %llu records, the export has %llu: its end is missing",
+                          (unsigned long long)v.seen[v.n_seen - 1].size, (unsigned long long)v.frontier.size);
+    if (code == CODE_OK && ret->heads == 0)
+        code = status_set(st, CODE_UNAUTHENTICATED, "there is no signed head in it: nothing is proved");
+    free(v.seen);
+    return code;
+}

@@ -1,0 +1,82 @@
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useState } from "react";
+import { Button } from "react-bootstrap";
+import { Link, useParams } from "react-router-dom";
+
+import { get, gone, post, type Agent, type Task } from "../api";
+import { useMay } from "../session";
+import { Time } from "../time";
+import { Card, Confirm, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
+import { Labels } from "./Agents";
+import { RunTask } from "./RunTask";
+import { TaskTable } from "./Tasks";
+
+function AgentTasks({ id }: { id: string }) {
+  const tasks = useQuery({ queryKey: ["tasks", { agentId: id }], queryFn: () => get<{ tasks: Task[]; nextPageToken?: string }>("/tasks", { agentId: id, pageSize: 10 }), refetchInterval: 3000 });
+  return (
+    <Card title="Tasks" className="flush" aside={tasks.data?.nextPageToken && <Link to={`/tasks?agent=${id}`}>All tasks</Link>}>
+      {tasks.isPending ? <Loading /> : tasks.isError && !tasks.data ? <Failure error={tasks.error} retry={() => void tasks.refetch()} />
+        : tasks.data!.tasks.length === 0 ? <Empty title="No tasks yet">Run one to see what certificates this host has: Discover is safe to begin with.</Empty>
+        : <TaskTable tasks={tasks.data!.tasks} agent={false} />}
+    </Card>
+  );
+}
+
+export function AgentPage() {
+  const { id = "" } = useParams();
+  const may = useMay("operator");
+  const client = useQueryClient();
+  const [open, setOpen] = useState<"run" | "disable" | "enable" | null>(null);
+  const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: (q) => (gone(q.state.error) ? false : 3000) });
+  const path = <><Link to="/agents">Agents</Link> /</>;
+  const agent = query.data;
+  if (!agent) return <Page title="Agent" above={path}>{query.isError ? <Failure error={query.error} retry={() => void query.refetch()} /> : <Loading />}</Page>;
+  const change = (verb: string, body?: unknown) => async () => {
+    client.setQueryData(["agent", id], await post<Agent>(`/agents/${id}:${verb}`, body));
+    await client.invalidateQueries({ queryKey: ["agents"] });
+  };
+  const disabled = agent.status === "DISABLED";
+  const { facts, scope } = agent;
+  return (
+    <Page title={<>{agent.hostname} <StatusBadge agent={agent} /></>} above={path} actions={<>
+      <Refresh fetching={query.isFetching} refetch={query.refetch} />
+      {may && (disabled ? <Button size="sm" variant="outline-secondary" onClick={() => setOpen("enable")}>Enable</Button>
+        : <Button size="sm" variant="outline-danger" onClick={() => setOpen("disable")}>Disable</Button>)}
+      {may && !disabled && <Button size="sm" onClick={() => setOpen("run")}>Run a task</Button>}
+    </>}>
+      {query.isError && <Failure error={query.error} retry={() => void query.refetch()} />}
+      {agent.reason && <div className="panel">{statusName(agent.status)}: {agent.reason}</div>}
+      <div className="columns even">
+        <Card title="Agent"><Facts of={[
+          ["Last heartbeat", <Time at={agent.lastHeartbeatAt} none="never" />], ["Version", facts?.agentVersion], ["Operating system", facts?.os],
+          ["Kernel", facts?.kernel && `${facts.kernel} ${facts.arch ?? ""}`], ["Reported hostname", facts?.hostname !== agent.hostname && facts?.hostname],
+          ["Clock", agent.clockSkewMs !== undefined && (Math.abs(agent.clockSkewMs) < 1000 ? "in step" : `${(agent.clockSkewMs / 1000).toFixed(1)} s off`)],
+          ["Registered", <Time at={agent.createdAt} />], ["Labels", agent.labels.length > 0 && <Labels agent={agent} />], ["Agent id", <Id>{agent.id}</Id>],
+        ]} /></Card>
+        <Card title="Identity">
+          {agent.bootstrappedAt ? <Facts of={[
+            ["Enrolled", <Time at={agent.bootstrappedAt} />], ["Certificate ends", <Time at={agent.identityNotAfterAt} />], ["Generation", String(agent.generation ?? 0)],
+            ["SHA-256", agent.identityFingerprintSha256 && <Mono>{agent.identityFingerprintSha256}</Mono>],
+          ]} /> : <Empty title="Not enrolled yet">The host has not used its token. Its administrator runs <Mono>clm-agent enroll</Mono>.</Empty>}
+        </Card>
+        <Card title="Scope"><Facts of={[
+          ["Tasks", scope?.operations.map(statusName).join(", ") || "none"], ["Paths", scope && scope.paths.length > 0 && <Mono>{scope.paths.join(", ")}</Mono>],
+          ["Names", scope && scope.dnsNames.length > 0 && <Mono>{scope.dnsNames.join(", ")}</Mono>],
+          ["The host's policy allows", facts && (facts.operations.map(statusName).join(", ") || "none")],
+        ]} /></Card>
+      </div>
+      <AgentTasks id={id} />
+      {open === "run" && <RunTask agent={agent} onClose={() => setOpen(null)} />}
+      {open === "disable" && (
+        <Confirm title={`Disable ${agent.hostname}?`} verb="Disable" name={agent.hostname} onClose={() => setOpen(null)} act={change("disable", { reason: "disabled in the console" })}>
+          <p className="mb-0">Its connections are cut and it gets no further work. Certificates on the host stay as they are, and nobody renews them.</p>
+        </Confirm>
+      )}
+      {open === "enable" && (
+        <Confirm title={`Enable ${agent.hostname}?`} verb="Enable" danger={false} onClose={() => setOpen(null)} act={change("enable")}>
+          <p className="mb-0">It may connect and gets work again.</p>
+        </Confirm>
+      )}
+    </Page>
+  );
+}

@@ -1,0 +1,97 @@
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import type { ColumnDef } from "@tanstack/react-table";
+import { useEffect, useState } from "react";
+import { Form } from "react-bootstrap";
+import { Link, useSearchParams } from "react-router-dom";
+
+import { agentStatuses, get, type Agent } from "../api";
+import { useMay } from "../session";
+import { Time } from "../time";
+import { DataTable, Empty, Failure, Id, Loading, Page, Pager, Refresh, StatusBadge, statusName } from "../ui";
+
+const columns: ColumnDef<Agent>[] = [
+  { header: "Agent", cell: ({ row: { original: a } }) => <><Link className="fw-semibold" to={`/agents/${a.id}`}>{a.hostname}</Link><span className="sub"><Id>{a.id}</Id></span></> },
+  { header: "Status", cell: ({ row }) => <StatusBadge agent={row.original} /> },
+  { header: "Bootstrap", cell: ({ row: { original: a } }) => a.bootstrappedAt ? <>Enrolled <span className="sub"><Time at={a.bootstrappedAt} /></span></> : <span className="nowrap">Waits for the agent</span> },
+  { header: "Last heartbeat", cell: ({ row }) => <Time at={row.original.lastHeartbeatAt} none="never" /> },
+  { header: "Certificate ends", cell: ({ row }) => <Time at={row.original.identityNotAfterAt} none="none yet" /> },
+  { header: "Version", cell: ({ row }) => row.original.facts?.agentVersion ?? "–" },
+  { header: "Labels", cell: ({ row }) => <Labels agent={row.original} /> },
+];
+
+export function Labels({ agent }: { agent: Agent }) {
+  return <span className="chips">{agent.labels.map(({ name, value }) => <span className="chip" key={name}>{value ? `${name}=${value}` : name}</span>)}</span>;
+}
+
+/** A text field whose value reaches the address only when typing has paused. */
+export function useTyped(value: string, commit: (value: string) => void): [string, (value: string) => void] {
+  const [typed, setTyped] = useState(value);
+  useEffect(() => setTyped(value), [value]);
+  useEffect(() => {
+    if (typed === value) return;
+    const timer = window.setTimeout(() => commit(typed), 300);
+    return () => window.clearTimeout(timer);
+  }, [typed, value, commit]);
+  return [typed, setTyped];
+}
+
+/** Filters live in the address; another filter means the first page again. */
+export function useFilters(): [URLSearchParams, (name: string, value: string | null) => void] {
+  const [params, setParams] = useSearchParams();
+  return [params, (name, value) => setParams((before) => {
+    const after = new URLSearchParams(before);
+    if (name !== "page") after.delete("page");
+    if (value) after.set(name, value);
+    else after.delete(name);
+    return after;
+  }, { replace: name !== "page" })];
+}
+
+export function Agents() {
+  const may = useMay("operator");
+  const [params, set] = useFilters();
+  const [q, status, label, page] = ["q", "status", "label", "page"].map((name) => params.get(name) ?? "");
+  const [search, setSearch] = useTyped(q, (value) => set("q", value.trim()));
+  const [labels, setLabels] = useTyped(label, (value) => set("label", value.trim()));
+  const query = { search: q, status, label: label.split(",").map((one) => one.trim()).filter(Boolean), pageToken: page, pageSize: 50 };
+  const list = useQuery({
+    queryKey: ["agents", query],
+    queryFn: () => get<{ agents: Agent[]; nextPageToken?: string }>("/agents", query),
+    refetchInterval: 3000,
+    placeholderData: keepPreviousData,
+  });
+  const filtered = Boolean(q || status || label);
+  return (
+    <Page title="Agents" actions={<>
+      <Refresh fetching={list.isFetching} refetch={list.refetch} />
+      {may && <Link className="btn btn-primary btn-sm" to="/agents/register">Register an agent</Link>}
+    </>}>
+      <Form className="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+        <Form.Group controlId="search" className="grow">
+          <Form.Label>Hostname or agent id</Form.Label>
+          <Form.Control type="search" value={search} onChange={(event) => setSearch(event.target.value)} placeholder="part of either" maxLength={253} />
+        </Form.Group>
+        <Form.Group controlId="status">
+          <Form.Label>Status</Form.Label>
+          <Form.Select value={status} onChange={(event) => set("status", event.target.value)}>
+            <option value="">All</option>
+            {agentStatuses.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
+          </Form.Select>
+        </Form.Group>
+        <Form.Group controlId="label">
+          <Form.Label>Labels</Form.Label>
+          <Form.Control value={labels} onChange={(event) => setLabels(event.target.value)} placeholder="env=prod, team" />
+        </Form.Group>
+      </Form>
+      <div className="panel flush">
+        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
+          : list.data!.agents.length === 0 ? (filtered
+            ? <Empty title="No agent matches">Search for less, or <Link to="/agents">show all.</Link></Empty>
+            : <Empty title="No agents yet">{may ? <Link to="/agents/register">Register the first one.</Link> : "An operator registers them."}</Empty>)
+          : <DataTable caption="Agents" columns={columns} rows={list.data!.agents} rowId={(a) => a.id} />}
+      </div>
+      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
+      <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
+    </Page>
+  );
+}

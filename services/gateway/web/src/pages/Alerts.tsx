@@ -1,0 +1,71 @@
+import { keepPreviousData, useQuery, useQueryClient } from "@tanstack/react-query";
+import type { ColumnDef } from "@tanstack/react-table";
+import { useState } from "react";
+import { Button, Form } from "react-bootstrap";
+import { Link } from "react-router-dom";
+
+import { get, post, type Alert } from "../api";
+import { useMay } from "../session";
+import { Time } from "../time";
+import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh, statusName } from "../ui";
+import { useFilters } from "./Agents";
+
+const tone = { OPEN: "bad", ACKNOWLEDGED: "warn", RESOLVED: "good" } as const;
+
+export function Alerts() {
+  const may = useMay("operator");
+  const client = useQueryClient();
+  const [params, set] = useFilters();
+  const [failed, setFailed] = useState<unknown>();
+  const [state, page] = ["state", "page"].map((name) => params.get(name) ?? "");
+  const query = { state, pageToken: page, pageSize: 50 };
+  const list = useQuery({
+    queryKey: ["alerts", query],
+    queryFn: () => get<{ alerts: Alert[]; nextPageToken?: string }>("/alerts", query),
+    refetchInterval: 3000,
+    placeholderData: keepPreviousData,
+  });
+  const act = async (alert: Alert, verb: string) => {
+    setFailed(undefined);
+    try {
+      await post(`/alerts/${alert.id}:${verb}`);
+      await client.invalidateQueries({ queryKey: ["alerts"] });
+    } catch (error) {
+      setFailed(error);
+    }
+  };
+  const columns: ColumnDef<Alert>[] = [
+    { header: "Alert", cell: ({ row: { original: a } }) => <><span className="fw-semibold">{statusName(a.kind)}</span><span className="sub">{a.message}</span></> },
+    { header: "State", cell: ({ row: { original: a } }) => <><Badge tone={tone[a.state]}>{statusName(a.state)}</Badge>{a.acknowledgedBy && a.state === "ACKNOWLEDGED" && <span className="sub">by <Actor id={a.acknowledgedBy} /></span>}</> },
+    { header: "Agent", cell: ({ row: { original: a } }) => a.agentId ? <AgentLink id={a.agentId} /> : "–" },
+    { header: "Last", cell: ({ row: { original: a } }) => <><Time at={a.lastAt} />{(a.count ?? 1) > 1 && <span className="sub">{a.count} times</span>}</> },
+    { header: "First", cell: ({ row }) => <Time at={row.original.firstAt} /> },
+    ...(may ? [{ header: "Action", cell: ({ row: { original: a } }: { row: { original: Alert } }) => (
+      <span className="d-flex gap-2">
+        {a.state === "OPEN" && <Button size="sm" variant="outline-secondary" aria-label={`Acknowledge ${statusName(a.kind)}`} onClick={() => void act(a, "acknowledge")}>Acknowledge</Button>}
+        {a.state !== "RESOLVED" && <Button size="sm" variant="outline-secondary" aria-label={`Resolve ${statusName(a.kind)}`} onClick={() => void act(a, "resolve")}>Resolve</Button>}
+      </span>
+    ) }] : []),
+  ];
+  return (
+    <Page title="Alerts" actions={<Refresh fetching={list.isFetching} refetch={list.refetch} />}>
+      <Form className="filters" onSubmit={(event) => event.preventDefault()}>
+        <Form.Group controlId="state">
+          <Form.Label>State</Form.Label>
+          <Form.Select value={state} onChange={(event) => set("state", event.target.value)}>
+            <option value="">Not resolved</option>
+            {Object.keys(tone).map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
+          </Form.Select>
+        </Form.Group>
+      </Form>
+      {failed !== undefined && <Failure error={failed} />}
+      <div className="panel flush">
+        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
+          : list.data!.alerts.length === 0 ? (state ? <Empty title="No alert is in this state"><Link to="/alerts">Show those not resolved.</Link></Empty> : <Empty title="No alerts">Nothing needs you now.</Empty>)
+          : <DataTable caption="Alerts, newest first" columns={columns} rows={list.data!.alerts} rowId={(a) => a.id} />}
+      </div>
+      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
+      <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
+    </Page>
+  );
+}

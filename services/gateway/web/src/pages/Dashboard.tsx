@@ -1,0 +1,148 @@
+import { useQuery } from "@tanstack/react-query";
+import { ArcElement, BarController, BarElement, CategoryScale, Chart, DoughnutController, LinearScale, Tooltip, type ChartConfiguration } from "chart.js";
+import { useEffect, useRef } from "react";
+import { Link } from "react-router-dom";
+
+import { get, taskStates, type Dashboard as Data, type Task, type TaskState } from "../api";
+import { useMay } from "../session";
+import { useShade } from "../theme";
+import { Time } from "../time";
+import { Actor, AgentLink, Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
+
+Chart.register(ArcElement, BarController, BarElement, CategoryScale, DoughnutController, LinearScale, Tooltip);
+
+interface Slice { name: string; tone: string; count: number; to: string }
+
+const colour = (tone: string) => getComputedStyle(document.documentElement).getPropertyValue(`--${tone}`).trim();
+
+/** The picture beside a list that says the same: screen readers get the list. */
+function Canvas({ make, round, label }: { make: () => ChartConfiguration; round?: boolean; label: string }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    const chart = new Chart(canvas.current!, make());
+    return () => chart.destroy();
+  }, [make]);
+  return <div className={`chart ${round ? "round" : ""}`}><canvas ref={canvas} role="img" aria-label={label} /></div>;
+}
+
+function Legend({ slices }: { slices: Slice[] }) {
+  return (
+    <ul className="legend">
+      {slices.map(({ name, tone, count, to }) => (
+        <li key={name} className={`tone-${tone}`}><span className="dot" aria-hidden="true" /><Link to={to}>{name}</Link><span className="count">{count.toLocaleString("en")}</span></li>
+      ))}
+    </ul>
+  );
+}
+
+const still = { animation: false, responsive: true, maintainAspectRatio: false } as const;
+
+function StatusChart({ slices }: { slices: Slice[] }) {
+  const shade = useShade();
+  const label = `Agents by status: ${slices.map((s) => `${s.name} ${s.count}`).join(", ")}`;
+  const make = (): ChartConfiguration => ({
+    type: "doughnut",
+    data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(`${s.tone}-fill`)), borderWidth: 2, borderColor: colour("panel") }] },
+    options: { ...still, cutout: "68%" } as ChartConfiguration["options"],
+  });
+  return <Canvas key={label + shade} make={useStable(make, label + shade)} round label={label} />;
+}
+
+function TaskChart({ slices }: { slices: Slice[] }) {
+  const shade = useShade();
+  const label = `Tasks by result: ${slices.map((s) => `${s.name} ${s.count}`).join(", ")}`;
+  const make = (): ChartConfiguration => ({
+    type: "bar",
+    data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(`${s.tone}-fill`)), borderRadius: 4, maxBarThickness: 22 }] },
+    options: {
+      ...still, indexAxis: "y",
+      scales: {
+        x: { beginAtZero: true, ticks: { precision: 0, color: colour("bs-secondary-color") }, grid: { color: colour("bs-border-color") } },
+        y: { ticks: { color: colour("bs-secondary-color") }, grid: { display: false } },
+      },
+    },
+  });
+  return <Canvas key={label + shade} make={useStable(make, label + shade)} label={label} />;
+}
+
+/** The same function while the key is the same. */
+function useStable<T>(value: T, key: string): T {
+  const kept = useRef({ key, value });
+  if (kept.current.key !== key) kept.current = { key, value };
+  return kept.current.value;
+}
+
+/** "task.finished" → "Task finished" */
+const eventName = (event = "") => statusName(event.replaceAll(".", "_").toUpperCase());
+
+const resultTone: Partial<Record<TaskState, string>> = { SUCCEEDED: "good", FAILED: "bad", EXPIRED: "bad", INSTALLED_UNVERIFIED: "warn", CANCELLED: "idle" };
+const LATEST = 200;
+
+function Tasks() {
+  const tasks = useQuery({ queryKey: ["tasks", "latest"], queryFn: () => get<{ tasks: Task[] }>("/tasks", { pageSize: LATEST }), refetchInterval: 10_000 });
+  const slices = taskStates
+    .map((state) => ({ name: statusName(state), tone: resultTone[state] ?? "info", to: `/tasks?state=${state}`, count: tasks.data?.tasks.filter((t) => t.state === state).length ?? 0 }))
+    .filter((slice) => slice.count > 0);
+  return (
+    <Card title="Tasks by result" aside={<span className="sub">the latest {LATEST}</span>}>
+      {tasks.isPending ? <Loading /> : tasks.isError && !tasks.data ? <Failure error={tasks.error} retry={() => void tasks.refetch()} />
+        : slices.length === 0 ? <Empty title="No tasks yet">Open an agent and run one.</Empty>
+        : <div className="chart-row"><TaskChart slices={slices} /><Legend slices={slices} /></div>}
+    </Card>
+  );
+}
+
+export function Dashboard() {
+  const may = useMay("operator");
+  const dashboard = useQuery({ queryKey: ["dashboard"], queryFn: () => get<Data>("/dashboard"), refetchInterval: 3000 });
+  const d = dashboard.data;
+  const actions = <>
+    <Refresh fetching={dashboard.isFetching} refetch={dashboard.refetch} />
+    {may && <Link className="btn btn-primary btn-sm" to="/agents/register">Register an agent</Link>}
+  </>;
+  if (!d) return <Page title="Dashboard" actions={actions}>{dashboard.isError ? <Failure error={dashboard.error} retry={() => void dashboard.refetch()} /> : <Loading rows={8} />}</Page>;
+
+  const slices: Slice[] = [
+    { name: "Online", tone: "good", count: d.online, to: "/agents?status=ONLINE" },
+    { name: "Offline", tone: "bad", count: d.offline, to: "/agents?status=OFFLINE" },
+    { name: "Safe mode", tone: "warn", count: d.safeMode, to: "/agents?status=SAFE_MODE" },
+    { name: "Bootstrapping", tone: "info", count: d.bootstrapping, to: "/agents?status=BOOTSTRAPPING" },
+    { name: "Expired", tone: "bad", count: d.expired, to: "/agents?status=EXPIRED" },
+    { name: "Disabled", tone: "idle", count: d.disabled, to: "/agents?status=DISABLED" },
+  ];
+  return (
+    <Page title="Dashboard" actions={actions}>
+      {dashboard.isError && <Failure error={dashboard.error} retry={() => void dashboard.refetch()} />}
+      <div className="tiles">
+        <Link className="tile" to="/agents"><span className="number">{d.total.toLocaleString("en")}</span><span className="name">Agents</span></Link>
+        {slices.map(({ name, tone, count, to }) => (
+          <Link key={name} className={`tile ${count ? `tone-${tone}` : ""}`} to={to}><span className="number">{count.toLocaleString("en")}</span><span className="name">{name}</span></Link>
+        ))}
+        <Link className={`tile ${d.openAlerts ? "tone-bad" : ""}`} to="/alerts"><span className="number">{(d.openAlerts ?? 0).toLocaleString("en")}</span><span className="name">Open alerts</span></Link>
+        <div className={`tile ${d.identitiesExpiring ? "tone-warn" : ""}`} title="Agents whose identity certificate ends within 7 days">
+          <span className="number">{d.identitiesExpiring.toLocaleString("en")}</span><span className="name">End in 7 days</span>
+        </div>
+      </div>
+      <div className="columns even">
+        <Card title="Agents by status">
+          {d.total === 0 ? <Empty title="No agents yet">{may ? <Link to="/agents/register">Register the first one.</Link> : "An operator registers them."}</Empty>
+            : <div className="chart-row"><StatusChart slices={slices} /><Legend slices={slices.filter((s) => s.count > 0)} /></div>}
+        </Card>
+        <Tasks />
+      </div>
+      <Card title="Recent activity">
+        {d.recentActivity.length === 0 ? <Empty title="Nothing has happened yet" /> : (
+          <ol className="timeline" aria-label="Newest first">
+            {d.recentActivity.map((a, i) => (
+              <li key={`${a.occurredAt}-${i}`}>
+                <span className="when"><Time at={a.occurredAt} /></span>
+                <span className="what"><span className="fw-semibold">{eventName(a.event)}</span>{a.message && a.message !== a.event && <> {a.message}</>}</span>
+                <span className="who">{a.agentId && <AgentLink id={a.agentId} />}<span className="sub">{a.actor && <>by <Actor id={a.actor} /></>}</span></span>
+              </li>
+            ))}
+          </ol>
+        )}
+      </Card>
+    </Page>
+  );
+}

@@ -1,0 +1,139 @@
+import { useQuery } from "@tanstack/react-query";
+import { useState, type FormEvent } from "react";
+import { Button, Form, Spinner } from "react-bootstrap";
+import { Link } from "react-router-dom";
+
+import { get, post, taskKinds, type Agent, type Label, type TaskKind } from "../api";
+import { useMay } from "../session";
+import { Time, useNow } from "../time";
+import { Card, Copy, Empty, Failure, Page, StatusBadge, statusName } from "../ui";
+
+interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }
+
+const lines = (text: string) => text.split("\n").map((line) => line.trim()).filter(Boolean);
+const label = (text: string): Label => {
+  const at = text.indexOf("=");
+  return at < 0 ? { name: text } : { name: text.slice(0, at), value: text.slice(at + 1) };
+};
+const lives: [number, string][] = [[900, "15 minutes"], [3600, "1 hour"], [28800, "8 hours"], [86400, "1 day"], [604800, "7 days"]];
+const install = "sudo clm-agent setup && sudo clm-agent enroll && sudo clm-agent run";
+
+function Countdown({ until }: { until: string }) {
+  useNow();
+  const left = Math.max(0, Math.ceil((Date.parse(until) - Date.now()) / 1000));
+  if (left === 0) return <span className="state state-bad">The token has ended</span>;
+  const two = (n: number) => String(n).padStart(2, "0");
+  const clock = left >= 3600 ? `${Math.floor(left / 3600)}:${two(Math.floor(left / 60) % 60)}:${two(left % 60)}` : `${Math.floor(left / 60)}:${two(left % 60)}`;
+  return <span role="timer" title={new Date(until).toLocaleString("en-GB")}>good for {clock}</span>;
+}
+
+function Waiting({ registered }: { registered: Registered }) {
+  const { id } = registered.agent;
+  const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: (q) => (q.state.data?.status === "ONLINE" ? false : 1000) });
+  const agent = query.data ?? registered.agent;
+  const online = agent.status === "ONLINE";
+  return (
+    <Page title={<>{agent.hostname} <StatusBadge agent={agent} /></>} above={<><Link to="/agents">Agents</Link> / Register</>}>
+      {registered.token && !online && (
+        <Card title="1 · Copy the token" aside={registered.tokenNotAfterAt && <Countdown until={registered.tokenNotAfterAt} />}>
+          <p>It works once and is shown only here. Whoever has it can become this agent.</p>
+          <div className="token"><code data-testid="token">{registered.token}</code><Copy text={registered.token} what="the token" /></div>
+        </Card>
+      )}
+      {!online && (
+        <Card title="2 · On the host, as its administrator">
+          <p>The first command shows what the agent would be allowed to do there, and asks. The second asks for the token.</p>
+          <div className="token"><code>{install}</code><Copy text={install} what="the commands" /></div>
+        </Card>
+      )}
+      <Card title={online ? "The agent is online" : "3 · Wait for it here"}>
+        <div role="status" data-testid="wait">
+          {online ? <>It came online <Time at={agent.bootstrappedAt} />. <Link to={`/agents/${id}`}>Go to the agent</Link></>
+            : <span className="d-flex gap-2 align-items-center"><Spinner size="sm" animation="border" aria-hidden="true" /> {agent.bootstrappedAt ? "It has enrolled; waiting for its first heartbeat." : "Waiting for the agent to use the token."}</span>}
+        </div>
+        {query.isError && <div className="mt-3"><Failure error={query.error} retry={() => void query.refetch()} /></div>}
+      </Card>
+    </Page>
+  );
+}
+
+export function Register() {
+  const may = useMay("operator");
+  const [registered, setRegistered] = useState<Registered>();
+  const [operations, setOperations] = useState<TaskKind[]>(["VALIDATE", "DISCOVER"]);
+  const [key, setKey] = useState(() => crypto.randomUUID());
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState<unknown>();
+  if (registered) return <Waiting registered={registered} />;
+  const path = <><Link to="/agents">Agents</Link> /</>;
+  if (!may) return <Page title="Register an agent" above={path}><Empty title="Operators and administrators register agents">Ask one of them.</Empty></Page>;
+
+  const submit = async (event: FormEvent<HTMLFormElement>) => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    const text = (name: string) => String(form.get(name) ?? "");
+    setBusy(true);
+    setError(undefined);
+    try {
+      setRegistered(await post<Registered>("/agents", {
+        hostname: text("hostname").trim(),
+        labels: lines(text("labels")).map(label),
+        scope: { operations, paths: lines(text("paths")), dnsNames: lines(text("names")) },
+        tokenTtlSec: Number(text("life")),
+      }, { "Idempotency-Key": key }));
+    } catch (failed) {
+      setKey(crypto.randomUUID()); // what is sent next may differ
+      setError(failed);
+      setBusy(false);
+    }
+  };
+  return (
+    <Page title="Register an agent" above={path}>
+      <Form className="stack" onSubmit={(event: FormEvent<HTMLFormElement>) => void submit(event)}>
+        <div className="columns">
+          <Card title="Host">
+            <div className="stack">
+              <Form.Group controlId="hostname">
+                <Form.Label className="mb-1">Hostname</Form.Label>
+                <Form.Control name="hostname" required autoFocus maxLength={253} placeholder="web1.example.com" spellCheck={false} autoComplete="off" />
+              </Form.Group>
+              <Form.Group controlId="labels">
+                <Form.Label className="mb-1">Labels</Form.Label>
+                <Form.Control as="textarea" rows={3} name="labels" placeholder={"env=prod\nteam=web"} spellCheck={false} aria-describedby="labels-help" />
+                <Form.Text id="labels-help">One a line, name=value</Form.Text>
+              </Form.Group>
+              <Form.Group controlId="life">
+                <Form.Label className="mb-1">The token is good for</Form.Label>
+                <Form.Select name="life" defaultValue={3600}>{lives.map(([seconds, name]) => <option key={seconds} value={seconds}>{name}</option>)}</Form.Select>
+              </Form.Group>
+            </div>
+          </Card>
+          <Card title="Scope">
+            <div className="stack">
+              <p className="mb-0 text-body-secondary">What the platform may ask of this agent. The host's own policy decides last.</p>
+              <fieldset>
+                <legend className="fs-6 mb-1">Tasks</legend>
+                {taskKinds.map((kind) => (
+                  <Form.Check inline key={kind} id={`may-${kind}`} label={statusName(kind)} checked={operations.includes(kind)}
+                    onChange={(event) => setOperations(event.target.checked ? [...operations, kind] : operations.filter((one) => one !== kind))} />
+                ))}
+              </fieldset>
+              <Form.Group controlId="paths">
+                <Form.Label className="mb-1">Paths</Form.Label>
+                <Form.Control as="textarea" rows={2} name="paths" placeholder="/etc/nginx/tls/**" spellCheck={false} aria-describedby="paths-help" />
+                <Form.Text id="paths-help">One a line; * within a directory, ** across directories</Form.Text>
+              </Form.Group>
+              <Form.Group controlId="names">
+                <Form.Label className="mb-1">DNS names</Form.Label>
+                <Form.Control as="textarea" rows={2} name="names" placeholder="www.example.com" spellCheck={false} aria-describedby="names-help" />
+                <Form.Text id="names-help">One a line; *.example.com for one label below</Form.Text>
+              </Form.Group>
+            </div>
+          </Card>
+        </div>
+        {error !== undefined && <Failure error={error} />}
+        <div><Button type="submit" disabled={busy}>Register</Button></div>
+      </Form>
+    </Page>
+  );
+}

@@ -1,0 +1,64 @@
+import { keepPreviousData, useQuery } from "@tanstack/react-query";
+import type { ColumnDef } from "@tanstack/react-table";
+import { Form } from "react-bootstrap";
+import { Link } from "react-router-dom";
+
+import { get, taskKinds, taskStates, type Task } from "../api";
+import { Time } from "../time";
+import { Actor, AgentLink, DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, shortId, StateBadge, statusName } from "../ui";
+import { useFilters } from "./Agents";
+
+const base: ColumnDef<Task>[] = [
+  { header: "Task", cell: ({ row: { original: t } }) => <><Link className="fw-semibold" to={`/tasks/${t.id}`}>{statusName(t.kind)}</Link><span className="sub"><Mono>{shortId(t.id)}</Mono></span></> },
+  { id: "agent", header: "Agent", cell: ({ row }) => <AgentLink id={row.original.agentId} /> },
+  { header: "State", cell: ({ row }) => <StateBadge state={row.original.state} /> },
+  { header: "Created", cell: ({ row: { original: t } }) => <><Time at={t.createdAt} /><span className="sub"><Actor id={t.createdBy} /></span></> },
+  { header: "Finished", cell: ({ row }) => <Time at={row.original.finishedAt} /> },
+  { header: "What came of it", cell: ({ row: { original: t } }) => t.message ?? t.phase ?? "" },
+];
+
+export function TaskTable({ tasks, agent = true }: { tasks: Task[]; agent?: boolean }) {
+  return <DataTable caption="Tasks, newest first" columns={agent ? base : base.filter((c) => c.id !== "agent")} rows={tasks} rowId={(t) => t.id} />;
+}
+
+export function Tasks() {
+  const [params, set] = useFilters();
+  const [state, kind, agentId, page] = ["state", "kind", "agent", "page"].map((name) => params.get(name) ?? "");
+  const query = { state, kind, agentId, pageToken: page, pageSize: 50 };
+  const list = useQuery({
+    queryKey: ["tasks", query],
+    queryFn: () => get<{ tasks: Task[]; nextPageToken?: string }>("/tasks", query),
+    refetchInterval: 3000,
+    placeholderData: keepPreviousData,
+  });
+  return (
+    <Page title="Tasks" actions={<Refresh fetching={list.isFetching} refetch={list.refetch} />}>
+      <Form className="filters" role="search" onSubmit={(event) => event.preventDefault()}>
+        <Form.Group controlId="state">
+          <Form.Label>State</Form.Label>
+          <Form.Select value={state} onChange={(event) => set("state", event.target.value)}>
+            <option value="">All</option>
+            {taskStates.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
+          </Form.Select>
+        </Form.Group>
+        <Form.Group controlId="kind">
+          <Form.Label>Kind</Form.Label>
+          <Form.Select value={kind} onChange={(event) => set("kind", event.target.value)}>
+            <option value="">All</option>
+            {taskKinds.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
+          </Form.Select>
+        </Form.Group>
+        {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
+      </Form>
+      <div className="panel flush">
+        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
+          : list.data!.tasks.length === 0 ? (state || kind || agentId
+            ? <Empty title="No task matches"><Link to="/tasks">Show all.</Link></Empty>
+            : <Empty title="No tasks yet">Open an <Link to="/agents">agent</Link> and run one.</Empty>)
+          : <TaskTable tasks={list.data!.tasks} />}
+      </div>
+      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
+      <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
+    </Page>
+  );
+}

@@ -1,0 +1,169 @@
+/* What becomes an alert, and an alert's life. Runs inside the transaction of what it is about. */
+#include "store_alerts.h"
+
+#include "audit.h"
+#include "base/id.h"
+#include "selector.h"
+
+#define EXPIRING_MAX 10000 /* new ones in one round; the rest come with the next */
+#define NOT_RESOLVED (1u << ALERT_OPEN | 1u << ALERT_ACKNOWLEDGED)
+#define ALL_STATES   (NOT_RESOLVED | 1u << ALERT_RESOLVED)
+#define SELF         "service:registry"
+
+enum alert_state alert_state(const struct alert *alert)
+{
+    if (alert->resolved_at_ms >= 0)
+        return ALERT_RESOLVED;
+    return alert->acknowledged_at_ms >= 0 ? ALERT_ACKNOWLEDGED : ALERT_OPEN;
+}
+
+enum code alerts_raise(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
+                       struct arena *arena, struct status *st)
+{
+    if (n == 0)
+        return CODE_OK;
+    const char **ids = arena_array(arena, n, sizeof(*ids));
+    for (size_t i = 0; i < n; i++) {
+        char id[UUID_TEXT_SIZE];
+        uuid_v7(id);
+        ids[i] = arena_strdup(arena, id);
+    }
+    return store_alerts_raise(tx, ids, changes, n, now_ms, arena, st);
+}
+
+enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
+                         struct arena *arena, struct status *st)
+{
+    return n == 0 ? CODE_OK : store_alerts_resolve(tx, changes, n, now_ms, SELF, arena, st);
+}
+
+/* ---- agents ---- */
+
+static struct alert_change of_agent(const struct agent *agent, enum alert_kind kind, const char *message)
+{
+    return (struct alert_change){
+        .kind = kind, .entity = agent->id, .agent_id = agent->id, .message = message};
+}
+
+enum code alerts_of_agents(struct db *tx, struct agent *const *agents, const struct agent_before *before,
+                           size_t n, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    static const struct {
+        enum agent_status status;
+        enum alert_kind kind;
+        const char *message;
+    } rules[] = {
+        {AGENT_OFFLINE, ALERT_AGENT_OFFLINE, "the agent has not been heard"},
+        {AGENT_EXPIRED, ALERT_IDENTITY_EXPIRED,
+         "the identity ended; only a fresh token brings the agent back"},
+    };
+    struct alert_change *raise = arena_array(arena, 3 * n + 1, sizeof(*raise));
+    struct alert_change *resolve = arena_array(arena, 3 * n + 1, sizeof(*resolve));
+    size_t n_raise = 0, n_resolve = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct agent *agent = agents[i];
+        for (size_t k = 0; k < ARRAY_LEN(rules); k++) {
+            bool is = agent->status == rules[k].status, was = before[i].status == rules[k].status;
+            if (is && !was)
+                raise[n_raise++] = of_agent(agent, rules[k].kind, rules[k].message);
+            if (was && !is)
+                resolve[n_resolve++] = of_agent(agent, rules[k].kind, NULL);
+        }
+        if (agent->safe_mode && !before[i].safe_mode)
+            raise[n_raise++] = of_agent(agent, ALERT_SAFE_MODE, agent->safe_mode_reason);
+        if (before[i].safe_mode && !agent->safe_mode)
+            resolve[n_resolve++] = of_agent(agent, ALERT_SAFE_MODE, NULL);
+    }
+    TRY(alerts_raise(tx, raise, n_raise, now_ms, arena, st));
+    return alerts_resolve(tx, resolve, n_resolve, now_ms, arena, st);
+}
+
+enum code alerts_expiring(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    struct alert_change *expiring;
+    size_t n;
+    int64_t until_ms = now_ms + DASHBOARD_EXPIRING_MS;
+    TRY(store_alerts_expiring(db, now_ms, until_ms, EXPIRING_MAX, arena, &expiring, &n, st));
+    TRY(alerts_raise(db, expiring, n, now_ms, arena, st));
+    return store_alerts_renewed(db, now_ms, until_ms, arena, st);
+}
+
+enum code alerts_trim(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    return store_alerts_trim(db, now_ms - ALERTS_KEEP_MS, arena, st);
+}
+
+/* ---- operators ---- */
+
+enum code alerts_list(struct db *db, const struct alert_filter *filter, size_t max, struct arena *arena,
+                      struct alert **ret, size_t *ret_n, struct status *st)
+{
+    struct alert_filter full = *filter;
+    struct label_terms terms;
+    TRY(label_terms_read(filter->selector, NULL, 0, arena, &terms, st));
+    if (full.state_bits == 0)
+        full.state_bits = NOT_RESOLVED;
+    return store_alerts_select(db, &terms, &full, max, arena, ret, ret_n, st);
+}
+
+enum code alerts_count_open(struct db *db, const char *selector, int64_t *ret, struct arena *arena,
+                            struct status *st)
+{
+    struct label_terms terms;
+    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
+    return store_alerts_open(db, &terms, ret, arena, st);
+}
+
+static enum code get(struct db *db, const char *selector, const char *id, struct arena *arena,
+                     struct alert *ret, struct status *st)
+{
+    const struct alert_filter one = {.selector = selector, .id = id, .state_bits = ALL_STATES};
+    struct alert *alerts;
+    size_t n;
+    TRY(alerts_list(db, &one, 1, arena, &alerts, &n, st));
+    if (n == 0)
+        return status_set(st, CODE_NOT_FOUND, "alert %s: there is none", id);
+    *ret = alerts[0];
+    return CODE_OK;
+}
+
+static enum code close_one(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                           bool resolve, struct arena *arena, struct alert *ret, struct status *st)
+{
+    CLEANUP(db_scope_end) struct db *tx = db;
+    bool changed;
+    TRY(db_begin(tx, st));
+    TRY(get(tx, selector, id, arena, ret, st));
+    TRY(store_alert_close(tx, id, resolve, cause->actor, cause->now_ms, arena, &changed, st));
+    if (!changed)
+        return CODE_OK;
+    char event_id[UUID_TEXT_SIZE];
+    uuid_v7(event_id);
+    const struct audit_record record = {
+        .event_id = event_id,
+        .action = resolve ? "alert.resolved" : "alert.acknowledged",
+        .origin = "registry",
+        .entity_id = id,
+        .agent_id = ret->agent_id,
+        .actor = cause->actor,
+        .occurred_at_ms = cause->now_ms,
+        .outcome = "OK",
+        .detail = ret->message,
+        .traceparent = cause->traceparent,
+    };
+    TRY(audit_note(tx, &record, 1, arena, st));
+    TRY(get(tx, selector, id, arena, ret, st));
+    return db_commit(tx, st);
+}
+
+enum code alert_acknowledge(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                            struct arena *arena, struct alert *ret, struct status *st)
+{
+    return close_one(db, cause, selector, id, false, arena, ret, st);
+}
+
+enum code alert_resolve(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                        struct arena *arena, struct alert *ret, struct status *st)
+{
+    return close_one(db, cause, selector, id, true, arena, ret, st);
+}

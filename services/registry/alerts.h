@@ -1,0 +1,73 @@
+/*
+ * Alerts: what somebody should look at. Folded by (kind, entity) while not resolved; raised and resolved in
+ * the transaction of what they are about. entity: the agent's id, or whatever else repeats.
+ */
+#ifndef CLM_REGISTRY_ALERTS_H
+#define CLM_REGISTRY_ALERTS_H
+
+#include "registry.h"
+
+/* Numbers as in proto/registry.proto. */
+enum alert_kind {
+    ALERT_AGENT_OFFLINE = 1,
+    ALERT_IDENTITY_EXPIRING,
+    ALERT_IDENTITY_EXPIRED,
+    ALERT_BOOTSTRAP_REFUSED,
+    ALERT_CLONE,
+    ALERT_SAFE_MODE,
+    ALERT_TASK_FAILED,
+    ALERT_TASK_REFUSED,
+    ALERT_SERVED_NOT_INTENDED,
+    ALERT_AUDIT_INCONSISTENT,
+    ALERT_KIND_END
+};
+enum alert_state { ALERT_OPEN = 1, ALERT_ACKNOWLEDGED, ALERT_RESOLVED };
+
+struct alert {
+    const char *id, *entity, *agent_id, *hostname, *message; /* agent_id, hostname may be NULL */
+    enum alert_kind kind;
+    int64_t first_at_ms, last_at_ms, count;
+    int64_t acknowledged_at_ms, resolved_at_ms; /* -1: not */
+    const char *acknowledged_by, *resolved_by;
+};
+enum alert_state alert_state(const struct alert *alert);
+
+struct alert_change { /* raise: entity, agent_id, message; resolve: entity */
+    enum alert_kind kind;
+    const char *entity, *agent_id, *message;
+};
+/* One statement however many; (kind, entity) must be unique among them. Inside the caller's transaction. */
+enum code alerts_raise(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
+                       struct arena *arena, struct status *st) MUST_CHECK;
+enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
+                         struct arena *arena, struct status *st) MUST_CHECK;
+/* What a change of agents says: each with its state until now. */
+struct agent_before {
+    enum agent_status status;
+    bool safe_mode;
+};
+enum code alerts_of_agents(struct db *tx, struct agent *const *agents, const struct agent_before *before,
+                           size_t n, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
+/* Identities that end within DASHBOARD_EXPIRING_MS: raises new ones, resolves those that were renewed. */
+enum code alerts_expiring(struct db *db, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
+/* Forgets what was resolved long ago. */
+enum code alerts_trim(struct db *db, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
+#define ALERTS_KEEP_MS (90LL * 24 * 3600 * 1000)
+
+struct alert_filter {
+    const char *selector;
+    unsigned state_bits, kind_bits; /* 1 << …; 0: not resolved · all */
+    const char *agent_id, *id, *after;
+};
+/* Newest first. */
+enum code alerts_list(struct db *db, const struct alert_filter *filter, size_t max, struct arena *arena,
+                      struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code alerts_count_open(struct db *db, const char *selector, int64_t *ret, struct arena *arena,
+                            struct status *st) MUST_CHECK;
+/* By an operator: NOT_FOUND outside the selector; doing it again changes nothing. Audited. */
+enum code alert_acknowledge(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                            struct arena *arena, struct alert *ret, struct status *st) MUST_CHECK;
+enum code alert_resolve(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                        struct arena *arena, struct alert *ret, struct status *st) MUST_CHECK;
+
+#endif

@@ -1,0 +1,190 @@
+/* The alerts' SQL. Blocking, on the session of the calling thread; rows are copied into the caller's arena.
+ */
+#include "store_alerts.h"
+
+static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
+{
+    return arena_strdup(arena, db_text(rows, row, col));
+}
+
+static void arg_keys(struct db_args *args, const struct alert_change *changes, size_t n, struct arena *arena)
+{
+    int64_t *kind = arena_array(arena, n, sizeof(*kind));
+    const char **entity = arena_array(arena, n, sizeof(*entity));
+    for (size_t i = 0; i < n; i++) {
+        kind[i] = changes[i].kind;
+        entity[i] = changes[i].entity;
+    }
+    db_arg_int_array(args, kind, n);
+    db_arg_text_array(args, entity, n);
+}
+
+enum code store_alerts_raise(struct db *tx, const char *const *ids, const struct alert_change *changes,
+                             size_t n, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO alerts AS a (kind, entity, id, agent_id, message, first_at, last_at) "
+        "SELECT k, e, i::uuid, g::uuid, coalesce(m, ''), $6, $6 "
+        "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS x(k, e, i, g, m) "
+        "ON CONFLICT (kind, entity) WHERE resolved_at IS NULL DO UPDATE SET count = a.count + 1, "
+        "last_at = GREATEST(a.last_at, EXCLUDED.last_at), message = EXCLUDED.message";
+    const char **agent = arena_array(arena, n, sizeof(*agent));
+    const char **message = arena_array(arena, n, sizeof(*message));
+    for (size_t i = 0; i < n; i++) {
+        agent[i] = changes[i].agent_id;
+        message[i] = changes[i].message;
+    }
+    struct db_args *args = db_args_new(arena);
+    arg_keys(args, changes, n, arena);
+    db_arg_text_array(args, ids, n);
+    db_arg_text_array(args, agent, n);
+    db_arg_text_array(args, message, n);
+    db_arg_time(args, now_ms);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
+                               const char *by, struct arena *arena, struct status *st)
+{
+    static const char sql[] = "UPDATE alerts a SET resolved_at = $3, resolved_by = $4 FROM "
+                              "unnest($1::bigint[], $2::text[]) AS x(k, e) "
+                              "WHERE a.kind = x.k AND a.entity = x.e AND a.resolved_at IS NULL";
+    struct db_args *args = db_args_new(arena);
+    arg_keys(args, changes, n, arena);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, by);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_alerts_expiring(struct db *db, int64_t now_ms, int64_t until_ms, size_t max,
+                                struct arena *arena, struct alert_change **ret, size_t *ret_n,
+                                struct status *st)
+{
+    static const char sql[] =
+        "SELECT a.id, to_char(a.identity_not_after AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') "
+        "FROM agents a WHERE a.identity_not_after > $1 AND a.identity_not_after <= $2 AND NOT a.disabled "
+        "AND NOT EXISTS (SELECT 1 FROM alerts x WHERE x.kind = $3 AND x.entity = a.id::text "
+        "AND x.resolved_at IS NULL) LIMIT $4";
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, now_ms);
+    db_arg_time(args, until_ms);
+    db_arg_int(args, ALERT_IDENTITY_EXPIRING);
+    db_arg_int(args, (int64_t)max);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++) {
+        const char *id = copy_text(rows, i, 0, arena);
+        (*ret)[i] = (struct alert_change){
+            .kind = ALERT_IDENTITY_EXPIRING,
+            .entity = id,
+            .agent_id = id,
+            .message = arena_printf(arena, "the identity ends on %s", db_text(rows, i, 1)),
+        };
+    }
+    return CODE_OK;
+}
+
+enum code store_alerts_renewed(struct db *db, int64_t now_ms, int64_t until_ms, struct arena *arena,
+                               struct status *st)
+{
+    static const char sql[] =
+        "UPDATE alerts x SET resolved_at = $1, resolved_by = 'service:registry' "
+        "WHERE x.kind = $3 AND x.resolved_at IS NULL AND NOT EXISTS (SELECT 1 FROM agents a "
+        "WHERE a.id = x.agent_id AND a.identity_not_after > $1 AND a.identity_not_after <= $2 AND NOT "
+        "a.disabled)";
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, now_ms);
+    db_arg_time(args, until_ms);
+    db_arg_int(args, ALERT_IDENTITY_EXPIRING);
+    return db_query(db, sql, args, NULL, st);
+}
+
+enum code store_alerts_trim(struct db *db, int64_t before_ms, struct arena *arena, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, before_ms);
+    return db_query(db, "DELETE FROM alerts WHERE resolved_at < $1", args, NULL, st);
+}
+
+/* $1–$3: the selector. Alerts of no agent are for those who may see the whole fleet. */
+#define WITHIN                                                                                               \
+    "((cardinality($1::text[]) = 0 AND cardinality($3::text[]) = 0) OR (a.labels @> "                        \
+    "(SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($1::text[], $2::text[]) l(n, v)) "           \
+    "AND a.labels ?& $3::text[]))"
+/* As alert_state() says it. */
+#define STATE                                                                                                \
+    "CASE WHEN x.resolved_at IS NOT NULL THEN 3 WHEN x.acknowledged_at IS NOT NULL THEN 2 ELSE 1 END"
+
+enum code store_alerts_select(struct db *db, const struct label_terms *terms,
+                              const struct alert_filter *filter, size_t max, struct arena *arena,
+                              struct alert **ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        "SELECT x.id, x.kind, x.entity, x.agent_id, a.hostname, x.message, x.first_at, x.last_at, x.count, "
+        "x.acknowledged_at, x.acknowledged_by, x.resolved_at, x.resolved_by "
+        "FROM alerts x LEFT JOIN agents a ON a.id = x.agent_id WHERE " WITHIN " AND ((1 << " STATE
+        ") & $4) <> 0 AND ($5::bigint = 0 OR (1 << x.kind) & $5 <> 0) "
+        "AND ($6::uuid IS NULL OR x.agent_id = $6) AND ($7::uuid IS NULL OR x.id = $7) "
+        "AND ($8::uuid IS NULL OR x.id < $8) ORDER BY x.id DESC LIMIT $9";
+    struct db_args *args = db_args_new(arena);
+    store_arg_terms(args, terms);
+    db_arg_int(args, filter->state_bits);
+    db_arg_int(args, filter->kind_bits);
+    db_arg_text(args, filter->agent_id);
+    db_arg_text(args, filter->id);
+    db_arg_text(args, filter->after);
+    db_arg_int(args, (int64_t)max);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct alert){
+            .id = copy_text(rows, i, 0, arena),
+            .kind = (enum alert_kind)db_int(rows, i, 1),
+            .entity = copy_text(rows, i, 2, arena),
+            .agent_id = copy_text(rows, i, 3, arena),
+            .hostname = copy_text(rows, i, 4, arena),
+            .message = copy_text(rows, i, 5, arena),
+            .first_at_ms = db_time(rows, i, 6),
+            .last_at_ms = db_time(rows, i, 7),
+            .count = db_int(rows, i, 8),
+            .acknowledged_at_ms = db_time(rows, i, 9),
+            .acknowledged_by = copy_text(rows, i, 10, arena),
+            .resolved_at_ms = db_time(rows, i, 11),
+            .resolved_by = copy_text(rows, i, 12, arena),
+        };
+    return CODE_OK;
+}
+
+enum code store_alerts_open(struct db *db, const struct label_terms *terms, int64_t *ret, struct arena *arena,
+                            struct status *st)
+{
+    static const char sql[] = "SELECT count(*) FROM alerts x LEFT JOIN agents a ON a.id = x.agent_id "
+                              "WHERE x.resolved_at IS NULL AND x.acknowledged_at IS NULL AND " WITHIN;
+    struct db_args *args = db_args_new(arena);
+    store_arg_terms(args, terms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, sql, args, &rows, st));
+    *ret = db_int(rows, 0, 0);
+    return CODE_OK;
+}
+
+enum code store_alert_close(struct db *tx, const char *id, bool resolve, const char *by, int64_t now_ms,
+                            struct arena *arena, bool *ret_changed, struct status *st)
+{
+    static const char acknowledged[] = "UPDATE alerts SET acknowledged_at = $2, acknowledged_by = $3 "
+                                       "WHERE id = $1 AND acknowledged_at IS NULL AND resolved_at IS NULL";
+    static const char resolved[] =
+        "UPDATE alerts SET resolved_at = $2, resolved_by = $3 WHERE id = $1 AND resolved_at IS NULL";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, by);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(resolve ? db_query(tx, resolved, args, &rows, st) : db_query(tx, acknowledged, args, &rows, st));
+    *ret_changed = db_rows_affected(rows) == 1;
+    return CODE_OK;
+}

@@ -1,0 +1,29 @@
+/* Statements of the alerts, for alerts.c. */
+#ifndef CLM_REGISTRY_STORE_ALERTS_H
+#define CLM_REGISTRY_STORE_ALERTS_H
+
+#include "alerts.h"
+#include "store.h"
+
+enum code store_alerts_raise(struct db *tx, const char *const *ids, const struct alert_change *changes,
+                             size_t n, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
+                               const char *by, struct arena *arena, struct status *st) MUST_CHECK;
+/* Agents whose identity ends soon and that nobody was told of. */
+enum code store_alerts_expiring(struct db *db, int64_t now_ms, int64_t until_ms, size_t max,
+                                struct arena *arena, struct alert_change **ret, size_t *ret_n,
+                                struct status *st) MUST_CHECK;
+enum code store_alerts_renewed(struct db *db, int64_t now_ms, int64_t until_ms, struct arena *arena,
+                               struct status *st) MUST_CHECK;
+enum code store_alerts_trim(struct db *db, int64_t before_ms, struct arena *arena,
+                            struct status *st) MUST_CHECK;
+enum code store_alerts_select(struct db *db, const struct label_terms *terms,
+                              const struct alert_filter *filter, size_t max, struct arena *arena,
+                              struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_alerts_open(struct db *db, const struct label_terms *terms, int64_t *ret, struct arena *arena,
+                            struct status *st) MUST_CHECK;
+/* *ret_changed false: it was so already. */
+enum code store_alert_close(struct db *tx, const char *id, bool resolve, const char *by, int64_t now_ms,
+                            struct arena *arena, bool *ret_changed, struct status *st) MUST_CHECK;
+
+#endif

@@ -1,0 +1,50 @@
+/* Statements of the audit log, for audit.c. */
+#ifndef CLM_REGISTRY_STORE_AUDIT_H
+#define CLM_REGISTRY_STORE_AUDIT_H
+
+#include "audit.h"
+#include "store.h"
+
+struct stored_node {
+    unsigned level;
+    uint64_t index;
+    struct merkle_hash hash;
+};
+
+enum code store_audit_put_down(struct db *tx, const struct audit_leaf *leaves, size_t n, struct arena *arena,
+                               struct status *st) MUST_CHECK;
+enum code store_audit_pending(struct db *tx, size_t max, struct arena *arena, struct audit_leaf **ret,
+                              size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_audit_pending_done(struct db *tx, const struct audit_leaf *leaves, size_t n,
+                                   struct arena *arena, struct status *st) MUST_CHECK;
+/* Locks the frontier's row: one appends at a time. */
+enum code store_audit_lock(struct db *tx, struct arena *arena, struct merkle_frontier *ret,
+                           struct status *st) MUST_CHECK;
+/* Which of these events have their record. */
+enum code store_audit_known(struct db *tx, const struct audit_leaf *leaves, size_t n, struct arena *arena,
+                            const char ***ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* *ret_inserted < n when one had its record already. */
+enum code store_audit_insert(struct db *tx, const struct audit_leaf *leaves, size_t n, struct arena *arena,
+                             int64_t *ret_inserted, struct status *st) MUST_CHECK;
+enum code store_audit_tree(struct db *tx, const struct merkle_frontier *frontier,
+                           const struct stored_node *nodes, size_t n, struct arena *arena,
+                           struct status *st) MUST_CHECK;
+/* Hashes [begin, begin + n) of level 0 or of one that is stored. */
+enum code store_audit_hashes(struct db *db, unsigned level, uint64_t begin, uint64_t n, struct arena *arena,
+                             struct merkle_hash **ret, struct status *st) MUST_CHECK;
+enum code store_audit_select(struct db *db, const struct audit_filter *filter, size_t max,
+                             struct arena *arena, struct audit_leaf **ret, size_t *ret_n,
+                             struct status *st) MUST_CHECK;
+enum code store_audit_state(struct db *db, struct arena *arena, const char **ret_tree_id,
+                            struct merkle_frontier *ret_frontier, uint64_t *ret_head_size,
+                            struct status *st) MUST_CHECK;
+enum code store_audit_head_insert(struct db *db, const struct audit_head *head, struct arena *arena,
+                                  struct status *st) MUST_CHECK;
+enum code store_audit_heads(struct db *db, uint64_t after_size, int64_t from_ms, size_t max,
+                            struct arena *arena, struct audit_head **ret, size_t *ret_n,
+                            struct status *st) MUST_CHECK;
+/* size -1: the newest. */
+enum code store_audit_head(struct db *db, int64_t size, struct arena *arena, struct audit_head *ret,
+                           struct status *st) MUST_CHECK;
+
+#endif

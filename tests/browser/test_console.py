@@ -1,0 +1,246 @@
+"""From the first sign-in to a renewed certificate, in the order in which a person does it. Tests stand on those before them."""
+import hashlib
+import re
+import time
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from support_browser import NAME, PASSWORD
+
+EVIL = "<img src=x onerror=alert(1)>"
+seen = {}  # ids that later tests need
+
+
+def fingerprint(der):
+    return hashlib.sha256(der).hexdigest()
+
+
+def test_who_is_not_signed_in_is_sent_to_the_sign_in_page(console):
+    console.open("/agents").heading("Sign in")
+    assert console.path == "/login"
+
+
+def test_first_administrator_comes_by_the_one_time_link(console, platform):
+    console.become_admin()
+    cookie = next(c for c in console.driver.get_cookies() if c["name"] == "__Host-clm-session")
+    assert cookie["httpOnly"] and cookie["secure"] and cookie["sameSite"] == "Strict" and cookie["path"] == "/"
+    assert console.driver.execute_script("return document.cookie") == ""
+    assert platform.sql("SELECT count(*) FROM operator_links WHERE used_at IS NULL", role="registry") == [["0"]]
+
+
+def test_dashboard_of_an_empty_fleet_says_what_to_do(console):
+    console.sees("No agents yet").sees("Register the first one.")
+
+
+def test_sign_out_ends_the_session_and_a_wrong_password_does_not_begin_one(console):
+    console.press(NAME).press("Sign out").heading("Sign in")
+    assert not [c for c in console.driver.get_cookies() if c["name"] == "__Host-clm-session"]
+    console.login("not the password").sees("name or password is wrong")
+    console.fill("Password", PASSWORD).press("Sign in", "form").heading("Dashboard")
+
+
+def test_a_registered_agent_comes_online_on_the_page(console, host, platform):
+    console.open("/agents/register").heading("Register an agent")
+    console.fill("Hostname", "web1").fill("Labels", f"env=prod\nteam={'web'}").fill("Paths", f"{host.dir}/**").fill("DNS names", host.nginx.name)
+    for kind in ("Renew", "Deploy"):
+        console.labelled(kind).click()
+    console.press("Register", "form").sees("Waiting for the agent to use the token.")
+    token = console.find("[data-testid=token]").text
+    assert re.fullmatch(r"\S{60,}", token), "one line to copy"
+    console.sees("good for 59:")
+    host.agent.enrol(token).start()
+    console.sees("The agent is online", 60)
+    assert token not in console.text()
+    console.press("Go to the agent").heading("web1").sees("Online")
+    seen["agent"] = console.path.rsplit("/", 1)[1]
+
+
+def test_a_renewal_is_run_watched_and_served(console, host):
+    before = fingerprint(host.nginx.served())
+    console.open(f"/agents/{seen['agent']}").press("Run a task").sees("Makes a new key on the host")
+    console.choose("Kind", "Renew").fill("Target", "nginx").press("Run", ".modal")
+    console.heading("Renew").heading("Succeeded", 60)
+    seen["renewal"] = console.path.rsplit("/", 1)[1]
+    after = fingerprint(host.nginx.served())
+    assert after != before
+    console.sees(after).sees("Steps")
+    assert before in console.text()
+
+
+def test_discover_lists_what_is_on_the_host(console, host):
+    console.open(f"/agents/{seen['agent']}").press("Run a task").choose("Kind", "Discover").press("Run", ".modal")
+    console.heading("Discover").heading("Succeeded", 60).sees("Certificates found").sees(host.nginx.name)
+    seen["discovery"] = console.path.rsplit("/", 1)[1]
+
+
+def test_what_happened_is_in_the_audit_log_and_its_proof_is_checked_in_the_page(console):
+    console.open("/audit?action=task.finished").heading("Audit").sees("web1")
+    record = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, "tbody button")).get_attribute("aria-label")
+
+    def included():
+        console.press(record)
+        console.wait("a verdict", lambda: record not in [b.get_attribute("aria-label") for b in console.driver.find_elements(By.CSS_SELECTOR, "tbody button")])
+        if "No head yet" in console.text() or "Not checked" in console.text():  # the next head is on its way
+            console.open("/audit?action=task.finished").sees("web1")
+            time.sleep(2)
+            return False
+        return "Included" in console.text()
+    console.wait("the record to be included", included, 60)
+    assert "Not included" not in console.text()
+    console.open("/audit?action=session.opened").sees(NAME)
+    console.complaints()  # before the first head the browser notes the answers that say so
+
+
+def test_an_alert_is_acknowledged(console, rest):
+    task = rest.run_task(seen["agent"], "RENEW", {"target": "no-such-target"})
+    assert task["state"] == "FAILED", task
+    console.open("/alerts").sees("Task failed").press("Acknowledge Task failed").sees("Acknowledged")
+    console.choose("State", "Resolved").sees("No alert is in this state")
+
+
+def test_what_the_platform_refuses_is_said_in_the_form(console):
+    console.open(f"/agents/{seen['agent']}").press("Run a task").choose("Kind", "Validate").fill("Endpoint", "no endpoint").press("Run", ".modal")
+    console.wait("the refusal", lambda: "endpoint" in console.find(".modal .alert").text)
+    console.press("Close", ".modal-footer")
+    console.complaints()  # the browser notes the 400 that was asked for
+
+
+def test_tasks_are_filtered_by_the_address(console):
+    console.open("/tasks?kind=DISCOVER").heading("Tasks").sees("Discover").sees("web1")
+    assert len(console.driver.find_elements(By.CSS_SELECTOR, "tbody tr")) == 1
+    console.choose("State", "Failed").sees("No task matches")
+    assert "state=FAILED" in console.driver.current_url and "kind=DISCOVER" in console.driver.current_url
+
+
+def test_agents_are_searched_and_filtered_on_the_server(console, rest):
+    rest.register("db1.example.com", labels={"env": "test"})
+    console.open("/agents").sees("db1.example.com").sees("web1")
+    console.fill("Hostname or agent id", "db1")
+    console.wait("only db1", lambda: "web1" not in console.text() and "db1.example.com" in console.text())
+    console.open("/agents?label=env%3Dprod").sees("web1")
+    console.wait("only web1", lambda: "db1.example.com" not in console.text())
+    console.choose("Status", "Expired").sees("No agent matches")
+
+
+def test_text_from_outside_is_text(console, rest):
+    answer = rest.register("evil.example.com", labels={"note": EVIL})
+    for path in ("/agents", f"/agents/{answer['agent']['id']}"):
+        console.open(path).sees(EVIL)
+        assert not console.driver.find_elements(By.CSS_SELECTOR, "img[src=x]")
+
+
+def test_disabling_asks_for_the_name(console, rest):
+    agent = rest.register("old.example.com")["agent"]["id"]
+    console.open(f"/agents/{agent}").heading("old.example.com").press("Disable").sees("Disable old.example.com?")
+    button = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, ".modal button") if b.text == "Disable")
+    assert not button.is_enabled()
+    console.fill("Type old.example.com to go on", "old.example.org")
+    assert not button.is_enabled()
+    console.fill("Type old.example.com to go on", "old.example.com").press("Disable", ".modal")
+    console.heading("Disabled").press("Enable").press("Enable", ".modal")
+    console.wait("it to be enabled", lambda: rest.agent(agent)["status"] == "BOOTSTRAPPING")
+
+
+def test_a_waiting_task_is_cancelled(console, rest):
+    agent = rest.register("away.example.com", operations=("DISCOVER",))["agent"]["id"]
+    task = rest.create_task(agent, "DISCOVER")["id"]
+    console.open(f"/tasks/{task}").heading("Discover").press("Cancel").press("Cancel the task").heading("Cancelled")
+    assert rest.task(task)["state"] == "CANCELLED"
+
+
+def test_keyboard_alone_reaches_the_content_and_a_dialog_keeps_the_focus(console):
+    console.open("/agents").heading("Agents")
+    active = console.driver.switch_to.active_element
+    active.send_keys(Keys.TAB)
+    assert console.driver.switch_to.active_element.text == "Skip to the content"
+    console.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    assert console.driver.switch_to.active_element.get_attribute("id") == "main"
+    console.open(f"/agents/{seen['agent']}").press("Run a task").sees("Makes a new key")
+    for _ in range(25):
+        console.driver.switch_to.active_element.send_keys(Keys.TAB)
+        console.wait("the focus to be in the dialog", lambda: console.driver.execute_script("const at = document.activeElement; return at === document.body || !!at.closest('.modal')"), 2)
+    console.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    console.wait("the dialog to close", lambda: not console.driver.find_elements(By.CSS_SELECTOR, ".modal"))
+
+
+PAGES = {
+    "dashboard": (lambda: "/", "Recent activity"), "agents": (lambda: "/agents", "web1"), "agent": (lambda: f"/agents/{seen['agent']}", "Generation"),
+    "register": (lambda: "/agents/register", "Scope"), "tasks": (lambda: "/tasks", "Succeeded"), "renewal": (lambda: f"/tasks/{seen['renewal']}", "What is served"),
+    "discovery": (lambda: f"/tasks/{seen['discovery']}", "Certificates found"), "sessions": (lambda: "/sessions", "this one"),
+    "alerts": (lambda: "/alerts", "Acknowledged"), "audit": (lambda: "/audit", "session.opened"),
+    "nowhere": (lambda: "/agents/01890a5d-ac96-774b-bcce-b302099a8057", "list"),
+}
+
+
+def check_and_picture(console, name):
+    for scheme in ("light", "dark"):
+        console.shade(scheme)
+        time.sleep(0.3)  # colours of buttons change with a transition
+        console.picture(f"{name}-{scheme}")
+        violations = console.violations()
+        assert not violations, f"{name}, {scheme}:\n" + "\n".join(violations)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_has_no_serious_barrier_in_light_and_dark(console, name):
+    path, text = PAGES[name]
+    console.open(path()).sees(text)
+    check_and_picture(console, name)
+    if name == "nowhere":
+        console.complaints()  # the browser notes the 404 that was asked for
+
+
+def test_run_dialog_has_no_serious_barrier_in_light_and_dark(console):
+    console.open(f"/agents/{seen['agent']}").press("Run a task").sees("Makes a new key")
+    check_and_picture(console, "run")
+
+
+def test_narrow_window_needs_no_sideways_scrolling(console):
+    console.driver.set_window_size(500, 900)
+    try:
+        for path in ("/", "/agents", f"/agents/{seen['agent']}", f"/tasks/{seen['renewal']}"):
+            console.open(path).heading("")
+            assert console.driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth"), path
+    finally:
+        console.driver.set_window_size(1280, 900)
+
+
+def test_theme_is_chosen_and_kept(console):
+    console.shade("light").open("/agents").press(NAME).press("Dark")
+    assert console.driver.execute_script("return document.documentElement.dataset.bsTheme") == "dark"
+    console.open("/tasks").heading("Tasks")
+    assert console.driver.execute_script("return document.documentElement.dataset.bsTheme") == "dark"
+    console.press(NAME).press("As the system")
+
+
+def test_first_load_stays_below_300_kb(console):
+    console.open("/").sees("Recent activity")
+    console.driver.execute_cdp_cmd("Network.clearBrowserCache", {})
+    console.driver.refresh()
+    console.sees("Recent activity")
+    loaded = console.driver.execute_script(
+        "return performance.getEntries().filter(e => e.transferSize && !e.name.includes('/api/')).map(e => [e.name, e.transferSize])")
+    total = sum(size for _, size in loaded)
+    assert 50_000 < total < 300_000, loaded
+
+
+def test_session_that_ended_elsewhere_leads_to_the_sign_in_page_and_back(console, platform):
+    console.open("/tasks?kind=RENEW").heading("Tasks")
+    platform.sql("DELETE FROM sessions", role="registry")
+    console.heading("Sign in", 40)
+    entries = [e["message"] for e in console.driver.get_log("browser") if e["level"] == "SEVERE"]
+    assert all("status of 401" in e for e in entries), entries
+    console.fill("Name", NAME).fill("Password", PASSWORD).press("Sign in", "form").heading("Tasks")
+    assert "kind=RENEW" in console.driver.current_url
+
+
+def test_sign_in_pages_have_no_serious_barrier(console):
+    console.press(NAME).press("Sign out").heading("Sign in")
+    check_and_picture(console, "login")
+    console.driver.get(console.admin_link())
+    console.heading("Become an administrator")
+    check_and_picture(console, "first-admin")
+    console.fill("Name", NAME).fill("Password", PASSWORD).fill("The same again", PASSWORD + "!").press("Set the password and sign in")
+    console.sees("The two passwords differ.")

@@ -1,0 +1,187 @@
+/* An alert's life on a real PostgreSQL. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "alerts.h"
+#include "fixture.h"
+
+static size_t list(const char *selector, unsigned state_bits, struct alert **ret)
+{
+    const struct alert_filter filter = {.selector = selector, .state_bits = state_bits};
+    size_t n;
+    struct status st = {0};
+    if (alerts_list(fixture_db, &filter, 100, fixture_arena, ret, &n, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    return n;
+}
+
+static void raise(enum alert_kind kind, const char *entity, const char *agent_id, int64_t now_ms)
+{
+    const struct alert_change change = {
+        .kind = kind, .entity = entity, .agent_id = agent_id, .message = "why"};
+    assert_int_equal(alerts_raise(fixture_db, &change, 1, now_ms, fixture_arena, NULL), CODE_OK);
+}
+
+static void repeated_alert_is_one_with_a_count(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    raise(ALERT_TASK_FAILED, "e", NULL, T0);
+    raise(ALERT_TASK_FAILED, "e", NULL, T0 + 5000);
+    raise(ALERT_TASK_FAILED, "e", NULL, T0 + 2000);
+    raise(ALERT_TASK_REFUSED, "e", NULL, T0);
+    assert_int_equal(list("", 0, &alerts), 2);
+    assert_int_equal(alerts[1].kind, ALERT_TASK_FAILED);
+    assert_int_equal(alerts[1].count, 3);
+    assert_int_equal(alerts[1].first_at_ms, T0);
+    assert_int_equal(alerts[1].last_at_ms, T0 + 5000);
+}
+
+static void resolved_alert_that_happens_again_is_a_new_one(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const struct alert_change change = {.kind = ALERT_CLONE, .entity = "e"};
+    raise(ALERT_CLONE, "e", NULL, T0);
+    assert_int_equal(alerts_resolve(fixture_db, &change, 1, T0 + 1, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 0);
+    raise(ALERT_CLONE, "e", NULL, T0 + 2);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].count, 1);
+    assert_int_equal(list("", 1u << ALERT_RESOLVED, &alerts), 1);
+}
+
+static void acknowledging_and_resolving_are_told_and_audited_once(void **state)
+{
+    (void)state;
+    struct alert *alerts, alert;
+    raise(ALERT_TASK_FAILED, "e", NULL, T0);
+    assert_int_equal(list("", 0, &alerts), 1);
+    const char *id = alerts[0].id;
+    const struct cause cause = fixture_cause(T0 + 1000);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(alert_acknowledge(fixture_db, &cause, "", id, fixture_arena, &alert, NULL), CODE_OK);
+        assert_int_equal(alert_state(&alert), ALERT_ACKNOWLEDGED);
+        assert_string_equal(alert.acknowledged_by, "api-key:test");
+    }
+    int64_t open;
+    assert_int_equal(alerts_count_open(fixture_db, "", &open, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(open, 0);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alert_resolve(fixture_db, &cause, "", id, fixture_arena, &alert, NULL), CODE_OK);
+    assert_int_equal(alert_state(&alert), ALERT_RESOLVED);
+    assert_int_equal(list("", 0, &alerts), 0);
+    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action LIKE 'alert.%'"), 2);
+}
+
+static void grant_with_a_selector_sees_and_closes_only_its_own(void **state)
+{
+    (void)state;
+    struct alert *alerts, alert;
+    const char *prod = fixture_agent("web1", "prod"), *test = fixture_agent("web2", "test");
+    raise(ALERT_AGENT_OFFLINE, prod, prod, T0);
+    raise(ALERT_AGENT_OFFLINE, test, test, T0);
+    raise(ALERT_BOOTSTRAP_REFUSED, "192.0.2.1", NULL, T0);
+    assert_int_equal(list("", 0, &alerts), 3);
+    assert_int_equal(list("env=test", 0, &alerts), 1);
+    assert_string_equal(alerts[0].agent_id, test);
+    assert_string_equal(alerts[0].hostname, "web2");
+    const struct cause cause = fixture_cause(T0 + 1000);
+    assert_int_equal(alert_resolve(fixture_db, &cause, "env=prod", alerts[0].id, fixture_arena, &alert, NULL),
+                     CODE_NOT_FOUND);
+    assert_int_equal(alert_resolve(fixture_db, &cause, "env=test", alerts[0].id, fixture_arena, &alert, NULL),
+                     CODE_OK);
+}
+
+static void silent_agent_is_an_alert_until_it_is_heard(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const char *id = fixture_agent("web1", "prod");
+    fixture_beat(id, T0 + 1000);
+    assert_int_equal(list("", 0, &alerts), 0);
+    for (int64_t at = T0; at <= T0 + 300000; at += 1000) {
+        fixture_empty_beat("g1", "e1", at);
+        fixture_sweep(at);
+    }
+    assert_int_equal(fixture_get(id).status, AGENT_OFFLINE);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_AGENT_OFFLINE);
+    fixture_beat(id, T0 + 301000);
+    assert_int_equal(list("", 0, &alerts), 0);
+}
+
+static void safe_mode_is_an_alert_with_its_reason_until_it_is_left(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const char *id = fixture_agent("web1", "prod");
+    struct heartbeat beat = {.agent_id = id,
+                             .received_at_ms = T0 + 1000,
+                             .interval_ms = 30000,
+                             .safe_mode = true,
+                             .safe_mode_reason = "CLOCK"};
+    assert_int_equal(
+        heartbeats_report(fixture_db, &fixture_timing, T0 + 1000, "g1", "e1", &beat, 1, fixture_arena, NULL),
+        CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_SAFE_MODE);
+    assert_string_equal(alerts[0].message, "CLOCK");
+    fixture_beat(id, T0 + 2000);
+    assert_int_equal(list("", 0, &alerts), 0);
+}
+
+static void identity_that_ends_soon_is_an_alert_until_it_is_renewed_or_over(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const char *id = fixture_agent("web1", "prod");
+    const struct cause cause = fixture_cause(T0);
+    const int64_t day = 24LL * 3600 * 1000;
+    assert_int_equal(
+        agent_identity_issued(fixture_db, &cause, id, 0, "f0", T0 + 3 * day, fixture_arena, NULL), CODE_OK);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(alerts_expiring(fixture_db, T0, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_IDENTITY_EXPIRING);
+    assert_int_equal(alerts[0].count, 1);
+    assert_int_equal(
+        agent_identity_issued(fixture_db, &cause, id, 1, "f1", T0 + 30 * day, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(alerts_expiring(fixture_db, T0, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 0);
+    fixture_sweep(T0 + 31 * day);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_IDENTITY_EXPIRED);
+}
+
+static void old_resolved_alerts_are_forgotten(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const struct alert_change change = {.kind = ALERT_CLONE, .entity = "e"};
+    raise(ALERT_CLONE, "e", NULL, T0);
+    raise(ALERT_CLONE, "f", NULL, T0);
+    assert_int_equal(alerts_resolve(fixture_db, &change, 1, T0, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(alerts_trim(fixture_db, T0 + ALERTS_KEEP_MS + 1, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 1u << ALERT_RESOLVED | 1u << ALERT_OPEN, &alerts), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(repeated_alert_is_one_with_a_count, fixture_reset),
+        cmocka_unit_test_setup(resolved_alert_that_happens_again_is_a_new_one, fixture_reset),
+        cmocka_unit_test_setup(acknowledging_and_resolving_are_told_and_audited_once, fixture_reset),
+        cmocka_unit_test_setup(grant_with_a_selector_sees_and_closes_only_its_own, fixture_reset),
+        cmocka_unit_test_setup(silent_agent_is_an_alert_until_it_is_heard, fixture_reset),
+        cmocka_unit_test_setup(safe_mode_is_an_alert_with_its_reason_until_it_is_left, fixture_reset),
+        cmocka_unit_test_setup(identity_that_ends_soon_is_an_alert_until_it_is_renewed_or_over,
+                               fixture_reset),
+        cmocka_unit_test_setup(old_resolved_alerts_are_forgotten, fixture_reset),
+    };
+    return cmocka_run_group_tests(tests, fixture_open, fixture_close);
+}
