@@ -204,7 +204,7 @@ static enum code operator_of(const struct rpc_ctx *ctx, const char **ret, struct
 static enum code on_get_session(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__GetSessionRequest *req = request;
-    const char *name;
+    const char *name = NULL;
     struct session session;
     TRY(operator_of(ctx, &name, st));
     TRY(session_get(worker_of(ctx)->db, name, req->session_id, clock_wall_ms(), ctx->arena, &session, st));
@@ -216,7 +216,7 @@ static enum code on_list_sessions(struct rpc_ctx *ctx, const void *request, void
 {
     (void)request;
     Clm__ListSessionsResponse *res = response;
-    const char *name;
+    const char *name = NULL;
     struct session *sessions;
     TRY(operator_of(ctx, &name, st));
     TRY(session_list(worker_of(ctx)->db, name, clock_wall_ms(), ctx->arena, &sessions, &res->n_sessions, st));
@@ -232,7 +232,7 @@ static enum code on_list_sessions(struct rpc_ctx *ctx, const void *request, void
 static enum code on_end_session(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__EndSessionRequest *req = request;
-    const char *name;
+    const char *name = NULL;
     struct session session;
     TRY(operator_of(ctx, &name, st));
     TRY(session_end(worker_of(ctx)->db, name, req->session_id, clock_wall_ms(), ctx->arena, &session, st));
