@@ -91,8 +91,15 @@ def make_base(podman, scratch):
     return "made with mmdebstrap"
 
 
+# The machine's own trust goes with the build: its way to npm's registry may lead through a proxy that ends TLS.
+TRUST = "/etc/ssl/certs/ca-certificates.crt"
+
+
 def build(podman, file, target, name, commit="unknown"):
-    podman("build", "--quiet", "--format=docker", "--pull=never", "--network=host", "--build-arg", f"COMMIT={commit}", "--target", target, "-t", name,
+    trust = ["--volume", f"{TRUST}:/etc/machine-ca.pem:ro", "--build-arg", "NODE_EXTRA_CA_CERTS=/etc/machine-ca.pem"]
+    if target not in OURS or not Path(TRUST).exists():
+        trust = []
+    podman("build", "--quiet", "--format=docker", "--pull=never", "--network=host", *trust, "--build-arg", f"COMMIT={commit}", "--target", target, "-t", name,
            "-f", file, TOP, timeout=1800)
 
 

@@ -9,8 +9,8 @@
 struct init_order {
     const char *dir, *trust_domain;
     struct pki_names gateway_names, bus_names; /* DNS names and addresses */
-    /* When not NULL: also makes this Kubernetes Secret of the directory, before the database hears of it, so that a
-     * database which knows a CA always has its keys. */
+    /* When not NULL: also makes this Kubernetes Secret of the directory, before the database hears of it, so
+     * that a database which knows a CA always has its keys. */
     const struct publish_to *publish;
 };
 
