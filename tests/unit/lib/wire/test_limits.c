@@ -12,26 +12,16 @@
 
 /* Roots from which every message of proto/ is reachable beside the methods' own. */
 static const ProtobufCMessageDescriptor *const roots[] = {
-    &clm__bootstrap_request__descriptor,
-    &clm__bootstrap_response__descriptor,
-    &clm__checkin_request__descriptor,
-    &clm__checkin_response__descriptor,
-    &clm__result_request__descriptor,
-    &clm__result_response__descriptor,
-    &clm__renew_request__descriptor,
-    &clm__sign_request__descriptor,
-    &clm__sign_response__descriptor,
-    &clm__agent_error__descriptor,
-    &clm__task_order__descriptor,
-    &clm__signed_request__descriptor,
-    &clm__receipt__descriptor,
-    &clm__event__descriptor,
-    &clm__signed_bytes__descriptor,
-    &clm__assertion__descriptor,
-    &clm__authority__descriptor,
-    &clm__task_result__descriptor,
-    &clm__audit_export_line__descriptor,
-    &clm__audit_head__descriptor,
+    &clm__bootstrap_request__descriptor, &clm__bootstrap_response__descriptor,
+    &clm__checkin_request__descriptor,   &clm__checkin_response__descriptor,
+    &clm__result_request__descriptor,    &clm__result_response__descriptor,
+    &clm__renew_request__descriptor,     &clm__sign_request__descriptor,
+    &clm__sign_response__descriptor,     &clm__agent_error__descriptor,
+    &clm__task_order__descriptor,        &clm__signed_request__descriptor,
+    &clm__receipt__descriptor,           &clm__event__descriptor,
+    &clm__signed_bytes__descriptor,      &clm__assertion__descriptor,
+    &clm__authority__descriptor,         &clm__task_result__descriptor,
+    &clm__audit_export_line__descriptor, &clm__audit_head__descriptor,
 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &clm__registry__descriptor, &clm__bootstrap__descriptor, &clm__tasks__descriptor};
@@ -74,8 +64,8 @@ static void count_if_sought(const ProtobufCMessageDescriptor *desc, const Protob
 static bool is_agents_own(const char *field)
 {
     static const char *const own[] = {"Identity.chain", "Identity.roots", "Snapshot.",
-                                      "EnrolAnswer.",   "Done.",          "Issued.",        "IdentityCsr.",
-                                      "Renew.",         "RenewAnswer."};
+                                      "EnrolAnswer.",   "Done.",          "Issued.",
+                                      "IdentityCsr.",   "Renew.",         "RenewAnswer."};
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
         if (!strncmp(field, own[i], strlen(own[i])))
             return true;
