@@ -33,8 +33,9 @@ static void on_readyz(struct admin *admin, struct http_request *request)
 {
     char why[256];
     bool ready = service_is_ready(admin->service, why, sizeof(why) - 1);
-    (void)strcat(why, "\n");
-    respond_text(request, ready ? 200 : 503, "text/plain; charset=utf-8", why, strlen(why));
+    size_t len = strlen(why);
+    why[len++] = '\n';
+    respond_text(request, ready ? 200 : 503, "text/plain; charset=utf-8", why, len);
 }
 
 static void on_metrics(struct admin *admin, struct http_request *request)
