@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from clm.host import Agent, Nginx
-from clm.platform import HOST, TOP, Platform, free_port
+from clm.platform import TOP, Platform
+from clm.ports import HOST, free_port
 from clm.process import Failed, Process, run, wait_until
 
 ROUNDS, TASKS_A_ROUND, ROUND_TRIPS_A_ROUND = 5, 100, 1000

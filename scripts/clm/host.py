@@ -6,7 +6,8 @@ import socket
 import ssl
 from pathlib import Path
 
-from clm.platform import HOST, free_port, ini, write
+from clm.platform import ini, write
+from clm.ports import HOST, free_port
 from clm.process import Failed, Process, run, wait_until
 
 NGINX_CONF = """\

@@ -15,22 +15,16 @@ import urllib.request
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 
+from clm.ports import HOST, free_port
 from clm.process import Failed, Process, run, wait_until
 from clm.rest import Rest
 
 TOP = Path(__file__).resolve().parents[2]
 PG_BIN = Path("/usr/lib/postgresql/15/bin")
-HOST = "127.0.0.1"
 OPERATOR_NAME = "localhost"
 DATABASE_SERVICES = ("registry", "bootstrap", "tasks")
 SERVICES = (*DATABASE_SERVICES, "gateway")
 PORTS = ("postgresql", "nats", "agent", "operator", *(f"{name}-admin" for name in SERVICES))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
 
 
 def write(path, text, mode=0o644, owner=None):

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from clm.platform import HOST
+from clm.ports import HOST
 from clm.rest import RestError
 
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"

@@ -11,7 +11,8 @@ import uuid
 import pytest
 
 from clm.host import Agent
-from clm.platform import HOST, ini, write
+from clm.platform import ini, write
+from clm.ports import HOST
 from clm.process import run, wait_until
 from clm.rest import RestError
 

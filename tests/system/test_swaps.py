@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from clm.host import fingerprint
-from clm.platform import HOST, free_port
+from clm.ports import HOST, free_port
 from clm.process import wait_until
 from support import pb
 from support.peer import PROTOBUF, SIGN, Link, Peer, error_text

@@ -6,7 +6,8 @@ import socket
 import ssl
 import threading
 
-from clm.platform import HOST, write
+from clm.platform import write
+from clm.ports import HOST
 from clm.process import Failed
 
 

@@ -7,7 +7,7 @@ import ssl
 import time
 from pathlib import Path
 
-from clm.platform import HOST
+from clm.ports import HOST
 from support import pb
 from support.pki import REQUEST_CONTENT, RECEIPT_CONTENT, cms_sign, csr, new_key, to_pem
 

@@ -16,6 +16,7 @@
 
 #include "base/file.h"
 #include "base/id.h"
+#include "support/port.h"
 
 extern char **environ;
 
@@ -74,18 +75,6 @@ static void make_certificate(const char *key, const char *cert)
     argv[9] = key;
     argv[11] = cert;
     run(argv);
-}
-
-static int free_port(void)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &len) != 0)
-        die("port", strerror(errno));
-    (void)close(fd);
-    return ntohs(address.sin_port);
 }
 
 static int unlink_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
@@ -155,7 +144,7 @@ static void begin(void)
         die("temporary directory", strerror(errno));
     owner = getpid();
     (void)atexit(clean_up);
-    port = free_port();
+    port = port_free();
     (void)snprintf(url, sizeof(url), "tls://127.0.0.1:%d", port);
     write_configuration();
     nats_start_server();

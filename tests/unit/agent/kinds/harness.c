@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "base/id.h"
 #include "kinds/probe.h"
+#include "support/port.h"
 
 unsigned sign_calls;
 char last_spki[65];
@@ -59,16 +60,6 @@ char *read_text(const char *path)
         texts = arena_new();
     need(file_read(path, 1024 * 1024, &buf, &st), &st);
     return arena_strdup(texts, buf_text(&buf));
-}
-
-unsigned free_port(void)
-{
-    AUTO_CLOSE int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    return ntohs(address.sin_port);
 }
 
 static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw)
@@ -264,7 +255,7 @@ int host_setup(void **state)
     assert_non_null(host);
     (void)snprintf(host->dir, sizeof(host->dir), "/tmp/clm-kinds-XXXXXX");
     assert_non_null(mkdtemp(host->dir));
-    host->port = free_port();
+    host->port = (unsigned)port_free();
     make_ca(host);
     uuid_v7(host->task_id);
     sign_calls = 0;

@@ -38,7 +38,6 @@ int host_setup(void **state);
 int host_teardown(void **state);
 
 char *host_path(const struct host *host, const char *name); /* lives until teardown of the process */
-unsigned free_port(void);
 void write_file(const char *path, const void *data, size_t len, mode_t mode);
 void write_text(const char *path, const char *text, mode_t mode);
 char *read_text(const char *path); /* leaks on purpose into an arena of the process */

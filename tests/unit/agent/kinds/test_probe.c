@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "kinds/probe.h"
+#include "support/port.h"
 
 /* A server for one connection a fork, on host->port. */
 static pid_t serve(struct host *host, void (*on_client)(int fd))
@@ -159,7 +160,7 @@ static void many_looks_at_once_are_all_answered(void **state)
     write_nginx_conf(host, NULL);
     start_nginx(host);
     (void)snprintf(port, sizeof(port), "%u", host->port);
-    (void)snprintf(closed, sizeof(closed), "%u", free_port());
+    (void)snprintf(closed, sizeof(closed), "%d", port_free());
     for (size_t i = 0; i < ARRAY_LEN(probes); i++)
         probes[i] = (struct probe){.host = "127.0.0.1", .port = i % 3 ? port : closed, .timeout_ms = 10000};
     probe_run(probes, ARRAY_LEN(probes));

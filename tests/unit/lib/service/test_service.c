@@ -21,6 +21,7 @@
 #include "support/identity.h"
 #include "support/nats.h"
 #include "support/pg.h"
+#include "support/port.h"
 
 #define AGENT       "0198c0de-0000-7000-8000-000000000001"
 #define WAIT_ROUNDS 500 /* of 20 ms */
@@ -438,17 +439,6 @@ static void service_leaves_on_sigterm_even_without_its_dependencies(void **state
  * ------------------------------------------------------------------------------------------------------------
  */
 
-static int free_port(void)
-{
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&address, len), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &len), 0);
-    (void)close(fd);
-    return ntohs(address.sin_port);
-}
-
 static int set_up(void **state)
 {
     (void)state;
@@ -457,7 +447,7 @@ static int set_up(void **state)
     assert_non_null(mkdtemp(dir));
     (void)snprintf(conf, sizeof(conf), "%s/registry.conf", dir);
     identity_write("registry", dir);
-    admin_port = free_port();
+    admin_port = port_free();
     nats_setup();
     gateway = nats_bus("gateway");
     tasks = nats_bus("tasks");
