@@ -5,7 +5,8 @@
  *
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts
- *   [target nginx]  certificate key chain reload endpoint server_name dns_names; without `key` the
+ *   [target nginx]  certificate key chain reload endpoint server_name dns_names preset
+ * configuration; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
  * command test timeout
  */
@@ -33,6 +34,9 @@ struct policy_target {
     char *endpoint;    /* host:port to look at; NULL: nothing to verify */
     char *server_name; /* SNI; NULL: the certificate's first name */
     char **dns_names;  /* what may be installed here; NULL: the policy's */
+    /* What DISCOVER and VALIDATE may look up about it; NULL: nothing. */
+    char *preset;        /* the server that uses it: a row of presets/preset.c */
+    char *configuration; /* that server's, where it is not the distribution's */
 };
 
 struct policy {
