@@ -1,6 +1,6 @@
 /*
- * Answers of the NATS services protocol. Everything runs on a library thread; the counters are the rpc server's own.
- * Names, types and members are those of ADR-32; times are in nanoseconds there.
+ * Answers of the NATS services protocol. Everything runs on a library thread; the counters are the rpc
+ * server's own. Names, types and members are those of ADR-32; times are in nanoseconds there.
  */
 #include "bus/micro.h"
 
@@ -60,8 +60,8 @@ static bool write_endpoint(const struct micro *micro, size_t i, struct buf *out)
     struct rpc_stats stats;
     rpc_server_stats(micro->server, i, &stats);
     const char *service = rpc_server_service(micro->server);
-    return buf_printf(out, "%s{\"name\":\"%s\",\"subject\":\"clm.rpc.%s.%s\",\"queue_group\":\"%s\"", i ? "," : "",
-                      stats.method, service, stats.method, service);
+    return buf_printf(out, "%s{\"name\":\"%s\",\"subject\":\"clm.rpc.%s.%s\",\"queue_group\":\"%s\"",
+                      i ? "," : "", stats.method, service, stats.method, service);
 }
 
 static bool write_info(const struct micro *micro, struct buf *out)
@@ -84,7 +84,8 @@ static bool write_stats(const struct micro *micro, struct buf *out)
                         ",\"num_requests\":%" PRIu64 ",\"num_errors\":%" PRIu64 ",\"last_error\":\"%s\""
                         ",\"processing_time\":%" PRIu64 ",\"average_processing_time\":%" PRIu64 "}",
                         stats.n_requests, stats.n_errors,
-                        stats.last_error == CODE_OK ? "" : code_name(stats.last_error), stats.busy_ns, average);
+                        stats.last_error == CODE_OK ? "" : code_name(stats.last_error), stats.busy_ns,
+                        average);
     }
     return ok && buf_puts(out, "]");
 }
@@ -96,8 +97,8 @@ static void on_question(const char *reply, void *arg)
     AUTO_BUF struct buf out;
     buf_init(&out, ANSWER_MAX);
     struct status st;
-    bool ok = buf_printf(&out, "{\"type\":\"%s\"", listener->verb->type) && write_text(&out, "name", micro->name) &&
-              write_text(&out, "id", micro->about->instance) &&
+    bool ok = buf_printf(&out, "{\"type\":\"%s\"", listener->verb->type) &&
+              write_text(&out, "name", micro->name) && write_text(&out, "id", micro->about->instance) &&
               write_text(&out, "version", micro->about->version) && buf_puts(&out, ",\"metadata\":{}") &&
               listener->verb->write(micro, &out) && buf_puts(&out, "}");
     /* Who asked learns of a failure from its own deadline. */
@@ -105,12 +106,13 @@ static void on_question(const char *reply, void *arg)
         (void)!bus_publish(micro->bus, reply, out.data, out.len, &st);
 }
 
-static enum code listen(struct micro *micro, struct listener *listener, const struct verb *verb, unsigned scope,
-                        struct status *st)
+static enum code listen(struct micro *micro, struct listener *listener, const struct verb *verb,
+                        unsigned scope, struct status *st)
 {
     char subject[192];
     (void)snprintf(subject, sizeof(subject), "$SRV.%s%s%s%s%s", verb->name, scope > 0 ? "." : "",
-                   scope > 0 ? micro->name : "", scope > 1 ? "." : "", scope > 1 ? micro->about->instance : "");
+                   scope > 0 ? micro->name : "", scope > 1 ? "." : "",
+                   scope > 1 ? micro->about->instance : "");
     *listener = (struct listener){.micro = micro, .verb = verb};
     return bus_listen(micro->bus, subject, on_question, listener, &listener->sub, st);
 }

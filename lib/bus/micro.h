@@ -1,14 +1,14 @@
 /*
- * The NATS services protocol ("micro", NATS ADR-32): a service answers $SRV.PING, $SRV.INFO and $SRV.STATS, so that
- * standard tools (`nats micro ls`) list the platform's services, their replicas and how each method fares. It tells
- * counts and times, never contents.
+ * The NATS services protocol ("micro", NATS ADR-32): a service answers $SRV.PING, $SRV.INFO and $SRV.STATS,
+ * so that standard tools (`nats micro ls`) list the platform's services, their replicas and how each method
+ * fares. It tells counts and times, never contents.
  */
 #ifndef CLM_BUS_MICRO_H
 #define CLM_BUS_MICRO_H
 
 #include "bus/bus.h"
 
-struct micro_about { /* borrowed for as long as the micro lives */
+struct micro_about {         /* borrowed for as long as the micro lives */
     const char *instance;    /* this process; a UUID */
     const char *version;     /* semantic version */
     const char *description; /* of the service, one line */
