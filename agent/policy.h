@@ -8,7 +8,7 @@
  *   [target nginx]  certificate key chain reload endpoint starttls server_name
  * dns_names preset configuration; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
- * command test timeout
+ * command test pre failure environment timeout
  */
 #ifndef CLM_AGENT_POLICY_H
 #define CLM_AGENT_POLICY_H
@@ -21,9 +21,12 @@
 
 struct policy_reload {
     char *name;
-    char **command; /* argv; an absolute program; no shell */
-    char **test;    /* argv of the config test, run before the reload; NULL for none */
-    int64_t timeout_ms;
+    char **command;     /* argv; an absolute program; no shell */
+    char **test;        /* argv of the config test, run before the reload; NULL for none */
+    char **pre;         /* argv: run before anything is changed, and may forbid it; NULL for none */
+    char **failure;     /* argv: run when a change that `pre` let pass did not succeed; NULL for none */
+    char **environment; /* NAME=value for all of them; NULL for none */
+    int64_t timeout_ms; /* for each of them */
 };
 
 struct policy_target {

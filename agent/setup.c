@@ -46,8 +46,8 @@ static enum code write_policy_lines(const struct plan *plan, struct buf *out, st
     }
     if (!first)
         OUT(out, "\n");
-    for (size_t i = 0; i < plan->n_root; i++)
-        OUT(out, "%s%s%s", i ? " " : "discovery_roots = ", plan->root[i], i + 1 == plan->n_root ? "\n" : "");
+    for (size_t i = 0; i < plan->n_root; i++) /* one a line: inih's are short */
+        OUT(out, "discovery_roots = %s\n", plan->root[i]);
     return CODE_OK;
 }
 
@@ -72,8 +72,8 @@ static enum code write_target(const struct target_plan *target, struct buf *out,
         if (lines[i].value)
             OUT(out, "%s = %s\n", lines[i].key, lines[i].value);
     }
-    for (size_t n = 0; n < target->n_names; n++)
-        OUT(out, "%s%s%s", n ? " " : "dns_names = ", target->names[n], n + 1 == target->n_names ? "\n" : "");
+    for (size_t i = 0; i < target->n_names; i++)
+        OUT(out, "dns_names = %s\n", target->names[i]);
     return CODE_OK;
 }
 
