@@ -682,6 +682,8 @@ const struct rpc_method registry_methods[] = {
     {"GetAuditConsistency", on_get_audit_consistency},
     {"ListFleetHeads", on_list_fleet_heads},
     {"GetFleetConsistency", on_get_fleet_consistency},
+    {"CosignHead", on_cosign_head},
+    {"ListCosignatures", on_list_cosignatures},
     {"ReportRefusals", on_report_refusals},
     {"ListAlerts", on_list_alerts},
     {"AcknowledgeAlert", on_acknowledge_alert},
