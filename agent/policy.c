@@ -70,6 +70,8 @@ static const struct config_key policy_keys[] = {
      .help = "directories that may be searched; unset: /etc /opt /srv /usr/local"},
     {KEY("policy", "probe_hosts", CONFIG_LIST, probe_hosts), .optional = true,
      .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
+    {KEY("policy", "metrics", CONFIG_BOOL, metrics), .fallback = "off",
+     .help = "on: the platform is told this host's processor, memory, load, disk and uptime"},
     {.name = NULL},
 };
 #undef KEY
