@@ -9,7 +9,6 @@
 #define ENCODED  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 #define IN_TOKEN "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.="
 #define LONG_RUN 48 /* characters of base64 or hex in a row; a line of PEM has 64 */
-                     */
 
 /* What goes: `keep` bytes stay, the `drop` bytes after them do not. drop 0: nothing. */
 struct cut {
