@@ -474,11 +474,15 @@ static enum code bring_up_intake(struct service *service, struct status *st)
     if (d->rpc)
         TRY(rpc_server_new(service->bus, service->identity, d->name, d->rpc, d->methods, d->n_methods,
                            workers_deliver, service, &service->rpc, st));
+    service->about = (struct micro_about){service->instance_id, CLM_VERSION, d->description};
+    if (d->rpc)
+        TRY(micro_new(service->bus, service->rpc, &service->about, &service->micro, st));
     return renewals_start(service, st);
 }
 
 static void take_down(struct service *service, bool own_started)
 {
+    micro_free(service->micro);
     if (service->rpc)
         rpc_server_stop(service->rpc);
     workers_stop(service->workers); /* answers what was taken */
