@@ -16,12 +16,13 @@
 #include "kinds/probe.h"
 #include "stores/store.h"
 
-#define VERIFY_STEP_MS    250
-#define VERIFY_AGAIN_MS   50
-#define VERIFY_DEFAULT_MS 10000
-#define STEP_OUTPUT_MAX   380
-#define BACKUP_LIFE_MS    (14 * 24 * 3600 * 1000ll)
-#define FILES_MAX         3
+#define VERIFY_STEP_MS       250
+#define VERIFY_QUICK_MS      500
+#define VERIFY_QUICK_STEP_MS 25
+#define VERIFY_DEFAULT_MS    10000
+#define STEP_OUTPUT_MAX      380
+#define BACKUP_LIFE_MS       (14 * 24 * 3600 * 1000ll)
+#define FILES_MAX            3
 
 struct tx_file {
     const char *role; /* "key", "chain", "cert": the order in which they are swapped */
@@ -182,11 +183,13 @@ static enum code probe_before(struct tx *tx, struct status *st)
 }
 
 /* Until the endpoint serves `wanted` twice in a row, or the time is up: for an instant after a reload the
- * former workers still answer beside the new ones. */
+ * former workers still answer beside the new ones. That instant is short for most servers (nginx gives its
+ * new workers 100 ms), so the first steps are. */
 static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HEX_SIZE], char *why,
                         size_t why_size)
 {
     int64_t end_ms = clock_mono_ms() + (tx->reload ? tx->reload->timeout_ms : VERIFY_DEFAULT_MS);
+    int64_t quick_until_ms = clock_mono_ms() + VERIFY_QUICK_MS;
     for (unsigned seen = 0;;) {
         int64_t started_ms = clock_mono_ms();
         (void)look(tx, served, why, why_size);
@@ -194,7 +197,8 @@ static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HE
         if (seen == 2)
             return true;
         int64_t now_ms = clock_mono_ms();
-        int64_t pause_ms = seen ? VERIFY_AGAIN_MS : VERIFY_STEP_MS - (now_ms - started_ms);
+        int64_t step_ms = seen || now_ms < quick_until_ms ? VERIFY_QUICK_STEP_MS : VERIFY_STEP_MS;
+        int64_t pause_ms = step_ms - (now_ms - started_ms);
         if (now_ms >= end_ms && seen == 0)
             return false;
         if (pause_ms > 0)
