@@ -165,10 +165,13 @@ static void every_server_gets_its_target_and_its_reload(void **state)
     char *config = host_path(host, "conf/agent.conf");
     write_with_dir(host, "httpd.conf",
                    "Listen 127.0.0.1:8443\n<VirtualHost *:8443>\nServerName a.example.test\nSSLEngine on\n"
-                   "SSLCertificateFile a.pem\nSSLCertificateKeyFile a.key\nSSLCertificateChainFile c.pem\n</VirtualHost>\n"
-                   "<VirtualHost *:8443>\nServerName b.example.test\nSSLEngine on\nSSLCertificateFile b.pem\n</VirtualHost>\n");
-    write_with_dir(host, "main.cf", "myhostname = mail.example.test\nsmtpd_tls_security_level = may\n"
-                                    "smtpd_tls_cert_file = @/m.pem\nsmtpd_tls_key_file = @/m.key\n");
+                   "SSLCertificateFile a.pem\nSSLCertificateKeyFile a.key\nSSLCertificateChainFile "
+                   "c.pem\n</VirtualHost>\n"
+                   "<VirtualHost *:8443>\nServerName b.example.test\nSSLEngine on\nSSLCertificateFile "
+                   "b.pem\n</VirtualHost>\n");
+    write_with_dir(host, "main.cf",
+                   "myhostname = mail.example.test\nsmtpd_tls_security_level = may\n"
+                   "smtpd_tls_cert_file = @/m.pem\nsmtpd_tls_key_file = @/m.key\n");
     write_text(host_path(host, "master.cf"), "2525 inet n - n - - smtpd\n", 0644);
     struct setup_options options = {
         .config = config,
@@ -202,8 +205,9 @@ static void what_cannot_be_managed_is_left_out_and_told(void **state)
     struct host *host = *state;
     char *config = host_path(host, "conf/agent.conf");
     write_with_dir(host, "dovecot.conf", "ssl_cert = <@/cert.pem\nssl_key = <@/key.pem\n");
-    write_with_dir(host, "postgresql.conf", "ssl = on\nssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'\n"
-                                            "ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'\n");
+    write_with_dir(host, "postgresql.conf",
+                   "ssl = on\nssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'\n"
+                   "ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'\n");
     struct setup_options options = {
         .config = config,
         .manage = {{"nginx", host_path(host, "nginx.conf")},
