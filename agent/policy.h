@@ -5,9 +5,9 @@
  *
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts
- *   [target nginx]  certificate key chain reload endpoint server_name dns_names; without `key` the
- * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
- * command test timeout
+ *   [target nginx]  store certificate key chain password_file alias encryption reload endpoint server_name
+ * dns_names; without `key` the certificate's file holds the key too. Owner, mode and label of the files in
+ * place are kept. [reload nginx] command test timeout
  */
 #ifndef CLM_AGENT_POLICY_H
 #define CLM_AGENT_POLICY_H
@@ -16,6 +16,8 @@
 #include <stdint.h>
 
 #include "base/status.h"
+
+enum store_format { STORE_PEM, STORE_HAPROXY, STORE_PKCS12, STORE_FORMATS };
 
 struct policy_reload {
     char *name;
@@ -33,6 +35,12 @@ struct policy_target {
     char *endpoint;    /* host:port to look at; NULL: nothing to verify */
     char *server_name; /* SNI; NULL: the certificate's first name */
     char **dns_names;  /* what may be installed here; NULL: the policy's */
+    /* What the certificate's file is. */
+    char *store; /* as written; NULL: pem */
+    enum store_format format;
+    char *password_file; /* of a keystore */
+    char *alias;         /* of its entry; NULL: the one that it has */
+    char *encryption;    /* of what is written: "modern" or "legacy" */
 };
 
 struct policy {
@@ -65,6 +73,8 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
 /* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed.
  */
 const char *const *policy_discovery_roots(const struct policy *policy);
+
+const char *store_format_name(enum store_format format); /* as the file has it */
 
 /* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
 enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;
