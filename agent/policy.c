@@ -23,6 +23,9 @@
 #define SECTIONS_MAX   256
 #define ROOT_PATTERN_N 8
 
+#define LABEL_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+#define ALIAS_CHARACTERS LABEL_CHARACTERS
+
 /* A reload as the file has it: the command lines are split once everything is read. */
 struct reload_conf {
     struct policy_reload reload; /* first: policy->reloads[i] points here */
@@ -82,6 +85,14 @@ static const struct config_key target_keys[] = {
      .help = "file with the certificate and its intermediates; without \"key\" it holds the key too"},
     {KEY("key", CONFIG_PATH, key), .optional = true, .help = "file with the private key"},
     {KEY("chain", CONFIG_PATH, chain), .optional = true, .help = "file with the intermediates, if apart"},
+    {KEY("store", CONFIG_STRING, store), .optional = true,
+     .help = "what the file is: pem (unset), haproxy, pkcs12"},
+    {KEY("password_file", CONFIG_PATH, password_file), .optional = true,
+     .help = "file with the keystore's password"},
+    {KEY("alias", CONFIG_STRING, alias), .optional = true,
+     .help = "the keystore's entry; unset: the one that it has"},
+    {KEY("encryption", CONFIG_STRING, encryption), .optional = true,
+     .help = "of the keystore: modern (unset), or legacy for what cannot read that"},
     {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME]"},
     {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true,
      .help = "host:port that serves the certificate"},
@@ -129,7 +140,7 @@ static const struct config_schema schema = {policy_keys, groups};
 
 static bool label_valid(const char *label, struct status *st)
 {
-    size_t len = strspn(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    size_t len = strspn(label, LABEL_CHARACTERS);
     if (len > 0 && !label[len])
         return true;
     status_set(st, CODE_INVALID_ARGUMENT, "a name has letters, digits, '.', '_' and '-' only");
@@ -317,12 +328,69 @@ enum code endpoint_split(const char *endpoint, char host[256], char port[6], str
     return CODE_OK;
 }
 
-static enum code check_target(const struct policy *policy, const struct policy_target *target,
-                              struct status *st)
+/* Keys that a store needs, or has no use for. */
+static const struct store_rule {
+    const char *name;
+    bool key_apart, keystore;
+} store_rules[] = {
+    [STORE_PEM] = {"pem", true, false},
+    [STORE_HAPROXY] = {"haproxy", false, false},
+    [STORE_PKCS12] = {"pkcs12", false, true},
+};
+_Static_assert(ARRAY_LEN(store_rules) == STORE_FORMATS, "a row for each format");
+
+const char *store_format_name(enum store_format format)
+{
+    return store_rules[format].name;
+}
+
+static bool find_format(const char *name, enum store_format *ret)
+{
+    for (size_t i = 0; i < STORE_FORMATS; i++) {
+        if (strcmp(name, store_rules[i].name) == 0) {
+            *ret = (enum store_format)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum code check_store(struct policy_target *target, const char *section, struct status *st)
+{
+    if (target->store && !find_format(target->store, &target->format))
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] store: \"%.40s\" is none of pem, haproxy, pkcs12",
+                          section, target->store);
+    const struct store_rule *rule = &store_rules[target->format];
+    const char *idle = !rule->key_apart && target->key     ? "key"
+                       : !rule->key_apart && target->chain ? "chain"
+                       : rule->keystore                    ? NULL
+                       : target->password_file             ? "password_file"
+                       : target->alias                     ? "alias"
+                       : target->encryption                ? "encryption"
+                                                           : NULL;
+    if (idle)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] %s: a store of the kind %s has none", section,
+                          idle, rule->name);
+    if (rule->keystore && !target->password_file)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] password_file: a store of the kind %s needs one",
+                          section, rule->name);
+    if (target->alias && strspn(target->alias, ALIAS_CHARACTERS) != strlen(target->alias))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[%s] alias: has other characters than letters, digits, '.', '_' and '-'", section);
+    if (target->encryption && strcmp(target->encryption, "modern") != 0 &&
+        strcmp(target->encryption, "legacy") != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[%s] encryption: \"%.40s\" is neither modern nor legacy", section,
+                          target->encryption);
+    return CODE_OK;
+}
+
+static enum code check_target(const struct policy *policy, struct policy_target *target, struct status *st)
 {
     char section[96], host[256], port[6];
     (void)snprintf(section, sizeof(section), "target %s", target->name);
     TRY(check_names(section, target->dns_names, st));
+    TRY(check_store(target, section, st));
     if (target->reload && !policy_find_reload(policy, target->reload))
         return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %s]", section,
                           target->reload);

@@ -5,10 +5,9 @@
  *
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts metrics
- *   [target nginx]  certificate key chain reload endpoint starttls server_name
- * dns_names preset configuration; without `key` the
- * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
- * command test pre failure environment timeout
+ *   [target nginx]  store certificate key chain password_file alias encryption reload endpoint starttls
+ * server_name dns_names preset configuration; without `key` the certificate's file holds the key too. Owner,
+ * mode and label of the files in place are kept. [reload nginx] command test pre failure environment timeout
  */
 #ifndef CLM_AGENT_POLICY_H
 #define CLM_AGENT_POLICY_H
@@ -18,6 +17,8 @@
 
 #include "agent/kinds/starttls.h"
 #include "base/status.h"
+
+enum store_format { STORE_PEM, STORE_HAPROXY, STORE_PKCS12, STORE_FORMATS };
 
 struct policy_reload {
     char *name;
@@ -42,6 +43,12 @@ struct policy_target {
     /* What DISCOVER and VALIDATE may look up about it; NULL: nothing. */
     char *preset;        /* the server that uses it: a row of presets/preset.c */
     char *configuration; /* that server's, where it is not the distribution's */
+    /* What the certificate's file is. */
+    char *store; /* as written; NULL: pem */
+    enum store_format format;
+    char *password_file; /* of a keystore */
+    char *alias;         /* of its entry; NULL: the one that it has */
+    char *encryption;    /* of what is written: "modern" or "legacy" */
 };
 
 struct policy {
@@ -77,6 +84,8 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
 /* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed.
  */
 const char *const *policy_discovery_roots(const struct policy *policy);
+
+const char *store_format_name(enum store_format format); /* as the file has it */
 
 /* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
 enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;

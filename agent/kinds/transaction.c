@@ -40,6 +40,8 @@ struct tx {
     const struct policy_reload *reload; /* NULL: nothing to reload */
     struct tx_file file[FILES_MAX];
     size_t n;
+    struct secret *password; /* of the keystore; NULL: it has none */
+    struct store_view in_place;
     const char *server_name;
     char leaf[SHA256_HEX_SIZE];   /* of the new certificate */
     char before[SHA256_HEX_SIZE]; /* served before; "" if nothing was */
@@ -54,6 +56,8 @@ static void tx_done(struct tx *tx)
         secret_free(tx->file[i].old);
         secret_free(tx->file[i].fresh);
     }
+    secret_free(tx->password);
+    store_view_done(&tx->in_place);
 }
 
 static struct bytes secret_bytes(const struct secret *secret)
@@ -221,57 +225,75 @@ static enum code read_in_place(struct tx *tx, struct status *st)
     return CODE_OK;
 }
 
+/* Opens what is in place. What is no certificate at all may be replaced; what only does not open may not: who
+ * knows what would be lost. */
+static enum code open_in_place(struct tx *tx, struct status *st)
+{
+    TRY(store_password(tx->target, &tx->password, st));
+    enum code code =
+        store_view(tx->target, cert_file(tx)->old, tx->password, tx->run->arena, &tx->in_place, st);
+    if (code == CODE_INVALID_ARGUMENT)
+        return CODE_OK;
+    TRY(code);
+    if (tx->in_place.facts && tx->in_place.facts->others > 0)
+        return status_set(
+            st, CODE_FAILED_PRECONDITION,
+            "%.120s holds %u other entries, which would be lost: give the server a keystore of its own",
+            tx->target->certificate, tx->in_place.facts->others);
+    return CODE_OK;
+}
+
 /* Whether there is something to go back to that is worth it. */
 static void judge_old(struct tx *tx)
 {
-    const struct tx_file *cert = cert_file(tx);
-    const Clm__Agent__Facts *facts;
-    struct bytes pem = secret_bytes(cert->old);
+    const Clm__Agent__Facts *facts = tx->in_place.facts;
     tx->old_is_dead = true;
-    if (pem.len == 0 || confine_run(confine_pem, &pem, tx->run->arena, &facts, NULL) != CODE_OK ||
-        !facts->n_certs)
+    if (!facts || facts->n_certs == 0)
         return;
     const Clm__CertificateInfo *info = facts->certs[0]->certificate;
     tx->old_is_dead = info->not_after_at_ms <= clock_wall_ms();
     tx->run->result->fingerprint_before_sha256 = info->fingerprint_sha256;
 }
 
-static struct secret *join(const ProtobufCBinaryData *a, const ProtobufCBinaryData *b, const struct secret *c)
+/* The key that is to be used: a new one, or the one in place. */
+static const struct secret *key_for(struct tx *tx, const struct change *change)
 {
-    size_t c_len = c ? c->len : 0;
-    struct secret *all = secret_new(a->len + b->len + c_len);
-    if (a->len)
-        memcpy(all->data, a->data, a->len);
-    if (b->len)
-        memcpy(all->data + a->len, b->data, b->len);
-    if (c_len)
-        memcpy(all->data + a->len + b->len, c->data, c_len);
-    return all;
+    if (change->key)
+        return change->key;
+    return target_is_bundle(tx->target) ? tx->in_place.key : key_file(tx)->old;
 }
 
-/* Only the key out of what may be a whole bundle. */
-static enum code key_alone(const struct secret *encoded, struct secret **ret, struct status *st)
+static const char *alias_for(const struct tx *tx)
 {
-    AUTO_KEY struct key *key = NULL;
-    TRY(key_parse(encoded, NULL, &key, st));
-    return key_to_pem(key, NULL, ret, st);
+    /* The entry keeps the name that it has: the server's configuration may ask for it. */
+    const char *in_place = tx->in_place.facts ? tx->in_place.facts->alias : NULL;
+    return tx->target->alias ? tx->target->alias : in_place && in_place[0] ? in_place : "server";
+}
+
+static struct bytes field_bytes(const ProtobufCBinaryData *field)
+{
+    return (struct bytes){field->data, field->len};
 }
 
 static enum code compose(struct tx *tx, const struct change *change, const Clm__Agent__Facts *facts,
                          struct status *st)
 {
-    static const ProtobufCBinaryData none = {0};
     struct tx_file *cert = cert_file(tx), *key = key_file(tx), *chain = file_of(tx, "chain");
-    AUTO_SECRET struct secret *in_bundle = NULL;
-    if (target_is_bundle(tx->target))
-        TRY(key_alone(change->key ? change->key : cert->old, &in_bundle, st));
-    cert->fresh = join(&facts->leaf_pem, chain ? &none : &facts->intermediates_pem, in_bundle);
+    const struct secret *from = key_for(tx, change);
+    struct store_parts parts = {
+        .leaf_pem = field_bytes(&facts->leaf_pem),
+        .intermediates_pem = chain ? (struct bytes){0} : field_bytes(&facts->intermediates_pem),
+        .key = key == cert ? from : NULL,
+        .old = {secret_bytes(cert->old), tx->password, tx->target->alias},
+        .alias = alias_for(tx),
+        .encryption = tx->target->encryption && strcmp(tx->target->encryption, "legacy") == 0 ? PKCS12_LEGACY
+                                                                                              : PKCS12_MODERN,
+    };
+    TRY(store_make(tx->target, &parts, tx->run->arena, &cert->fresh, st));
     if (chain)
-        chain->fresh = join(&facts->intermediates_pem, &none, NULL);
-    if (key != cert) {
-        const struct secret *from = change->key ? change->key : key->old;
+        chain->fresh = secret_dup(facts->intermediates_pem.data, facts->intermediates_pem.len);
+    if (key != cert)
         key->fresh = secret_dup(from->data, from->len);
-    }
     for (size_t i = 0; i < tx->n; i++)
         sha256_hex(secret_bytes(tx->file[i].fresh), tx->file[i].new_sha);
     return CODE_OK;
@@ -290,7 +312,7 @@ static enum code check_new(struct tx *tx, const struct change *change, struct st
     if (tx->target->server_name)
         ARENA_PUSH(run->arena, names, n, tx->target->server_name);
     trust_load(run->state_dir, &trust);
-    const struct secret *key = change->key ? change->key : key_file(tx)->old;
+    const struct secret *key = key_for(tx, change);
     if (!key)
         return status_set(st, CODE_FAILED_PRECONDITION, "there is no private key at %.150s",
                           target_key_path(tx->target));
@@ -299,7 +321,7 @@ static enum code check_new(struct tx *tx, const struct change *change, struct st
         .root = change->root,
         .trust = {trust.data, trust.len},
         .key = key,
-        .old = cert_file(tx)->old,
+        .old = store_view_leaf(&tx->in_place),
         .names = names,
         .n_names = n,
         .now_ms = clock_wall_ms(),
@@ -607,6 +629,7 @@ static void run_failure_hook(struct tx *tx, enum code code, Clm__Receipt__Outcom
 static enum code prepare(struct tx *tx, const struct change *change, struct status *st)
 {
     TRY(read_in_place(tx, st));
+    TRY(open_in_place(tx, st));
     judge_old(tx);
     TRY(check_new(tx, change, st));
     /* After the check, which settles the name to ask for: before and after must be the same question. */
@@ -691,6 +714,9 @@ static enum code recall(struct tx *tx, struct status *st)
         if (file->backup)
             TRY(store_read_backup(tx->run->state_dir, file->backup, &file->old, st));
     }
+    struct status why;
+    if (store_password(tx->target, &tx->password, &why) == CODE_OK)
+        (void)!store_view(tx->target, cert_file(tx)->old, tx->password, tx->run->arena, &tx->in_place, &why);
     judge_old(tx);
     return CODE_OK;
 }
@@ -718,15 +744,11 @@ static enum code report_commit(struct tx *tx, const Clm__Agent__JournalRecord *c
 
 static void recall_certificate(struct tx *tx)
 {
-    struct bytes pem;
-    const Clm__Agent__Facts *facts;
-    AUTO_SECRET struct secret *now = NULL;
-    if (store_read(cert_file(tx)->path, &now, NULL, NULL) != CODE_OK || !now)
-        return;
-    pem = secret_bytes(now);
-    if (confine_run(confine_pem, &pem, tx->run->arena, &facts, NULL) == CODE_OK && facts->n_certs > 0 &&
-        strcmp(facts->certs[0]->certificate->fingerprint_sha256, tx->leaf) == 0)
-        tx->run->result->certificate = facts->certs[0]->certificate;
+    CLEANUP(store_view_done) struct store_view now = {0};
+    struct status why;
+    if (store_view_now(tx->target, tx->run->arena, &now, &why) == CODE_OK && now.facts &&
+        now.facts->n_certs > 0 && strcmp(now.facts->certs[0]->certificate->fingerprint_sha256, tx->leaf) == 0)
+        tx->run->result->certificate = now.facts->certs[0]->certificate;
 }
 
 enum code transaction_resume(struct task_run *run, const struct policy_target *target,
