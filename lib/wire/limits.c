@@ -139,6 +139,11 @@ static bool endpoint_valid(const char *s)
     {                                                                                                        \
         .field = f, .max_len = max                                                                           \
     }
+#define UUIDS(f, max)                                                                                        \
+    {                                                                                                        \
+        .field = f, .min_len = 36, .max_len = 36, .max_count = max, .valid = uuid_valid,                     \
+        .expected = "a UUID"                                                                                 \
+    }
 #define NEED_TEXT(f, max)                                                                                    \
     {                                                                                                        \
         .field = f, .required = true, .min_len = 1, .max_len = max                                           \
@@ -304,6 +309,8 @@ const struct wire_limit wire_limits[] = {
     NEED_UUID("Superseded.agent_id"),
     NEED("Superseded.generation"),
     COUNT("ReportSupersededRequest.seen", 100),
+    UUIDS("SeeAgentsRequest.agent_id", 500),
+    UUIDS("SeeAgentsResponse.agent_id", 500),
     TEXT("ListAgentsRequest.page_token", PAGE_TOKEN_MAX),
     TEXT("ListAgentsRequest.search", 253),
     COUNT("ListAgentsRequest.status", 16),
@@ -604,6 +611,13 @@ const struct wire_limit wire_limits[] = {
     TEXT("AgentChanged.reason", 256),
     COUNT("AgentChanged.labels", 64),
     TEXT("AgentChanged.agent_version", 64),
+    {.field = "WatchEventsRequest.type", .min_len = 1, .max_len = 64, .max_count = 32},
+    UUIDS("WatchEventsRequest.agent_id", 100),
+    UUID("EventView.id"),
+    UUID("EventView.agent_id"),
+    TEXT("EventView.type", 64),
+    TEXT("EventView.entity_id", 128),
+    TEXT("EventView.actor", 128),
     NEED("IdentityIssued.generation"),
     BYTES("IdentityIssued.identity_certificate", CERT_MAX),
     NEED_BYTES("IdentityIssued.task_certificate", CERT_MAX),

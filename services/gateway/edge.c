@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "gateway/checkins.h"
 #include "gateway/sessions.h"
+#include "gateway/streams.h"
 
 #define DRAIN_MS          5000
 #define HANDSHAKES_MAX    512
@@ -185,6 +186,7 @@ static void edge_free(struct edge *edge)
     checkins_free(edge->checkins);
     sessions_free(edge->sessions);
     mailbox_free(edge->mailbox);
+    streams_free(edge->streams); /* behind the last mail that names one */
     loop_free(edge->loop);
     free(edge);
 }
@@ -200,6 +202,7 @@ enum code edge_start(struct gateway *gateway, unsigned index, struct edge **ret,
     edge->mailbox = mailbox_new(edge->loop, edge);
     edge->checkins = checkins_new(edge);
     edge->sessions = sessions_new(edge);
+    edge->streams = streams_new(edge);
 
     const struct gateway_config *config = gateway->config;
     enum code code = listen_on(edge, config->agent_listen, gateway->agent_tls, AGENT_BODY_MAX, &agent_handler,
@@ -251,6 +254,7 @@ static void deliver_stop(struct mail *mail, void *arg)
     http_server_drain(edge->agents, NULL, NULL);
     http_server_drain(edge->operators, NULL, NULL);
     checkins_release_all(edge->checkins);
+    streams_end_all(edge->streams);
     stop->edge = edge;
     stop->left_ms = DRAIN_MS;
     stop->timer = loop_timer_new(edge->loop, on_drain_timer, stop);

@@ -14,6 +14,7 @@
 
 struct checkins;
 struct sessions;
+struct streams;
 
 struct edge {
     struct gateway *gateway;
@@ -23,6 +24,7 @@ struct edge {
     struct http_server *agents, *operators;
     struct checkins *checkins;
     struct sessions *sessions;
+    struct streams *streams;
     size_t n_calls; /* on the bus, answer outstanding */
     bool stopping;
     pthread_t thread;

@@ -7,6 +7,7 @@
 #define CLM_GATEWAY_GATEWAY_H
 
 #include "base/id.h"
+#include "gateway/feed.h"
 #include "gateway/fleet.h"
 #include "gateway/heads.h"
 #include "gateway/refusals.h"
@@ -36,6 +37,7 @@ struct gateway {
     char epoch[UUID_TEXT_SIZE]; /* of this run: the registry counts silence per gateway, not per edge */
     struct refusals *refusals;
     struct heads *heads;
+    struct feed *feed;
     struct verdicts *verdicts; /* on agents' certificates */
     struct tls_context *agent_tls, *operator_tls;
     struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */

@@ -9,6 +9,7 @@
 #include "gateway/edge.h"
 #include "gateway/gateway.h"
 #include "gateway/openapi.h"
+#include "gateway/streams.h"
 #include "pki/cert.h"
 #include "proto/registry.pb-c.h"
 
@@ -230,6 +231,15 @@ static void on_cut(const char *agent_id, void *arg)
     }
 }
 
+static void on_more_events(void *arg)
+{
+    struct gateway *gateway = arg;
+    for (size_t i = 0; i < gateway->n_edges; i++) {
+        if (gateway->edges[i])
+            streams_post_more(gateway->edges[i]->streams);
+    }
+}
+
 static void on_wake(const char *subject UNUSED, const void *data, size_t len, void *arg)
 {
     struct gateway *gateway = arg;
@@ -244,6 +254,7 @@ static void gateway_stop(struct service *service)
         return;
     bus_unsubscribe(gateway->wakes);
     fleet_stop(gateway->fleet);
+    feed_stop(gateway->feed);
     for (size_t i = 0; i < gateway->n_edges; i++)
         edge_stop(gateway->edges[i]);
     struct status st = {0};
@@ -251,6 +262,7 @@ static void gateway_stop(struct service *service)
         log_warn("refusals were not reported", "why", st.msg, NULL);
     refusals_free(gateway->refusals);
     heads_free(gateway->heads);
+    feed_free(gateway->feed);
     fleet_free(gateway->fleet);
     verdicts_free(gateway->verdicts);
     tls_context_free(gateway->agent_tls);
@@ -288,6 +300,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     uuid_v7(gateway->epoch);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
     gateway->heads = heads_new(service);
+    gateway->feed = feed_new(service, on_more_events, gateway);
     gateway->verdicts = verdicts_new(VERDICTS_MAX);
     gateway->fleet = fleet_new(service, on_cut, gateway);
     service_set_state(service, gateway);
@@ -302,6 +315,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     for (size_t i = 0; i < gateway->n_edges; i++)
         TRY(edge_start(gateway, (unsigned)i, &gateway->edges[i], st));
     TRY(fleet_start(gateway->fleet, st));
+    TRY(feed_start(gateway->feed, st));
     TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
     TRY(service_periodic(service, "gateway-refusals", REFUSALS_MS, false, report_refusals, st));
     TRY(service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,

@@ -14,6 +14,8 @@
 #include "gateway/edge.h"
 #include "gateway/routes.h"
 #include "gateway/sessions.h"
+#include "gateway/streams.h"
+#include "proto/event.pb-c.h"
 #include "proto/registry.pb-c.h"
 #include "wire/wire.h"
 
@@ -31,6 +33,7 @@ struct op { /* one REST call */
     struct http_request *request; /* NULL once the client left */
     struct route_match match;
     struct arena *arena;
+    struct stream *stream;           /* of a call that watches; it uses the request then */
     char session_id[UUID_TEXT_SIZE]; /* of the caller's console session; "" for an API key */
     char traceparent[TRACEPARENT_SIZE], trace_id[TRACE_ID_SIZE];
     char actor[96]; /* "" until it is known */
@@ -230,6 +233,58 @@ static enum code read_arguments(struct op *op, ProtobufCMessage **ret, int *http
     return CODE_OK;
 }
 
+/* ---- watching ---- */
+
+static void on_stream_end(void *arg)
+{
+    struct op *op = arg;
+    op->request = NULL;
+    op_free(op);
+}
+
+/* The header goes before the parameter: a browser that comes again sends the URL that it began with. */
+static enum code set_last_event_id(struct op *op, Clm__WatchEventsRequest *asked, struct status *st)
+{
+    const char *text = http_request_header(op->request, "Last-Event-ID");
+    uint64_t id = asked->last_event_id;
+    if (text && *text && !last_event_id_read(text, &id))
+        return status_set(st, CODE_INVALID_ARGUMENT, "Last-Event-ID: expected the id of an event");
+    if (id >= INT64_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "lastEventId: expected the id of an event");
+    asked->has_last_event_id = asked->has_last_event_id || (text && *text);
+    asked->last_event_id = id;
+    return CODE_OK;
+}
+
+static void op_watch(struct op *op, const struct session *session, enum credential_kind kind,
+                     const char *credential)
+{
+    struct status st = {0};
+    int http_status = 0;
+    ProtobufCMessage *message = NULL;
+    enum code code = read_arguments(op, &message, &http_status, &st);
+    if (code == CODE_OK)
+        code = set_last_event_id(op, (Clm__WatchEventsRequest *)message, &st);
+    if (code == CODE_OK) {
+        const struct stream_start start = {
+            .request = op->request,
+            .trace_id = op->trace_id,
+            .source = http_connection_peer(http_request_connection(op->request)),
+            .asked = (const Clm__WatchEventsRequest *)message,
+            .credential_kind = kind,
+            .credential = credential,
+            .session = session,
+            .on_end = on_stream_end,
+            .arg = op,
+        };
+        code = stream_open(op->edge->streams, &start, &op->stream, &st);
+    }
+    if (code != CODE_OK)
+        op_refuse(op, http_status, &st, NULL, NULL);
+    else
+        count(op, 200);
+}
+
 /* ---- the call ---- */
 
 static void op_call(struct op *op, struct bytes assertion)
@@ -257,39 +312,6 @@ static void op_call(struct op *op, struct bytes assertion)
         .authority = access->senders != SENDER_ANY,
     };
     edge_call(op->edge, &call, on_reply, op);
-}
-
-static void on_session(const struct session *session, const struct status *session_st, void *arg)
-{
-    struct op *op = arg;
-    struct status st = {0};
-
-    if (!op->request) {
-        op_free(op);
-        return;
-    }
-    if (!session) {
-        bool unauthenticated = session_st->code == CODE_UNAUTHENTICATED;
-        op_refuse(op, 0, session_st, unauthenticated ? "WWW-Authenticate" : NULL,
-                  "Bearer realm=\"clm\", error=\"invalid_token\"");
-        return;
-    }
-    (void)snprintf(op->actor, sizeof op->actor, "%s", session->actor);
-    const struct route *route = op->match.route;
-    if (!route) { /* the OpenAPI document */
-        const struct buf *openapi = &op->edge->gateway->openapi;
-        op_answer(op, 200, NULL, openapi->data, openapi->len);
-        return;
-    }
-    const struct method_access *access = method_access_find(route->service, route->rpc);
-    if (!(session->roles & access->roles)) {
-        (void)status_set(&st, CODE_PERMISSION_DENIED, "%s %s needs the role %s", route->method, route->path,
-                         roles_least_name(access->roles));
-        op_refuse(op, 0, &st, NULL, NULL);
-        return;
-    }
-    (void)snprintf(op->session_id, sizeof op->session_id, "%s", session->id);
-    op_call(op, session->assertion);
 }
 
 /* "Bearer <key>" → key; NULL if it is not of that form. */
@@ -324,6 +346,52 @@ static bool cookie_secret(const struct http_request *request, char out[SESSION_M
         at += len;
     }
     return false;
+}
+
+/* The stream keeps the credential: it asks about it again. */
+static void watch(struct op *op, const struct session *session)
+{
+    char secret[SESSION_MAX + 1] = "";
+    const char *key = bearer(op->request);
+    bool cookie = !key && cookie_secret(op->request, secret);
+    op_watch(op, session, cookie ? CREDENTIAL_SESSION : CREDENTIAL_API_KEY, cookie ? secret : key);
+    explicit_bzero(secret, sizeof secret);
+}
+
+static void on_session(const struct session *session, const struct status *session_st, void *arg)
+{
+    struct op *op = arg;
+    struct status st = {0};
+
+    if (!op->request) {
+        op_free(op);
+        return;
+    }
+    if (!session) {
+        bool unauthenticated = session_st->code == CODE_UNAUTHENTICATED;
+        op_refuse(op, 0, session_st, unauthenticated ? "WWW-Authenticate" : NULL,
+                  "Bearer realm=\"clm\", error=\"invalid_token\"");
+        return;
+    }
+    (void)snprintf(op->actor, sizeof op->actor, "%s", session->actor);
+    const struct route *route = op->match.route;
+    if (!route) { /* the OpenAPI document */
+        const struct buf *openapi = &op->edge->gateway->openapi;
+        op_answer(op, 200, NULL, openapi->data, openapi->len);
+        return;
+    }
+    const struct method_access *access = method_access_find(route->service, route->rpc);
+    if (!(session->roles & access->roles)) {
+        (void)status_set(&st, CODE_PERMISSION_DENIED, "%s %s needs the role %s", route->method, route->path,
+                         roles_least_name(access->roles));
+        op_refuse(op, 0, &st, NULL, NULL);
+        return;
+    }
+    (void)snprintf(op->session_id, sizeof op->session_id, "%s", session->id);
+    if (route->stream)
+        watch(op, session);
+    else
+        op_call(op, session->assertion);
 }
 
 /* A browser adds cookies to requests that another site made: what changes something must show that the
@@ -408,11 +476,24 @@ static void on_request(struct http_request *request, void *arg)
 static void on_gone(struct http_request *request, void *arg UNUSED)
 {
     struct op *op = http_request_user(request);
-    if (op)
-        op->request = NULL;
+    if (!op)
+        return;
+    op->request = NULL;
+    if (op->stream) {
+        stream_gone(op->stream);
+        op_free(op);
+    }
+}
+
+static void on_writable(struct http_request *request, void *arg UNUSED)
+{
+    struct op *op = http_request_user(request);
+    if (op && op->stream)
+        stream_writable(op->stream);
 }
 
 const struct http_handler operator_handler = {
     .on_request = on_request,
     .on_gone = on_gone,
+    .on_writable = on_writable,
 };

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "proto/event.pb-c.h"
 #include "proto/registry.pb-c.h"
 #include "proto/tasks.pb-c.h"
 
@@ -235,6 +236,17 @@ const struct route routes[] = {
      .success = 200,
      .tag = "Audit",
      .summary = "Proof that one state of the audit log is a part of a later one (RFC 9162 section 2.1.4)"},
+
+    {.method = "GET",
+     .path = "/api/v1/events",
+     REGISTRY,
+     .rpc = "SeeAgents",
+     .success = 200,
+     .stream = "watchEvents",
+     .takes = &clm__watch_events_request__descriptor,
+     .gives = &clm__event_view__descriptor,
+     .tag = "Events",
+     .summary = "What happens, as server-sent events; resumable by Last-Event-ID"},
     {.method = NULL},
 };
 
@@ -292,11 +304,13 @@ static const ProtobufCMethodDescriptor *route_method(const struct route *route)
 
 const ProtobufCMessageDescriptor *route_request(const struct route *route)
 {
-    return route_method(route)->input;
+    return route->takes ? route->takes : route_method(route)->input;
 }
 
 const ProtobufCMessageDescriptor *route_response(const struct route *route)
 {
     const ProtobufCMessageDescriptor *output = route_method(route)->output;
+    if (route->gives)
+        return route->gives;
     return route->session == ROUTE_SESSION_BEGIN ? &clm__session_view__descriptor : output;
 }

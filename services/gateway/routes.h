@@ -24,9 +24,12 @@ struct route {
     const char *path;    /* "/api/v1/agents/{agentId}:disable" */
     const char *service; /* bus name: "registry" */
     const ProtobufCServiceDescriptor *descriptor;
-    const char *rpc; /* method of the descriptor */
+    const char *rpc; /* method of the descriptor; of a stream: the one whose roles it needs */
     int success;     /* HTTP status of the answer */
     enum route_session session;
+    /* A stream of server-sent events instead of one answer: what it takes, and what each event's data is. */
+    const char *stream; /* operation id; NULL: an ordinary route */
+    const ProtobufCMessageDescriptor *takes, *gives;
     const char *tag;     /* group in the documentation */
     const char *summary; /* one line */
 };

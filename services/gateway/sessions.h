@@ -15,7 +15,8 @@ struct session { /* borrowed: valid during the callback only */
     struct bytes assertion;
     unsigned roles;
     const char *actor;
-    const char *id; /* of a console session; "" for an API key */
+    const char *id;       /* of a console session; "" for an API key */
+    const char *selector; /* labels that the grant is limited to; "" for the whole fleet */
 };
 
 enum credential_kind { CREDENTIAL_API_KEY, CREDENTIAL_SESSION };

@@ -18,3 +18,11 @@ enum code agents_list(struct db *db, const struct agent_filter *filter, const ch
     TRY(label_terms_read(filter->selector, filter->labels, filter->n_labels, arena, &terms, st));
     return store_agents_select(db, filter, &terms, after, max, arena, ret, ret_n, st);
 }
+
+enum code agents_seen(struct db *db, const char *selector, const char *const *ids, size_t n,
+                      struct arena *arena, const char ***ret, size_t *ret_n, struct status *st)
+{
+    struct label_terms terms;
+    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
+    return store_agents_seen(db, &terms, ids, n, arena, ret, ret_n, st);
+}

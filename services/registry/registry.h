@@ -175,6 +175,9 @@ enum code agent_get(struct db *db, const char *selector, const char *id, struct 
 /* Ordered by id, after `after` (NULL or "": from the first). */
 enum code agents_list(struct db *db, const struct agent_filter *filter, const char *after, size_t max,
                       struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* Those of the ids that the selector covers. */
+enum code agents_seen(struct db *db, const char *selector, const char *const *ids, size_t n,
+                      struct arena *arena, const char ***ret, size_t *ret_n, struct status *st) MUST_CHECK;
 enum code agents_page(struct db *db, const char *after, size_t max, struct arena *arena, struct agent **ret,
                       size_t *ret_n, struct status *st) MUST_CHECK;
 

@@ -145,6 +145,7 @@ static enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void 
     res->has_not_after_at_ms = true;
     res->not_after_at_ms = now_ms + config->assertion_life_ms;
     res->roles = roles_of(actor.roles, ctx->arena, &res->n_roles);
+    res->label_selector = text(actor.label_selector);
     return CODE_OK;
 }
 
@@ -694,5 +695,6 @@ const struct rpc_method registry_methods[] = {
     {"ListAgentTokens", on_list_agent_tokens, ROLES_VIEWER, SENDER_ANY},
     {"RevokeAgentToken", on_revoke_agent_token, ROLES_OPERATOR, SENDER_GATEWAY},
     {"ReportSuperseded", on_report_superseded, 0, SENDER_ANY},
+    {"SeeAgents", on_see_agents, ROLES_VIEWER, SENDER_ANY},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

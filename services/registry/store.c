@@ -335,6 +335,22 @@ enum code store_agent_get(struct db *db, const struct label_terms *terms, const 
     return CODE_OK;
 }
 
+enum code store_agents_seen(struct db *db, const struct label_terms *terms, const char *const *ids, size_t n,
+                            struct arena *arena, const char ***ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] = "SELECT a.id FROM agents a WHERE " LABELS_HOLD " AND a.id = ANY ($4::uuid[])";
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, terms);
+    db_arg_text_array(args, ids, n);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = arena_strdup(arena, db_text(rows, i, 0));
+    return CODE_OK;
+}
+
 /* A prepared statement keeps one plan, so a filter that is not asked for must not stand in it as "or nothing
  * asked". A parameter that a variant does not use is named all the same: the server wants to know its type.
  */

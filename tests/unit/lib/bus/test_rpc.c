@@ -102,6 +102,7 @@ static const struct rpc_method methods[] = {
     {"ListAgentTokens", on_other, ROLES_VIEWER, 0},
     {"RevokeAgentToken", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
     {"ReportSuperseded", on_other, 0, 0},
+    {"SeeAgents", on_other, 0, 0},
 };
 
 static void on_delivery(struct rpc_delivery *delivery, void *arg)

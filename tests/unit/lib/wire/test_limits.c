@@ -12,16 +12,28 @@
 
 /* Roots from which every message of proto/ is reachable beside the methods' own. */
 static const ProtobufCMessageDescriptor *const roots[] = {
-    &clm__bootstrap_request__descriptor, &clm__bootstrap_response__descriptor,
-    &clm__checkin_request__descriptor,   &clm__checkin_response__descriptor,
-    &clm__result_request__descriptor,    &clm__result_response__descriptor,
-    &clm__renew_request__descriptor,     &clm__sign_request__descriptor,
-    &clm__sign_response__descriptor,     &clm__agent_error__descriptor,
-    &clm__task_order__descriptor,        &clm__signed_request__descriptor,
-    &clm__receipt__descriptor,           &clm__event__descriptor,
-    &clm__signed_bytes__descriptor,      &clm__assertion__descriptor,
-    &clm__authority__descriptor,         &clm__task_result__descriptor,
-    &clm__audit_export_line__descriptor, &clm__audit_head__descriptor,
+    &clm__bootstrap_request__descriptor,
+    &clm__bootstrap_response__descriptor,
+    &clm__checkin_request__descriptor,
+    &clm__checkin_response__descriptor,
+    &clm__result_request__descriptor,
+    &clm__result_response__descriptor,
+    &clm__renew_request__descriptor,
+    &clm__sign_request__descriptor,
+    &clm__sign_response__descriptor,
+    &clm__agent_error__descriptor,
+    &clm__task_order__descriptor,
+    &clm__signed_request__descriptor,
+    &clm__receipt__descriptor,
+    &clm__event__descriptor,
+    &clm__watch_events_request__descriptor,
+    &clm__event_view__descriptor,
+    &clm__signed_bytes__descriptor,
+    &clm__assertion__descriptor,
+    &clm__authority__descriptor,
+    &clm__task_result__descriptor,
+    &clm__audit_export_line__descriptor,
+    &clm__audit_head__descriptor,
 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &clm__registry__descriptor, &clm__bootstrap__descriptor, &clm__tasks__descriptor};
