@@ -59,6 +59,8 @@ const struct bus_user bus_users[] = {
                  "registry.GetAuditConsistency",
                  "registry.ListFleetHeads",
                  "registry.GetFleetConsistency",
+                 "registry.CosignHead",
+                 "registry.ListCosignatures",
                  "registry.ReportRefusals",
                  "registry.ListAlerts",
                  "registry.AcknowledgeAlert",

@@ -7,6 +7,7 @@
 #include "agent/ipc.pb-c.h"
 #include "base/id.h"
 #include "proto/agent.pb-c.h"
+#include "proto/audit.pb-c.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/bus.pb-c.h"
 #include "proto/envelope.pb-c.h"
@@ -28,7 +29,8 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__signed_bytes__descriptor,        &clm__assertion__descriptor,
     &clm__authority__descriptor,           &clm__agent__frame__descriptor,
     &clm__agent__runner_frame__descriptor, &clm__agent__enrol_request__descriptor,
-    &clm__agent__enrol_answer__descriptor,
+    &clm__agent__enrol_answer__descriptor, &clm__audit_head__descriptor,
+    &clm__cosignature__descriptor,
 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &clm__registry__descriptor, &clm__bootstrap__descriptor, &clm__tasks__descriptor};
