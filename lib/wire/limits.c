@@ -42,6 +42,11 @@ static bool labels_valid(const char *s, bool underscore)
     }
 }
 
+static bool hex_id_valid(const char *s)
+{
+    return s[strspn(s, "0123456789abcdef")] == '\0';
+}
+
 /* RFC 1123 section 2.1 */
 static bool hostname_valid(const char *s)
 {
@@ -121,6 +126,11 @@ static bool endpoint_valid(const char *s)
     return true;
 }
 
+#define OPERATOR(f)                                                                                          \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 64, .valid = operator_valid,                                    \
+        .expected = "letters, digits and . _ - @"                                                            \
+    }
 #define NEED_OPERATOR(f)                                                                                     \
     {                                                                                                        \
         .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = operator_valid,                  \
@@ -280,7 +290,7 @@ const struct wire_limit wire_limits[] = {
     NEED_TEXT("LoginRequest.password", 256),
     TEXT("LoginRequest.source", 128),
     NEED_TEXT("RedeemLinkRequest.link", 64),
-    NEED_OPERATOR("RedeemLinkRequest.name"),
+    OPERATOR("RedeemLinkRequest.name"),
     NEED_TEXT("RedeemLinkRequest.password", 256),
     TEXT("RedeemLinkRequest.source", 128),
     NEED_TEXT("NewSession.secret", 64),
@@ -309,6 +319,35 @@ const struct wire_limit wire_limits[] = {
     NEED_UUID("Superseded.agent_id"),
     NEED("Superseded.generation"),
     COUNT("ReportSupersededRequest.seen", 100),
+    NEED_UUID("OperatorRequest.operator_id"),
+    UUID("OperatorView.id"),
+    TEXT("OperatorView.name", 64),
+    COUNT("OperatorView.roles", 16),
+    COUNT("ListOperatorsResponse.operators", 500),
+    TEXT("ListOperatorsRequest.page_token", PAGE_TOKEN_MAX),
+    NEED_OPERATOR("CreateOperatorRequest.name"),
+    COUNT("CreateOperatorRequest.roles", 16),
+    NEED_UUID("InviteOperatorRequest.operator_id"),
+    NEED_UUID("SetOperatorGrantRequest.operator_id"),
+    COUNT("SetOperatorGrantRequest.roles", 16),
+    TEXT("Invitation.link", 64),
+    {.field = "ApiKeyRequest.api_key_id",
+     .required = true,
+     .min_len = 16,
+     .max_len = 16,
+     .valid = hex_id_valid,
+     .expected = "16 hexadecimal digits"},
+    TEXT("ApiKeyView.id", 16),
+    TEXT("ApiKeyView.name", 64),
+    COUNT("ApiKeyView.roles", 16),
+    TEXT("ApiKeyView.created_by", 128),
+    COUNT("ListApiKeysResponse.api_keys", 500),
+    TEXT("ListApiKeysRequest.page_token", PAGE_TOKEN_MAX),
+    NEED_OPERATOR("CreateApiKeyRequest.name"),
+    COUNT("CreateApiKeyRequest.roles", 16),
+    TEXT("NewApiKey.key", 128),
+    TEXT("AuthenticateResponse.label_selector", 1024),
+    COUNT("AgentSnapshot.labels", 64),
     UUIDS("SeeAgentsRequest.agent_id", 500),
     UUIDS("SeeAgentsResponse.agent_id", 500),
     TEXT("ListAgentsRequest.page_token", PAGE_TOKEN_MAX),

@@ -2,6 +2,7 @@
 #ifndef CLM_REGISTRY_BORDER_H
 #define CLM_REGISTRY_BORDER_H
 
+#include "proto/common.pb-c.h"
 #include "registry.h"
 #include "service/service.h"
 
@@ -44,7 +45,13 @@ rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_
     on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,
     on_list_activity;
 /* Handlers of access_rpc.c. */
-rpc_handler on_see_agents;
+rpc_handler on_see_agents, on_list_operators, on_get_operator, on_create_operator, on_invite_operator,
+    on_set_operator_grant, on_disable_operator, on_enable_operator, on_list_operator_sessions,
+    on_end_operator_sessions, on_list_api_keys, on_get_api_key, on_create_api_key, on_revoke_api_key;
+Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n);
+struct Clm__ListSessionsResponse;
+void sessions_fill(struct Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
+                   struct arena *arena);
 struct Clm__Alert;
 struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);

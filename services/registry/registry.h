@@ -239,6 +239,9 @@ struct api_key {
     unsigned roles;
 };
 #define API_KEY_TEXT_MAX 128
+#define API_KEY_ID_SIZE  17
+/* A fresh key: its id, its text (the only copy of the secret) and what is stored of that. */
+void api_key_random(char id[API_KEY_ID_SIZE], char text[API_KEY_TEXT_MAX], uint8_t hash[32]);
 /* Makes and stores a key; text is the only copy of the secret: "clm_<id>_<secret>". */
 enum code api_key_create(struct db *db, const char *name, unsigned roles, const char *selector,
                          int64_t expires_at_ms, int64_t now_ms, char text[API_KEY_TEXT_MAX],
@@ -268,7 +271,8 @@ struct session {
 /* A link that makes one operator with these roles, once, within an hour. `link` is the only copy. */
 enum code operator_link_create(struct db *db, unsigned roles, int64_t now_ms, char link[OPERATOR_SECRET_MAX],
                                struct arena *arena, struct status *st) MUST_CHECK;
-/* Makes the operator and signs them in. UNAUTHENTICATED for a link that is unknown, used or too old. */
+/* Makes the operator, or sets the password of the one who was invited (name may be NULL then), and signs them
+ * in. UNAUTHENTICATED for a link that is unknown, used or too old. */
 enum code operator_link_redeem(struct db *db, const char *link, const char *name, const char *password,
                                const char *source, int64_t now_ms, char secret[OPERATOR_SECRET_MAX],
                                struct arena *arena, struct session *ret, struct status *st) MUST_CHECK;

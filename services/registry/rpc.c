@@ -96,7 +96,7 @@ static void fill_view(Clm__AgentView *view, const struct agent *agent, struct ar
 
 #define OPERATOR_PREFIX "operator:" /* of an actor's id */
 
-static Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n)
+Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n)
 {
     Clm__Role *roles = arena_array(arena, 32, sizeof(*roles));
     *ret_n = 0;
@@ -213,20 +213,27 @@ static enum code on_get_session(struct rpc_ctx *ctx, const void *request, void *
     return CODE_OK;
 }
 
+void sessions_fill(Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
+                   struct arena *arena)
+{
+    res->n_sessions = n;
+    res->sessions = arena_array(arena, n + 1, sizeof(*res->sessions));
+    for (size_t i = 0; i < n; i++) {
+        res->sessions[i] = arena_alloc(arena, sizeof(**res->sessions));
+        clm__session_view__init(res->sessions[i]);
+        fill_session(res->sessions[i], &sessions[i], arena);
+    }
+}
+
 static enum code on_list_sessions(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     (void)request;
-    Clm__ListSessionsResponse *res = response;
     const char *name = NULL;
     struct session *sessions;
+    size_t n;
     TRY(operator_of(ctx, &name, st));
-    TRY(session_list(worker_of(ctx)->db, name, clock_wall_ms(), ctx->arena, &sessions, &res->n_sessions, st));
-    res->sessions = arena_array(ctx->arena, res->n_sessions + 1, sizeof(*res->sessions));
-    for (size_t i = 0; i < res->n_sessions; i++) {
-        res->sessions[i] = arena_alloc(ctx->arena, sizeof(**res->sessions));
-        clm__session_view__init(res->sessions[i]);
-        fill_session(res->sessions[i], &sessions[i], ctx->arena);
-    }
+    TRY(session_list(worker_of(ctx)->db, name, clock_wall_ms(), ctx->arena, &sessions, &n, st));
+    sessions_fill(response, sessions, n, ctx->arena);
     return CODE_OK;
 }
 
@@ -653,6 +660,8 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
         s->min_generation = (uint32_t)agent->min_generation;
         s->scope = scope_decode(agent->scope, ctx->arena);
         s->agent_version = text(agent->agent_version);
+        s->labels = labels_of(agent, ctx->arena);
+        s->n_labels = agent->n_labels;
     }
     res->has_last = true;
     res->last = res->n_agents == n;
@@ -698,5 +707,18 @@ const struct rpc_method registry_methods[] = {
     {"RevokeAgentToken", on_revoke_agent_token},
     {"ReportSuperseded", on_report_superseded},
     {"SeeAgents", on_see_agents},
+    {"ListOperators", on_list_operators},
+    {"GetOperator", on_get_operator},
+    {"CreateOperator", on_create_operator},
+    {"InviteOperator", on_invite_operator},
+    {"SetOperatorGrant", on_set_operator_grant},
+    {"DisableOperator", on_disable_operator},
+    {"EnableOperator", on_enable_operator},
+    {"ListOperatorSessions", on_list_operator_sessions},
+    {"EndOperatorSessions", on_end_operator_sessions},
+    {"ListApiKeys", on_list_api_keys},
+    {"GetApiKey", on_get_api_key},
+    {"CreateApiKey", on_create_api_key},
+    {"RevokeApiKey", on_revoke_api_key},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

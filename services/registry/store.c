@@ -291,11 +291,7 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
     return db_query(tx, sql, args, NULL, st);
 }
 
-/* $1, $2: name and value of pairs; $3: names that must be there. */
-#define LABELS_HOLD                                                                                          \
-    "a.labels @> (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($1::text[], $2::text[]) l(n, "   \
-    "v)) "                                                                                                   \
-    "AND a.labels ?& $3::text[]"
+#define LABELS_HOLD LABELS_HOLD_IN("a.labels")
 
 static void arg_terms(struct db_args *args, const struct label_terms *terms)
 {
@@ -679,12 +675,13 @@ enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t n
 /* ---- API keys
  * --------------------------------------------------------------------------------------------------- */
 
-enum code store_key_insert(struct db *db, const struct api_key *key, const uint8_t hash[32],
-                           int64_t expires_at_ms, int64_t now_ms, struct arena *arena, struct status *st)
+enum code store_key_insert(struct db *db, const struct api_key *key, const char *created_by,
+                           const uint8_t hash[32], int64_t expires_at_ms, int64_t now_ms, struct arena *arena,
+                           struct status *st)
 {
     static const char sql[] =
-        "INSERT INTO api_keys (id, name, hash, roles, label_selector, created_at, expires_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        "INSERT INTO api_keys (id, name, hash, roles, label_selector, created_at, expires_at, created_by) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, key->id);
     db_arg_text(args, key->name);
@@ -693,6 +690,7 @@ enum code store_key_insert(struct db *db, const struct api_key *key, const uint8
     db_arg_text(args, key->label_selector);
     db_arg_time(args, now_ms);
     db_arg_time(args, expires_at_ms);
+    db_arg_text(args, created_by);
     return db_query(db, sql, args, NULL, st);
 }
 

@@ -3,12 +3,7 @@
 #define CLM_REGISTRY_STORE_H
 
 #include "registry.h"
-
-/* "name=value" and "name" terms, all of which must hold. */
-struct label_terms {
-    const char **pair_name, **pair_value, **present; /* NULL-free arrays */
-    size_t n_pairs, n_present;
-};
+#include "scope/selector.h"
 
 enum code store_agent_insert(struct db *tx, const struct agent *agent, const char *created_by,
                              const char *idempotency_key, struct bytes request_sha256, struct arena *arena,
@@ -77,8 +72,8 @@ struct stored_key {
     int64_t expires_at_ms;
     bool revoked;
 };
-enum code store_key_insert(struct db *db, const struct api_key *key, const uint8_t hash[32],
-                           int64_t expires_at_ms, int64_t now_ms, struct arena *arena,
+enum code store_key_insert(struct db *db, const struct api_key *key, const char *created_by,
+                           const uint8_t hash[32], int64_t expires_at_ms, int64_t now_ms, struct arena *arena,
                            struct status *st) MUST_CHECK;
 enum code store_key_get(struct db *db, const char *id, struct arena *arena, struct stored_key *ret,
                         struct status *st) MUST_CHECK;

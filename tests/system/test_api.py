@@ -28,9 +28,9 @@ def operations(openapi):
 
 
 def fill(path):
-    for name in ("agentId", "taskId", "sessionId", "alertId"):
+    for name in ("agentId", "taskId", "sessionId", "alertId", "tokenId", "operatorId"):
         path = path.replace(f"{{{name}}}", NOBODY)
-    return path.replace("{index}", "0")
+    return path.replace("{index}", "0").replace("{apiKeyId}", "0123456789abcdef")
 
 
 def problem(status, headers, body):
