@@ -167,7 +167,7 @@ def test_only_administrators_of_the_whole_fleet_give_rights(platform, admin):
 def two_teams(platform, admin):
     """(own agent, foreign agent, operator of the own, viewer of the own)"""
     team = name()
-    own, foreign = (admin.register(f"{team}-{i}.example.com", operations=["VALIDATE", "DISCOVER"], labels={"team": t})["agent"]["id"]
+    own, foreign = (admin.register(f"{team}-{i}.example.com", operations=["VALIDATE", "DISCOVER"], paths=["/etc/**"], labels={"team": t})["agent"]["id"]
                     for i, t in enumerate((team, f"{team}-other")))
     operator, viewer = (new_key(platform, admin, [role], f"team={team}")[1] for role in ("OPERATOR", "VIEWER"))
     yield own, foreign, operator, viewer
