@@ -89,6 +89,7 @@ static char *example_text(const struct wire_limit *limit, struct arena *arena)
         "0192f0c1-2345-7abc-8def-0123456789ab",
         "www.example.com",
         "www.example.com:443",
+        "10.1.0.0/16",
         "/etc/ssl/site.pem",
         "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         "0123456789abcdef",
