@@ -44,6 +44,8 @@ static const struct method_access table[] = {
     {"registry", "RevokeAgentToken", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "ReportSuperseded", 0, SENDER_ANY},
     {"registry", "SeeAgents", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "SetAgentLabels", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"registry", "SetAgentScope", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "ListOperators", ROLES_ADMIN, SENDER_ANY},
     {"registry", "GetOperator", ROLES_ADMIN, SENDER_ANY},
     {"registry", "CreateOperator", ROLES_ADMIN, SENDER_GATEWAY},

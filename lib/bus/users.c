@@ -87,6 +87,8 @@ const struct bus_user bus_users[] = {
                  "registry.RevokeAgentToken",
                  "registry.ReportSuperseded",
                  "registry.SeeAgents",
+                 "registry.SetAgentLabels",
+                 "registry.SetAgentScope",
                  "registry.ListOperators",
                  "registry.GetOperator",
                  "registry.CreateOperator",

@@ -67,6 +67,19 @@ void edge_post_cut(struct edge *edge, const char *agent_id)
     post_note(edge, deliver_cut, agent_id, strlen(agent_id));
 }
 
+static void deliver_forget(struct mail *mail, void *arg)
+{
+    struct edge *edge = arg;
+    sessions_forget_all(edge->sessions);
+    streams_ask_again(edge->streams);
+    free(mail);
+}
+
+void edge_post_forget(struct edge *edge)
+{
+    post_note(edge, deliver_forget, "", 0);
+}
+
 /* ---- calls ---- */
 
 struct bus_call {

@@ -47,6 +47,8 @@ static const struct config_key config_keys[] = {
      .help = "repeated refusals of one source within it are one audit record, with a count"},
     {"gateway", "audit_head_interval", CONFIG_DURATION, KEY(head_interval_ms), "60s", .min = 1000,
      .max = 3600000, .help = "how often new heads of the audit log are fetched for agents"},
+    {"gateway", "requests_per_minute", CONFIG_INT, KEY(requests_per_minute), "6000", .min = 1,
+     .max = 1000000000, .help = "REST requests that one operator or API key may make; beyond it, 429"},
     {.name = NULL},
 };
 
@@ -285,6 +287,7 @@ static void gateway_stop(struct service *service)
     refusals_free(gateway->refusals);
     heads_free(gateway->heads);
     feed_free(gateway->feed);
+    rates_free(gateway->rates);
     fleet_free(gateway->fleet);
     verdicts_free(gateway->verdicts);
     tls_context_free(gateway->agent_tls);
@@ -323,6 +326,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     uuid_v7(gateway->epoch);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
     gateway->heads = heads_new(service);
+    gateway->rates = rates_new((uint32_t)gateway->config->requests_per_minute);
     gateway->feed = feed_new(service, on_more_events, gateway);
     gateway->verdicts = verdicts_new(VERDICTS_MAX);
     gateway->fleet = fleet_new(service, on_cut, gateway);

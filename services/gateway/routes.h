@@ -17,6 +17,7 @@ enum route_session {
     ROUTE_PLAIN,
     ROUTE_SESSION_BEGIN, /* needs no credential; the answer is the session, its secret becomes a cookie */
     ROUTE_SESSION_END,   /* the cookie goes */
+    ROUTE_GRANT_CHANGE,  /* what is kept of anybody's credential is asked anew */
 };
 
 struct route {

@@ -103,6 +103,12 @@ void session_forget(struct sessions *sessions, const char *id)
             sessions->kept[i].until_mono_ms = 0;
 }
 
+void sessions_forget_all(struct sessions *sessions)
+{
+    for (size_t i = 0; i < SESSIONS_MAX; i++)
+        sessions->kept[i].until_mono_ms = 0;
+}
+
 static void on_authenticated(struct edge *edge UNUSED, struct arena *arena UNUSED,
                              const ProtobufCMessage *reply, const struct status *st, void *arg)
 {

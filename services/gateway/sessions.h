@@ -33,5 +33,7 @@ void session_find(struct sessions *sessions, enum credential_kind kind, const ch
 
 /* Forgets what is kept of a console session: it has ended. Other edges notice within SESSION_KEEP_MS. */
 void session_forget(struct sessions *sessions, const char *id);
+/* Of everybody. */
+void sessions_forget_all(struct sessions *sessions);
 
 #endif

@@ -544,6 +544,12 @@ void streams_free(struct streams *streams)
     free(streams);
 }
 
+void streams_ask_again(struct streams *streams)
+{
+    for (struct stream *stream = streams->first; stream; stream = stream->next)
+        stream->credential_asked_ms = INT64_MIN / 2;
+}
+
 void streams_end_all(struct streams *streams)
 {
     while (streams->first)

@@ -37,6 +37,8 @@ void stream_gone(struct stream *stream); /* the client left; the pointer is over
 
 /* There is more in the feed. From any thread. */
 void streams_post_more(struct streams *streams);
+/* Rights have changed: every credential is asked about with the next tick. */
+void streams_ask_again(struct streams *streams);
 /* Everybody comes again elsewhere. */
 void streams_end_all(struct streams *streams);
 

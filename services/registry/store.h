@@ -21,12 +21,16 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
 /* NOT_FOUND if it is not there or its labels do not hold. */
 enum code store_agent_get(struct db *db, const struct label_terms *terms, const char *id, struct arena *arena,
                           struct agent *ret, struct status *st) MUST_CHECK;
+enum code store_agent_labels(struct db *tx, const char *id, const struct label *labels, size_t n,
+                             struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_agent_scope(struct db *tx, const char *id, struct bytes scope, struct arena *arena,
+                            struct status *st) MUST_CHECK;
 /* Those of the ids whose labels hold. */
 enum code store_agents_seen(struct db *db, const struct label_terms *terms, const char *const *ids, size_t n,
                             struct arena *arena, const char ***ret, size_t *ret_n,
                             struct status *st) MUST_CHECK;
 enum code store_agents_select(struct db *db, const struct agent_filter *filter,
-                              const struct label_terms *terms, const char *after, size_t max,
+                              const struct label_terms *terms, const struct agent_place *after, size_t max,
                               struct arena *arena, struct agent **ret, size_t *ret_n,
                               struct status *st) MUST_CHECK;
 enum code store_counts(struct db *db, const struct label_terms *terms, struct dashboard *ret,
