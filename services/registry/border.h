@@ -15,6 +15,15 @@ struct registry_config {
 
 typedef enum code rpc_handler(struct rpc_ctx *ctx, const void *request, void *response, struct status *st);
 
+/* Handlers of access_rpc.c. */
+rpc_handler on_see_agents, on_list_operators, on_get_operator, on_create_operator, on_invite_operator,
+    on_set_operator_grant, on_disable_operator, on_enable_operator, on_list_operator_sessions,
+    on_end_operator_sessions, on_list_api_keys, on_get_api_key, on_create_api_key, on_revoke_api_key;
+Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n);
+struct Clm__ListSessionsResponse;
+void sessions_fill(struct Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
+                   struct arena *arena);
+
 /* Of the service's configuration; lives as long as the process. */
 const struct timing *registry_timing(const struct service *service);
 extern const struct rpc_method registry_methods[];
@@ -44,14 +53,14 @@ rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
     on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,
     on_list_activity;
-/* Handlers of access_rpc.c. */
-rpc_handler on_see_agents, on_list_operators, on_get_operator, on_create_operator, on_invite_operator,
-    on_set_operator_grant, on_disable_operator, on_enable_operator, on_list_operator_sessions,
-    on_end_operator_sessions, on_list_api_keys, on_get_api_key, on_create_api_key, on_revoke_api_key;
-Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n);
-struct Clm__ListSessionsResponse;
-void sessions_fill(struct Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
-                   struct arena *arena);
+/* metrics_rpc.c */
+rpc_handler on_get_agent_metrics;
+struct Clm__HostMetrics;
+struct Clm__AgentView;
+const struct metrics_sample *metrics_of(const struct Clm__HostMetrics *in,
+                                        struct arena *arena); /* NULL → NULL */
+enum code metrics_fill_view(struct db *db, struct Clm__AgentView *view, struct arena *arena,
+                            struct status *st) MUST_CHECK;
 struct Clm__Alert;
 struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);

@@ -346,7 +346,7 @@ static enum code on_get_agent(struct rpc_ctx *ctx, const void *request, void *re
     struct agent agent;
     TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent, st));
     fill_view(response, &agent, ctx->arena);
-    return CODE_OK;
+    return metrics_fill_view(worker_of(ctx)->db, response, ctx->arena, st);
 }
 
 /* "<sort>|<key>|<id>" in base64url; by id the token is the id. */
@@ -709,6 +709,7 @@ static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *are
         .safe_mode = in->has_safe_mode && in->safe_mode,
         .safe_mode_reason = in->safe_mode_reason,
         .audit_problem = in->audit_problem && *in->audit_problem ? in->audit_problem : NULL,
+        .metrics = metrics_of(in->metrics, arena),
     };
     if (in->facts) {
         wire_pack(&in->facts->base, arena, &out.facts.data, &out.facts.len);
@@ -814,6 +815,22 @@ const struct rpc_method registry_methods[] = {
     {"GetSession", on_get_session},
     {"ListSessions", on_list_sessions},
     {"EndSession", on_end_session},
+    {"SeeAgents", on_see_agents},
+    {"SetAgentLabels", on_set_agent_labels},
+    {"SetAgentScope", on_set_agent_scope},
+    {"ListOperators", on_list_operators},
+    {"GetOperator", on_get_operator},
+    {"CreateOperator", on_create_operator},
+    {"InviteOperator", on_invite_operator},
+    {"SetOperatorGrant", on_set_operator_grant},
+    {"DisableOperator", on_disable_operator},
+    {"EnableOperator", on_enable_operator},
+    {"ListOperatorSessions", on_list_operator_sessions},
+    {"EndOperatorSessions", on_end_operator_sessions},
+    {"ListApiKeys", on_list_api_keys},
+    {"GetApiKey", on_get_api_key},
+    {"CreateApiKey", on_create_api_key},
+    {"RevokeApiKey", on_revoke_api_key},
     {"ReportHeartbeats", on_report_heartbeats},
     {"ListAgentStates", on_list_agent_states},
     {"ListAgentSnapshot", on_list_agent_snapshot},
@@ -839,21 +856,6 @@ const struct rpc_method registry_methods[] = {
     {"ListAgentTokens", on_list_agent_tokens},
     {"RevokeAgentToken", on_revoke_agent_token},
     {"ReportSuperseded", on_report_superseded},
-    {"SeeAgents", on_see_agents},
-    {"SetAgentLabels", on_set_agent_labels},
-    {"SetAgentScope", on_set_agent_scope},
-    {"ListOperators", on_list_operators},
-    {"GetOperator", on_get_operator},
-    {"CreateOperator", on_create_operator},
-    {"InviteOperator", on_invite_operator},
-    {"SetOperatorGrant", on_set_operator_grant},
-    {"DisableOperator", on_disable_operator},
-    {"EnableOperator", on_enable_operator},
-    {"ListOperatorSessions", on_list_operator_sessions},
-    {"EndOperatorSessions", on_end_operator_sessions},
-    {"ListApiKeys", on_list_api_keys},
-    {"GetApiKey", on_get_api_key},
-    {"CreateApiKey", on_create_api_key},
-    {"RevokeApiKey", on_revoke_api_key},
+    {"GetAgentMetrics", on_get_agent_metrics},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);
