@@ -52,7 +52,7 @@ struct gateway {
     size_t n_edges;
     struct cidr *proxies; /* before the agent listener */
     size_t n_proxies;
-    struct buf openapi;
+    struct buf openapi, docs;
     struct {
         struct metric *connections, *held, *checkins, *deliveries, *heartbeat_batch, *lease_batch, *refusals,
             *requests;

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "gateway/docs.h"
 #include "gateway/edge.h"
 #include "gateway/gateway.h"
 #include "gateway/openapi.h"
@@ -294,6 +295,7 @@ static void gateway_stop(struct service *service)
     tls_context_free(gateway->operator_tls);
     der_list_done(&gateway->intermediates);
     buf_done(&gateway->openapi);
+    buf_done(&gateway->docs);
     free(gateway->proxies);
     free(gateway);
     service_set_state(service, NULL);
@@ -334,6 +336,8 @@ static enum code gateway_start(struct service *service, struct status *st)
     make_metrics(gateway);
     buf_init(&gateway->openapi, 0);
     TRY(openapi_write(&gateway->openapi, st));
+    buf_init(&gateway->docs, 0);
+    TRY(docs_write(&gateway->docs, st));
     TRY(load_intermediates(gateway, st));
     TRY(load_tls(gateway, st));
     TRY(load_proxies(gateway, st));

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "bus/access.h"
 #include "gateway/console.h"
+#include "gateway/docs.h"
 #include "gateway/edge.h"
 #include "gateway/problem.h"
 #include "gateway/routes.h"
@@ -461,6 +462,51 @@ static void watch(struct op *op, const struct session *session)
     explicit_bzero(secret, sizeof secret);
 }
 
+/* What describes the API, beside what the routes are. */
+enum document { NO_DOCUMENT, DOCUMENT_OPENAPI, DOCUMENT_PAGE, DOCUMENT_CSS };
+
+static enum document document_find(const char *path)
+{
+    if (strcmp(path, OPENAPI_PATH) == 0)
+        return DOCUMENT_OPENAPI;
+    if (strcmp(path, "/api/docs") == 0)
+        return DOCUMENT_PAGE;
+    return strcmp(path, "/api/docs.css") == 0 ? DOCUMENT_CSS : NO_DOCUMENT;
+}
+
+static void answer_document(struct op *op)
+{
+    const struct gateway *gateway = op->edge->gateway;
+    const char *type = "application/json";
+    const void *data = gateway->openapi.data;
+    size_t len = gateway->openapi.len;
+    struct http_header headers[HEADERS_MAX] = {{0}};
+    size_t n = common_headers(op, headers);
+    switch (document_find(http_request_path(op->request))) {
+    case DOCUMENT_PAGE:
+        type = "text/html; charset=utf-8";
+        data = gateway->docs.data;
+        len = gateway->docs.len;
+        break;
+    case DOCUMENT_CSS:
+        type = "text/css; charset=utf-8";
+        data = docs_css;
+        len = strlen(docs_css);
+        break;
+    default:
+        break;
+    }
+    for (size_t i = 0; i < n; i++) /* the page has a style of ours, and no script */
+        if (strcmp(headers[i].name, "Content-Security-Policy") == 0)
+            headers[i].value = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+                               "frame-ancestors 'none'";
+    headers[n++] = (struct http_header){"Content-Type", type};
+    count(op, 200);
+    http_respond(op->request, 200, headers, data, len);
+    op->request = NULL;
+    op_free(op);
+}
+
 /* False when the actor's budget is used up (draft-ietf-httpapi-ratelimit-headers). */
 static bool take_rate(struct op *op)
 {
@@ -499,9 +545,8 @@ static void on_session(const struct session *session, const struct status *sessi
         return;
     }
     const struct route *route = op->match.route;
-    if (!route) { /* the OpenAPI document */
-        const struct buf *openapi = &op->edge->gateway->openapi;
-        op_answer(op, 200, NULL, NULL, openapi->data, openapi->len);
+    if (!route) {
+        answer_document(op);
         return;
     }
     const struct method_access *access = method_access_find(route->service, route->rpc);
@@ -579,9 +624,9 @@ static void on_request(struct http_request *request, void *arg)
     (void)traceparent_trace_id(op->traceparent, op->trace_id);
 
     const char *method = http_request_method(request), *path = http_request_path(request);
-    bool openapi = strcmp(path, OPENAPI_PATH) == 0;
+    bool document = document_find(path) != NO_DOCUMENT;
     route_find(method, path, &op->match);
-    if (openapi)
+    if (document)
         op->match.path_known = true;
     if (!op->match.path_known) {
         (void)status_set(&st, CODE_NOT_FOUND,
@@ -589,9 +634,9 @@ static void on_request(struct http_request *request, void *arg)
         op_refuse(op, 0, &st, NULL, NULL);
         return;
     }
-    if (openapi ? strcmp(method, "GET") != 0 : op->match.route == NULL) {
+    if (document ? strcmp(method, "GET") != 0 : op->match.route == NULL) {
         (void)status_set(&st, CODE_INVALID_ARGUMENT, "%.100s does not take %.16s", path, method);
-        op_refuse(op, 405, &st, "Allow", openapi || strcmp(method, "POST") == 0 ? "GET" : "GET, POST");
+        op_refuse(op, 405, &st, "Allow", document || strcmp(method, "POST") == 0 ? "GET" : "GET, POST");
         return;
     }
     authenticate(op);

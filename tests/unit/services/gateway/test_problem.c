@@ -35,6 +35,19 @@ static void wrong_field_is_named(void **state UNUSED)
     json_decref(doc);
 }
 
+static void unknown_field_is_named_with_where_it_was(void **state UNUSED)
+{
+    static const char *const cases[][2] = {
+        {"unknown field \"colour\"", "colour"},
+        {"scope: unknown field \"every\\\"thing\"", "scope.every\\\"thing"},
+        {"unknown parameter \"x\"", "x"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        json_t *doc = problem(CODE_INVALID_ARGUMENT, cases[i][0]);
+        assert_string_equal(text(json_array_get(json_object_get(doc, "errors"), 0), "field"), cases[i][1]);
+        json_decref(doc);
+    }
+}
+
 static void what_names_no_field_has_no_errors(void **state UNUSED)
 {
     static const char *const messages[] = {
@@ -60,6 +73,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(wrong_field_is_named),
+        cmocka_unit_test(unknown_field_is_named_with_where_it_was),
         cmocka_unit_test(what_names_no_field_has_no_errors),
         cmocka_unit_test(hostile_text_is_text),
     };
