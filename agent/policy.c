@@ -344,7 +344,7 @@ const char *store_format_name(enum store_format format)
     return store_rules[format].name;
 }
 
-static bool find_format(const char *name, enum store_format *ret)
+bool store_format_find(const char *name, enum store_format *ret)
 {
     for (size_t i = 0; i < STORE_FORMATS; i++) {
         if (strcmp(name, store_rules[i].name) == 0) {
@@ -357,7 +357,7 @@ static bool find_format(const char *name, enum store_format *ret)
 
 static enum code check_store(struct policy_target *target, const char *section, struct status *st)
 {
-    if (target->store && !find_format(target->store, &target->format))
+    if (target->store && !store_format_find(target->store, &target->format))
         return status_set(st, CODE_INVALID_ARGUMENT, "[%s] store: \"%.40s\" is none of pem, haproxy, pkcs12",
                           section, target->store);
     const struct store_rule *rule = &store_rules[target->format];

@@ -52,6 +52,11 @@ class Server:
         self.key.chmod(0o600)
         self.own(self.key)
 
+    def private_key(self, out):
+        """A copy of the key in place as PEM."""
+        run(["openssl", "pkey", "-in", self.key, "-out", out])
+        return out
+
     def write_conf(self, extra=""):
         write(self.conf, self.configuration() + extra)
 
@@ -236,7 +241,7 @@ SERVER_XML = """\
     <Connector port="{manager}" address="{host}" protocol="HTTP/1.1"/>
     <Connector port="{port}" address="{host}" protocol="HTTP/1.1" SSLEnabled="true">
       <SSLHostConfig>
-        <Certificate {store} type="EC"/>
+        <Certificate certificateKeystoreFile="{keystore}" certificateKeystorePassword="{password}" type="EC"/>
       </SSLHostConfig>
     </Connector>
     <Engine name="Catalina" defaultHost="localhost">
@@ -252,7 +257,7 @@ SERVER_XML = """\
 
 class Tomcat(Server):
     """Reads its certificate again when its manager is told to; a restart would do as well, and take longer."""
-    preset, refusal = "tomcat", "SAXParseException"
+    preset, refusal, password = "tomcat", "SAXParseException", "the keystore's"
 
     def argv(self):
         return ["/usr/share/tomcat10/bin/catalina.sh", "run"]
@@ -275,11 +280,22 @@ class Tomcat(Server):
               'roles="manager-script"/></tomcat-users>\n', 0o600)
         write(self.netrc, f"machine {HOST} login agent password only-a-test\n", 0o600)
 
-    def store(self):
-        return f'certificateFile="{self.certificate}" certificateKeyFile="{self.key}"'
+    def make_certificate(self):
+        """A PKCS#12 keystore, as Tomcat's own documentation has it; its password stands in server.xml."""
+        super().make_certificate()
+        run(["openssl", "pkcs12", "-export", "-in", self.certificate, "-inkey", self.key, "-name", "tomcat", "-out",
+             self.dir / "site.p12", "-passout", "stdin"], stdin=self.password)
+        self.certificate.unlink()
+        self.key.unlink()
+        self.certificate = self.key = self.dir / "site.p12"
+
+    def private_key(self, out):
+        run(["openssl", "pkcs12", "-in", self.key, "-nocerts", "-nodes", "-out", out, "-passin", "stdin"], stdin=self.password)
+        return out
 
     def configuration(self):
-        return SERVER_XML.format(host=HOST, port=self.port, manager=self.manager_port, store=self.store())
+        return SERVER_XML.format(host=HOST, port=self.port, manager=self.manager_port, password=self.password,
+                                 keystore=self.certificate)
 
     def break_conf(self):
         write(self.conf, self.configuration().replace("<Service", "<this is no element\n<Service", 1))

@@ -5,6 +5,7 @@
 
 #include "agent/setup.h"
 #include "base/clock.h"
+#include "stores/store.h"
 
 static struct status st;
 static char *shown;
@@ -225,6 +226,53 @@ static void what_cannot_be_managed_is_left_out_and_told(void **state)
     assert_null(policy_find_reload(host->policy, "dovecot"));
 }
 
+static void a_keystore_is_opened_with_the_password_of_its_server(void **state)
+{
+    struct host *host = *state;
+    const struct policy_target *target;
+    char *config = host_path(host, "conf/agent.conf");
+    int64_t now = clock_wall_ms();
+    struct issued pair = issue(host, "t.example.test", now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_SECRET struct secret *password = secret_dup("pass word", 9), *content = NULL;
+    struct policy_target as = {.name = (char[]){"t"}, .format = STORE_PKCS12};
+    struct store_parts parts = {.leaf_pem = {pair.cert_pem.data, pair.cert_pem.len},
+                                .key = pair.key_pem,
+                                .old = {.password = password}};
+    struct arena *arena = arena_new();
+    if (store_make(&as, &parts, arena, &content, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    write_file(host_path(host, "t.p12"), content->data, content->len, 0600);
+    assert_int_equal(mkdir(host_path(host, "tc"), 0755), 0);
+    write_with_dir(host, "tc/server.xml",
+                   "<Server><Service><Connector port='8443' SSLEnabled='true'><SSLHostConfig>"
+                   "<Certificate certificateKeystoreFile='@/t.p12' certificateKeystorePassword='pass word'/>"
+                   "<Certificate certificateKeystoreFile='@/cert.pem' certificateKeystorePassword='x'/>"
+                   "<Certificate certificateKeystoreFile='@/none.p12' certificateKeystorePassword='${p}'/>"
+                   "</SSLHostConfig></Connector></Service></Server>");
+    struct setup_options options = {
+        .config = config,
+        .manage = {{"tomcat", host_path(host, "tc/server.xml")}},
+        .n_manage = 1,
+        .command = "/bin/true",
+        .yes = true,
+    };
+    assert_true(run_setup(&options));
+    assert_null(strstr(shown, "pass word"));
+    assert_non_null(strstr(shown, "only the server knows"));
+    if (policy_load(config, &host->policy, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    assert_int_equal(policy_find_target(host->policy, "tomcat", &target, &st), CODE_OK);
+    assert_int_equal(target->format, STORE_PKCS12);
+    assert_string_equal(target->dns_names[0], "t.example.test");
+    assert_string_equal(target->password_file, host_path(host, "conf/tomcat.password"));
+    assert_string_equal(read_text(target->password_file), "pass word");
+    struct stat info;
+    assert_int_equal(stat(target->password_file, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    issued_done(&pair);
+    arena_free(arena);
+}
+
 /* Whoever may write a site's file must not write lines of the policy. */
 static void a_path_cannot_bring_lines_of_its_own(void **state)
 {
@@ -285,6 +333,7 @@ int main(void)
         TEST(broken_policy_is_not_overwritten),
         TEST(every_server_gets_its_target_and_its_reload),
         TEST(what_cannot_be_managed_is_left_out_and_told),
+        TEST(a_keystore_is_opened_with_the_password_of_its_server),
         TEST(a_path_cannot_bring_lines_of_its_own),
         TEST(what_nobody_knows_the_administrator_says),
         TEST(wrong_arguments_are_told),
