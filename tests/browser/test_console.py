@@ -133,14 +133,37 @@ def test_text_from_outside_is_text(console, rest):
 
 def test_disabling_asks_for_the_name(console, rest):
     agent = rest.register("old.example.com")["agent"]["id"]
-    console.open(f"/agents/{agent}").heading("old.example.com").press("Disable").sees("Disable old.example.com?")
+    console.open(f"/agents/{agent}").heading("old.example.com").press("Actions").press("Disable").sees("Disable: old.example.com?")
     button = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, ".modal button") if b.text == "Disable")
     assert not button.is_enabled()
     console.fill("Type old.example.com to go on", "old.example.org")
     assert not button.is_enabled()
     console.fill("Type old.example.com to go on", "old.example.com").press("Disable", ".modal")
-    console.heading("Disabled").press("Enable").press("Enable", ".modal")
+    console.heading("Disabled").press("Actions").press("Enable").press("Enable", ".modal")
     console.wait("it to be enabled", lambda: rest.agent(agent)["status"] == "BOOTSTRAPPING")
+
+
+def test_an_agent_is_sent_into_safe_mode_and_back(console, rest):
+    console.open(f"/agents/{seen['agent']}").heading("Online").press("Actions").press("Enter safe mode")
+    console.press("Enter safe mode", ".modal").heading("Safe mode", 60).sees("OPERATOR")
+    assert rest.agent(seen["agent"])["safeMode"]
+    console.press("Actions").press("Leave safe mode").press("Leave safe mode", ".modal").heading("Online", 60)
+
+
+def test_a_fresh_token_is_shown_once_and_can_be_revoked(console, rest):
+    agent = rest.register("again.example.com")["agent"]["id"]
+    console.open(f"/agents/{agent}").sees("Bootstrap tokens").press("Actions").press("New bootstrap token").sees("A fresh token for again.example.com?")
+    console.press("Make the token").sees("1 · Copy the token")
+    token = console.find("[data-testid=token]").text
+    assert re.fullmatch(r"\S{60,}", token)
+    console.press("Container").sees("podman run").press("I have copied it")
+    console.wait("the token to be gone", lambda: token not in console.text())
+    console.press("Revoke").press("Revoke the token").sees("Revoked")
+    assert "REVOKED" in {t["state"] for t in rest.get(f"/api/v1/agents/{agent}/tokens")["tokens"]}
+
+
+def test_what_an_agent_did_is_on_its_page(console):
+    console.open(f"/agents/{seen['agent']}").sees("Task finished").press("Audit records").heading("Audit").sees("Only of web1")
 
 
 def test_a_waiting_task_is_cancelled(console, rest):

@@ -177,9 +177,9 @@ export function Copy({ text, what }: { text: string; what: string }) {
   );
 }
 
-/** Asks before something that hurts; with `name`, only after that was typed. */
-export function Confirm({ title, verb, name, danger = true, onClose, act, children }: {
-  title: string; verb: string; name?: string; danger?: boolean; onClose: () => void; act: () => Promise<unknown>; children: ReactNode;
+/** Asks before something that hurts; with `name`, only after that was typed; with `stay`, what comes of it takes the place of the question. */
+export function Confirm({ title, verb, name, danger = true, stay = false, onClose, act, children }: {
+  title: string; verb: string; name?: string; danger?: boolean; stay?: boolean; onClose: () => void; act: () => Promise<unknown>; children: ReactNode;
 }) {
   const [typed, setTyped] = useState("");
   const [busy, setBusy] = useState(false);
@@ -190,7 +190,7 @@ export function Confirm({ title, verb, name, danger = true, onClose, act, childr
     setError(undefined);
     try {
       await act();
-      onClose();
+      if (!stay) onClose();
     } catch (failed) {
       setError(failed);
       setBusy(false);

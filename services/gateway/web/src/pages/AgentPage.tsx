@@ -1,13 +1,15 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { Button } from "react-bootstrap";
 import { Link, useParams } from "react-router-dom";
 
-import { get, gone, post, type Agent, type Task } from "../api";
+import { get, gone, type Activity, type Agent, type Task } from "../api";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { Card, Confirm, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
+import { Card, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
+import { Timeline } from "./Activity";
+import { AgentActions } from "./AgentActions";
 import { Labels } from "./Agents";
+import { AgentTokens, NewToken } from "./AgentTokens";
 import { RunTask } from "./RunTask";
 import { TaskTable } from "./Tasks";
 
@@ -22,29 +24,32 @@ function AgentTasks({ id }: { id: string }) {
   );
 }
 
+function AgentActivity({ id }: { id: string }) {
+  const list = useQuery({ queryKey: ["activity", { agentId: id }], queryFn: () => get<{ activity: Activity[] }>("/activity", { agentId: id, pageSize: 10 }), refetchInterval: 5000 });
+  const auditor = useMay("auditor");
+  return (
+    <Card title="Activity" aside={auditor && <Link to={`/audit?agent=${id}`}>Audit records</Link>}>
+      {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
+        : <Timeline entries={list.data!.activity} agent={false} />}
+    </Card>
+  );
+}
+
 export function AgentPage() {
   const { id = "" } = useParams();
-  const may = useMay("operator");
-  const client = useQueryClient();
-  const [open, setOpen] = useState<"run" | "disable" | "enable" | null>(null);
+  const [open, setOpen] = useState<"run" | "token" | null>(null);
   const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: (q) => (gone(q.state.error) ? false : 3000) });
   const path = <><Link to="/agents">Agents</Link> /</>;
   const agent = query.data;
   if (!agent) return <Page title="Agent" above={path}>{query.isError ? <Failure error={query.error} retry={() => void query.refetch()} /> : <Loading />}</Page>;
-  const change = (verb: string, body?: unknown) => async () => {
-    client.setQueryData(["agent", id], await post<Agent>(`/agents/${id}:${verb}`, body));
-    await client.invalidateQueries({ queryKey: ["agents"] });
-  };
-  const disabled = agent.status === "DISABLED";
   const { facts, scope } = agent;
   return (
     <Page title={<>{agent.hostname} <StatusBadge agent={agent} /></>} above={path} actions={<>
       <Refresh fetching={query.isFetching} refetch={query.refetch} />
-      {may && (disabled ? <Button size="sm" variant="outline-secondary" onClick={() => setOpen("enable")}>Enable</Button>
-        : <Button size="sm" variant="outline-danger" onClick={() => setOpen("disable")}>Disable</Button>)}
-      {may && !disabled && <Button size="sm" onClick={() => setOpen("run")}>Run a task</Button>}
+      <AgentActions agent={agent} onToken={() => setOpen("token")} onRun={() => setOpen("run")} />
     </>}>
       {query.isError && <Failure error={query.error} retry={() => void query.refetch()} />}
+      {open === "token" && <NewToken agent={agent} onClose={() => setOpen(null)} />}
       {agent.reason && <div className="panel">{statusName(agent.status)}: {agent.reason}</div>}
       <div className="columns even">
         <Card title="Agent"><Facts of={[
@@ -66,17 +71,9 @@ export function AgentPage() {
         ]} /></Card>
       </div>
       <AgentTasks id={id} />
+      <AgentActivity id={id} />
+      <AgentTokens agent={agent} />
       {open === "run" && <RunTask agent={agent} onClose={() => setOpen(null)} />}
-      {open === "disable" && (
-        <Confirm title={`Disable ${agent.hostname}?`} verb="Disable" name={agent.hostname} onClose={() => setOpen(null)} act={change("disable", { reason: "disabled in the console" })}>
-          <p className="mb-0">Its connections are cut and it gets no further work. Certificates on the host stay as they are, and nobody renews them.</p>
-        </Confirm>
-      )}
-      {open === "enable" && (
-        <Confirm title={`Enable ${agent.hostname}?`} verb="Enable" danger={false} onClose={() => setOpen(null)} act={change("enable")}>
-          <p className="mb-0">It may connect and gets work again.</p>
-        </Confirm>
-      )}
     </Page>
   );
 }

@@ -6,8 +6,8 @@ import { Link } from "react-router-dom";
 import { get, taskStates, type Dashboard as Data, type Task, type TaskState } from "../api";
 import { useMay } from "../session";
 import { useShade } from "../theme";
-import { Time } from "../time";
-import { Actor, AgentLink, Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
+import { Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
+import { Timeline } from "./Activity";
 
 Chart.register(ArcElement, BarController, BarElement, CategoryScale, DoughnutController, LinearScale, Tooltip);
 
@@ -72,9 +72,6 @@ function useStable<T>(value: T, key: string): T {
   return kept.current.value;
 }
 
-/** "task.finished" → "Task finished" */
-const eventName = (event = "") => statusName(event.replaceAll(".", "_").toUpperCase());
-
 const resultTone: Partial<Record<TaskState, string>> = { SUCCEEDED: "good", FAILED: "bad", EXPIRED: "bad", INSTALLED_UNVERIFIED: "warn", CANCELLED: "idle" };
 const LATEST = 200;
 
@@ -131,17 +128,7 @@ export function Dashboard() {
         <Tasks />
       </div>
       <Card title="Recent activity">
-        {d.recentActivity.length === 0 ? <Empty title="Nothing has happened yet" /> : (
-          <ol className="timeline" aria-label="Newest first">
-            {d.recentActivity.map((a, i) => (
-              <li key={`${a.occurredAt}-${i}`}>
-                <span className="when"><Time at={a.occurredAt} /></span>
-                <span className="what"><span className="fw-semibold">{eventName(a.event)}</span>{a.message && a.message !== a.event && <> {a.message}</>}</span>
-                <span className="who">{a.agentId && <AgentLink id={a.agentId} />}<span className="sub">{a.actor && <>by <Actor id={a.actor} /></>}</span></span>
-              </li>
-            ))}
-          </ol>
-        )}
+        <Timeline entries={d.recentActivity} />
       </Card>
     </Page>
   );
