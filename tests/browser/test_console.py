@@ -162,6 +162,12 @@ def test_a_fresh_token_is_shown_once_and_can_be_revoked(console, rest):
     assert "REVOKED" in {t["state"] for t in rest.get(f"/api/v1/agents/{agent}/tokens")["tokens"]}
 
 
+def test_how_the_host_is_doing_is_plotted(console):
+    console.open(f"/agents/{seen['agent']}").sees("Memory").sees("GiB memory")
+    plot = console.find("canvas[aria-label^='Memory, ']").get_attribute("aria-label")
+    assert re.search(r"last \d+ %", plot), plot
+
+
 def test_what_an_agent_did_is_on_its_page(console):
     console.open(f"/agents/{seen['agent']}").sees("Task finished").press("Audit records").heading("Audit").sees("Only of web1")
 

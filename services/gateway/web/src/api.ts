@@ -25,6 +25,13 @@ export interface Token {
   id: string; state: "OPEN" | "BOUND" | "USED" | "EXPIRED" | "REVOKED"; createdBy?: string; createdAt?: string; notAfterAt?: string;
   boundAt?: string; usedAt?: string; revokedAt?: string; hostnamePattern?: string; sourceCidr?: string;
 }
+export interface HostMetrics {
+  cpuPermille?: number; processors?: number; load1Milli?: number; memoryTotalBytes?: number; memoryUsedBytes?: number;
+  diskTotalBytes?: number; diskUsedBytes?: number; uptimeSec?: number;
+}
+/** What one step of history came to: means and last values. */
+export interface MetricsPoint extends HostMetrics { at?: string; samples?: number; cpuMaxPermille?: number; load1MaxMilli?: number }
+export interface AgentMetrics { latest?: HostMetrics; latestAt?: string; stepSec?: number; points: MetricsPoint[] }
 /** The token is shown once, in this answer. */
 export interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }
 export interface Activity { occurredAt?: string; event?: string; agentId?: string; actor?: string; message?: string }

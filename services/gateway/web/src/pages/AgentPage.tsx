@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { lazy, Suspense, useState } from "react";
 import { Link, useParams } from "react-router-dom";
 
 import { get, gone, type Activity, type Agent, type Task } from "../api";
@@ -12,6 +12,8 @@ import { Labels } from "./Agents";
 import { AgentTokens, NewToken } from "./AgentTokens";
 import { RunTask } from "./RunTask";
 import { TaskTable } from "./Tasks";
+
+const AgentMetrics = lazy(() => import("./AgentMetrics").then((m) => ({ default: m.AgentMetrics })));
 
 function AgentTasks({ id }: { id: string }) {
   const tasks = useQuery({ queryKey: ["tasks", { agentId: id }], queryFn: () => get<{ tasks: Task[]; nextPageToken?: string }>("/tasks", { agentId: id, pageSize: 10 }), refetchInterval: 3000 });
@@ -56,6 +58,7 @@ export function AgentPage() {
           ["Last heartbeat", <Time at={agent.lastHeartbeatAt} none="never" />], ["Version", facts?.agentVersion], ["Operating system", facts?.os],
           ["Kernel", facts?.kernel && `${facts.kernel} ${facts.arch ?? ""}`], ["Reported hostname", facts?.hostname !== agent.hostname && facts?.hostname],
           ["Clock", agent.clockSkewMs !== undefined && (Math.abs(agent.clockSkewMs) < 1000 ? "in step" : `${(agent.clockSkewMs / 1000).toFixed(1)} s off`)],
+          ["Built", facts?.buildDate && <>{facts.buildDate}{facts.gitCommit && <span className="sub"><Mono>{facts.gitCommit.slice(0, 12)}</Mono></span>}</>],
           ["Registered", <Time at={agent.createdAt} />], ["Labels", agent.labels.length > 0 && <Labels agent={agent} />], ["Agent id", <Id>{agent.id}</Id>],
         ]} /></Card>
         <Card title="Identity">
@@ -70,6 +73,7 @@ export function AgentPage() {
           ["The host's policy allows", facts && (facts.operations.map(statusName).join(", ") || "none")],
         ]} /></Card>
       </div>
+      {agent.bootstrappedAt && <Suspense fallback={<Loading rows={3} />}><AgentMetrics id={id} /></Suspense>}
       <AgentTasks id={id} />
       <AgentActivity id={id} />
       <AgentTokens agent={agent} />
