@@ -30,7 +30,7 @@ export interface HostMetrics {
   diskTotalBytes?: number; diskUsedBytes?: number; uptimeSec?: number;
 }
 /** What one step of history came to: means and last values. */
-export interface MetricsPoint extends HostMetrics { at?: string; samples?: number; cpuMaxPermille?: number; load1MaxMilli?: number }
+export interface MetricsPoint extends HostMetrics { beginsAt?: string; samples?: number; cpuMaxPermille?: number; load1MaxMilli?: number }
 export interface AgentMetrics { latest?: HostMetrics; latestAt?: string; stepSec?: number; points: MetricsPoint[] }
 /** The token is shown once, in this answer. */
 export interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }

@@ -33,7 +33,7 @@ function Plot({ plot, points }: { plot: (typeof plots)[number]; points: MetricsP
       <Picture label={label} make={() => ({
         type: "line",
         data: {
-          labels: points.map((p) => new Date(p.at ?? 0).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" })),
+          labels: points.map((p) => new Date(p.beginsAt ?? 0).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" })),
           datasets: [{ label: plot.name, data: values, borderColor: colour("info-fill"), backgroundColor: colour("info-bg"), fill: true, borderWidth: 1.5, pointRadius: values.length > 40 ? 0 : 2, tension: 0.2 }],
         },
         options: {
