@@ -67,6 +67,11 @@ static bool write_parameters(struct buf *out, const struct route *route)
             return false;
         first = false;
     }
+    if (route->stream &&
+        !buf_puts(out, ",{\"name\":\"Last-Event-ID\",\"in\":\"header\",\"required\":false,\"description\":"
+                       "\"Go on behind this event: nothing between is lost\",\"schema\":{\"type\":\"string\","
+                       "\"pattern\":\"^[0-9]{1,19}$\"}}"))
+        return false;
     if (strcmp(route->method, "POST") == 0 &&
         protobuf_c_message_descriptor_get_field_by_name(request, "idempotency_key")) {
         if (!buf_printf(
@@ -81,11 +86,30 @@ static bool write_parameters(struct buf *out, const struct route *route)
     return buf_puts(out, "],");
 }
 
+/* OpenAPI 3.1 has no words for a stream of events: the schema is that of one event's data. */
+static bool write_stream_response(struct buf *out, const struct route *route)
+{
+    return buf_printf(out,
+                      "\"responses\":{\"%d\":{\"description\":\"A stream that ends when the client leaves, "
+                      "its credential does, or "
+                      "the server restarts; then come again with Last-Event-ID. Each event has an id (its "
+                      "place) and data: one JSON "
+                      "object of the schema EventView on one line. An event named opened begins the stream "
+                      "and says the place; one "
+                      "named reset says that events between are no longer kept: read again what you show. "
+                      "Comments keep the "
+                      "connection alive.\",\"content\":{\"text/event-stream\":{\"schema\":{\"$ref\":"
+                      "\"#/components/schemas/%s\"}}}},\"4XX\":{\"$ref\":\"#/components/responses/Problem\"},"
+                      "\"5XX\":{\"$ref\":\"#/components/responses/Problem\"}}",
+                      route->success, route_response(route)->short_name);
+}
+
 static bool write_operation(struct buf *out, const struct route *route)
 {
     const struct method_access *access = method_access_find(route->service, route->rpc);
-    if (!buf_printf(out, "\"operationId\":\"%c%s\",\"tags\":[\"%s\"],\"summary\":", route->rpc[0] | 0x20,
-                    route->rpc + 1, route->tag) ||
+    const char *name = route->stream ? route->stream : route->rpc;
+    if (!buf_printf(out, "\"operationId\":\"%c%s\",\"tags\":[\"%s\"],\"summary\":", name[0] | 0x20, name + 1,
+                    route->tag) ||
         !json_quote(out, route->summary) ||
         !(access->roles
               ? buf_printf(out, ",\"description\":\"Needs the role %s.\",", roles_least_name(access->roles))
@@ -99,6 +123,8 @@ static bool write_operation(struct buf *out, const struct route *route)
                     "\"#/components/schemas/%s\"}}}},",
                     route_request(route)->short_name))
         return false;
+    if (route->stream)
+        return write_stream_response(out, route);
     return buf_printf(
         out,
         "\"responses\":{\"%d\":{\"description\":\"Done\",\"content\":{\"application/json\":{\"schema\":"
