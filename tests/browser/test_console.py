@@ -124,6 +124,76 @@ def test_agents_are_searched_and_filtered_on_the_server(console, rest):
     console.choose("Status", "Expired").sees("No agent matches")
 
 
+def test_agents_are_sorted_by_the_server(console):
+    def first():
+        return console.driver.find_element(By.CSS_SELECTOR, "tbody tr td a").text
+    console.open("/agents").sees("web1").press("Agent")
+    console.wait("the first by name", lambda: first() == "db1.example.com")
+    assert console.find("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+    console.press("Agent ▲")
+    console.wait("the last by name", lambda: first() == "web1")
+    assert "sort=-HOSTNAME" in console.driver.current_url
+
+
+def test_many_agents_are_changed_at_once_after_a_look_at_which(console, rest):
+    names = [f"bulk{i}.example.com" for i in range(3)]
+    ids = [rest.register(name, labels={"env": "bulk"})["agent"]["id"] for name in names]
+    console.open("/agents?label=env%3Dbulk").sees("bulk2.example.com")
+    console.find("[aria-label='Select all on this page']").click()
+    console.sees("3 selected").press("Set a label").fill("Label", "team=web").sees("3 of 3 agents would change.").press("Set a label: 3")
+    console.sees("3 of 3 changed.").press("Done")
+    assert all({"name": "team", "value": "web"} in rest.agent(one)["labels"] for one in ids)
+    console.find("[aria-label='Select bulk1.example.com']").click()
+    console.sees("1 selected").press("Disable").sees("1 of 1 agents would change.").press("Disable: 1").sees("1 of 1 changed.").press("Done")
+    assert [rest.agent(one)["status"] for one in ids] == ["BOOTSTRAPPING", "DISABLED", "BOOTSTRAPPING"]
+
+
+def test_labels_and_scope_are_changed(console, rest):
+    agent = rest.register("edit.example.com", labels={"env": "test"}, operations=("VALIDATE",))["agent"]["id"]
+    console.open(f"/agents/{agent}").heading("edit.example.com").press("Change the labels").fill("Labels", "env=prod\nowner=ops").press("Change", ".modal")
+    console.wait("the labels", lambda: "owner=ops" in console.text() and not console.driver.find_elements(By.CSS_SELECTOR, ".modal"))
+    console.press("Change the scope").fill("Paths", "/etc/haproxy/**").press("Change", ".modal")
+    console.sees("/etc/haproxy/**")
+    assert rest.agent(agent)["scope"]["paths"] == ["/etc/haproxy/**"]
+
+
+def test_what_happens_reaches_a_page_that_does_not_ask(console, rest):
+    """Pages ask by themselves every 15 s at the most often while the stream is there; both tabs are told, one reads."""
+    agent = rest.register("live.example.com")["agent"]["id"]
+    console.open(f"/agents/{agent}").heading("Bootstrapping").sees("Live")
+    first = console.driver.current_window_handle
+    console.driver.switch_to.new_window("tab")
+    second = console.driver.current_window_handle
+    try:
+        console.open(f"/agents/{agent}").heading("Bootstrapping").sees("Live")
+        rest.post(f"/api/v1/agents/{agent}:disable", {"reason": "seen live"})
+        console.heading("Disabled", 5)
+        console.driver.switch_to.window(first)
+        console.heading("Disabled", 5)
+        console.driver.close()  # the one that reads goes: the other takes over
+        console.driver.switch_to.window(second)
+        rest.post(f"/api/v1/agents/{agent}:enable")
+        console.heading("Bootstrapping", 20).sees("Live")
+    finally:
+        console.driver.switch_to.window(second)
+        console.driver.set_window_size(1280, 900)
+
+
+def test_operators_and_api_keys_are_managed(console, platform):
+    console.open("/settings").heading("Settings").sees(NAME).press("Invite an operator").fill("Name", "bob").choose("Role", "Operator: registers agents and runs tasks, too")
+    console.press("Make the link").sees("Copy the link for bob")
+    assert "/first-admin#" in console.find("[data-testid=once]").text
+    console.press("I have copied it").sees("Invited").press("Change bob").fill("Only agents with these labels", "env=prod").press("Change it").sees("env=prod")
+    console.press("Disable bob").fill("Type bob to go on", "bob").press("Disable", ".modal").press("Enable bob").press("Enable", ".modal")
+    console.press("Make an API key").fill("Name", "pipeline").press("Make the key").sees("Copy the API key pipeline")
+    key = console.find("[data-testid=once]").text
+    client = platform.rest(api_key=key)
+    assert client.get("/api/v1/agents")["agents"]
+    console.press("I have copied it").press("Revoke pipeline").fill("Type pipeline to go on", "pipeline").press("Revoke the key")
+    console.wait("the key to be gone", lambda: "pipeline" not in console.text())
+    client.close()
+
+
 def test_text_from_outside_is_text(console, rest):
     answer = rest.register("evil.example.com", labels={"note": EVIL})
     for path in ("/agents", f"/agents/{answer['agent']['id']}"):
@@ -198,7 +268,7 @@ PAGES = {
     "dashboard": (lambda: "/", "Recent activity"), "agents": (lambda: "/agents", "web1"), "agent": (lambda: f"/agents/{seen['agent']}", "Generation"),
     "register": (lambda: "/agents/register", "Scope"), "tasks": (lambda: "/tasks", "Succeeded"), "renewal": (lambda: f"/tasks/{seen['renewal']}", "What is served"),
     "discovery": (lambda: f"/tasks/{seen['discovery']}", "Certificates found"), "sessions": (lambda: "/sessions", "this one"),
-    "alerts": (lambda: "/alerts", "Acknowledged"), "audit": (lambda: "/audit", "session.opened"),
+    "alerts": (lambda: "/alerts", "Acknowledged"), "audit": (lambda: "/audit?action=session.*", "session.opened"), "settings": (lambda: "/settings", "API keys"),
     "nowhere": (lambda: "/agents/01890a5d-ac96-774b-bcce-b302099a8057", "list"),
 }
 

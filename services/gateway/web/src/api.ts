@@ -32,6 +32,12 @@ export interface HostMetrics {
 /** What one step of history came to: means and last values. */
 export interface MetricsPoint extends HostMetrics { beginsAt?: string; samples?: number; cpuMaxPermille?: number; load1MaxMilli?: number }
 export interface AgentMetrics { latest?: HostMetrics; latestAt?: string; stepSec?: number; points: MetricsPoint[] }
+export interface Operator {
+  id: string; name: string; roles: Role[]; labelSelector?: string; state: "INVITED" | "ACTIVE" | "DISABLED"; createdAt?: string; lastLoginAt?: string;
+}
+export interface ApiKey {
+  id: string; name: string; roles: Role[]; labelSelector?: string; createdBy?: string; createdAt?: string; expiresAt?: string; lastUsedAt?: string;
+}
 /** The token is shown once, in this answer. */
 export interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }
 export interface Activity { occurredAt?: string; event?: string; agentId?: string; actor?: string; message?: string }

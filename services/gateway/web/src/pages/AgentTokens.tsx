@@ -5,6 +5,7 @@ import { useState } from "react";
 import { Button, Form } from "react-bootstrap";
 
 import { get, post, type Agent, type Registered, type Token } from "../api";
+import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { TokenCards, tokenLives } from "../token";
@@ -14,7 +15,7 @@ const tone = { OPEN: "info", BOUND: "warn", USED: "good", EXPIRED: "idle", REVOK
 
 export function AgentTokens({ agent }: { agent: Agent }) {
   const may = useMay("operator");
-  const list = useQuery({ queryKey: ["tokens", agent.id], queryFn: () => get<{ tokens: Token[] }>(`/agents/${agent.id}/tokens`), refetchInterval: 10_000 });
+  const list = useQuery({ queryKey: ["tokens", agent.id], queryFn: () => get<{ tokens: Token[] }>(`/agents/${agent.id}/tokens`), refetchInterval: useEvery(10_000) });
   const [revoking, revoke] = useState<Token | null>(null);
   const columns: ColumnDef<Token>[] = [
     { header: "Token", cell: ({ row: { original: t } }) => <><Badge tone={tone[t.state]}>{statusName(t.state)}</Badge>{(t.hostnamePattern || t.sourceCidr) && <span className="sub">{[t.hostnamePattern && `for ${t.hostnamePattern}`, t.sourceCidr && `from ${t.sourceCidr}`].filter(Boolean).join(", ")}</span>}</> },

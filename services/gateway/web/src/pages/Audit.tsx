@@ -6,6 +6,7 @@ import { Link } from "react-router-dom";
 
 import { get, Problem, type AuditEntry, type AuditProof } from "../api";
 import { headNames, rootOf } from "../merkle";
+import { useEvery } from "../live";
 import { Time } from "../time";
 import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh } from "../ui";
 import { useFilters, useTyped } from "./Agents";
@@ -61,7 +62,7 @@ export function Audit() {
   const list = useQuery({
     queryKey: ["audit", query],
     queryFn: () => get<{ entries: AuditEntry[]; nextPageToken?: string }>("/audit/records", query),
-    refetchInterval: 10_000,
+    refetchInterval: useEvery(10_000),
     placeholderData: keepPreviousData,
   });
   return (

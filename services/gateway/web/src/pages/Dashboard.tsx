@@ -4,6 +4,7 @@ import type { ChartConfiguration } from "chart.js";
 
 import { get, taskStates, type Dashboard as Data, type Task, type TaskState } from "../api";
 import { axis, colour, Picture, still } from "../chart";
+import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
 import { Timeline } from "./Activity";
@@ -42,7 +43,7 @@ const resultTone: Partial<Record<TaskState, string>> = { SUCCEEDED: "good", FAIL
 const LATEST = 200;
 
 function Tasks() {
-  const tasks = useQuery({ queryKey: ["tasks", "latest"], queryFn: () => get<{ tasks: Task[] }>("/tasks", { pageSize: LATEST }), refetchInterval: 10_000 });
+  const tasks = useQuery({ queryKey: ["tasks", "latest"], queryFn: () => get<{ tasks: Task[] }>("/tasks", { pageSize: LATEST }), refetchInterval: useEvery(10_000) });
   const slices = taskStates
     .map((state) => ({ name: statusName(state), tone: resultTone[state] ?? "info", to: `/tasks?state=${state}`, count: tasks.data?.tasks.filter((t) => t.state === state).length ?? 0 }))
     .filter((slice) => slice.count > 0);
@@ -57,7 +58,7 @@ function Tasks() {
 
 export function Dashboard() {
   const may = useMay("operator");
-  const dashboard = useQuery({ queryKey: ["dashboard"], queryFn: () => get<Data>("/dashboard"), refetchInterval: 3000 });
+  const dashboard = useQuery({ queryKey: ["dashboard"], queryFn: () => get<Data>("/dashboard"), refetchInterval: useEvery(3000) });
   const d = dashboard.data;
   const actions = <>
     <Refresh fetching={dashboard.isFetching} refetch={dashboard.refetch} />

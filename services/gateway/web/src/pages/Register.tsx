@@ -3,17 +3,13 @@ import { useState, type FormEvent } from "react";
 import { Button, Form, Spinner } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
-import { get, post, taskKinds, type Agent, type Label, type Registered, type TaskKind } from "../api";
+import { get, post, taskKinds, type Agent, type Registered, type TaskKind } from "../api";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { TokenCards, tokenLives } from "../token";
 import { Card, Empty, Failure, Page, StatusBadge, statusName } from "../ui";
+import { labelOf, lines } from "./AgentEdit";
 
-const lines = (text: string) => text.split("\n").map((line) => line.trim()).filter(Boolean);
-const label = (text: string): Label => {
-  const at = text.indexOf("=");
-  return at < 0 ? { name: text } : { name: text.slice(0, at), value: text.slice(at + 1) };
-};
 function Waiting({ registered }: { registered: Registered }) {
   const { id } = registered.agent;
   const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: (q) => (q.state.data?.status === "ONLINE" ? false : 1000) });
@@ -53,7 +49,7 @@ export function Register() {
     try {
       setRegistered(await post<Registered>("/agents", {
         hostname: text("hostname").trim(),
-        labels: lines(text("labels")).map(label),
+        labels: lines(text("labels")).map(labelOf),
         scope: { operations, paths: lines(text("paths")), dnsNames: lines(text("names")) },
         tokenTtlSec: Number(text("life")),
         ...(text("pattern").trim() ? { tokenHostnamePattern: text("pattern").trim() } : {}),
