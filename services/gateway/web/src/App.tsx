@@ -8,6 +8,7 @@ import { Agents } from "./pages/Agents";
 import { AgentPage } from "./pages/AgentPage";
 import { Alerts } from "./pages/Alerts";
 import { Audit } from "./pages/Audit";
+import { Certificates } from "./pages/Certificates";
 import { FirstAdmin, Login } from "./pages/Login";
 import { Register } from "./pages/Register";
 import { Sessions } from "./pages/Sessions";
@@ -25,6 +26,7 @@ const areas: { to: string; name: string; end: boolean; role?: "auditor" | "admin
   { to: "/", name: "Dashboard", end: true },
   { to: "/agents", name: "Agents", end: false },
   { to: "/tasks", name: "Tasks", end: false },
+  { to: "/certificates", name: "Certificates", end: false },
   { to: "/alerts", name: "Alerts", end: false },
   { to: "/audit", name: "Audit", end: false, role: "auditor" },
   { to: "/settings", name: "Settings", end: false, role: "admin" },
@@ -106,6 +108,7 @@ export function App() {
         <Route path="agents/:id" element={<AgentPage />} />
         <Route path="tasks" element={<Tasks />} />
         <Route path="tasks/:id" element={<TaskPage />} />
+        <Route path="certificates" element={<Certificates />} />
         <Route path="alerts" element={<Alerts />} />
         <Route path="audit" element={<Audit />} />
         <Route path="settings" element={<Settings />} />

@@ -55,6 +55,12 @@ export interface FoundCertificate {
   certificate?: CertificateInfo; source?: "FILE" | "CONFIGURATION" | "LISTENER"; path?: string; endpoint?: string;
   serverName?: string; usedBy?: string; keyPath?: string; served?: boolean;
 }
+/** One place of a certificate. */
+export interface CertificatePlace {
+  agentId?: string; hostname?: string; source?: string; place?: string; serverName?: string; alias?: string; usedBy?: string; keyPath?: string;
+  process?: string; served?: boolean; firstSeenAt?: string; lastSeenAt?: string;
+}
+export interface CertificateView { certificate?: CertificateInfo; placeCount?: number; agentCount?: number; served?: boolean; places: CertificatePlace[] }
 export interface TaskResult {
   steps: Step[]; checks: Check[]; certificates: FoundCertificate[]; fingerprintBeforeSha256?: string;
   fingerprintAfterSha256?: string; servedFingerprintSha256?: string; certificate?: CertificateInfo; truncated?: boolean;

@@ -13,6 +13,7 @@ import { AgentActions } from "./AgentActions";
 import { Labels } from "./Agents";
 import { AgentEdit } from "./AgentEdit";
 import { AgentTokens, NewToken } from "./AgentTokens";
+import { AgentCertificates } from "./Certificates";
 import { RunTask } from "./RunTask";
 import { TaskTable } from "./Tasks";
 
@@ -80,6 +81,7 @@ export function AgentPage() {
       </div>
       {agent.bootstrappedAt && <Suspense fallback={<Loading rows={3} />}><AgentMetrics id={id} /></Suspense>}
       <AgentTasks id={id} />
+      <AgentCertificates id={id} />
       <AgentActivity id={id} />
       <AgentTokens agent={agent} />
       {(open === "labels" || open === "scope") && <AgentEdit agent={agent} what={open} onClose={() => setOpen(null)} />}
