@@ -68,6 +68,8 @@ static const struct config_key policy_keys[] = {
      .help = "directories that may be searched; unset: /etc /opt /srv /usr/local"},
     {KEY("policy", "probe_hosts", CONFIG_LIST, probe_hosts), .optional = true,
      .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
+    {KEY("policy", "probe_rate", CONFIG_INT, probe_rate), .fallback = "200", .min = 1, .max = 100000,
+     .help = "how many of them discovery may begin to look at in a second"},
     {.name = NULL},
 };
 #undef KEY
@@ -555,7 +557,7 @@ static bool probe_listed(const struct policy *policy, const char *host)
 
 enum code policy_allows_probe(const struct policy *policy, const char *host, struct status *st)
 {
-    if (host_is_this(host) || probe_listed(policy, host))
+    if (probe_listed(policy, host) || host_is_this(host))
         return CODE_OK;
     return status_set(st, CODE_PERMISSION_DENIED,
                       "local policy forbids connecting to %.100s: add it to probe_hosts in [policy] of %s",

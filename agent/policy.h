@@ -4,7 +4,7 @@
  * DISCOVER of this host.
  *
  *   [agent]   gateway state_dir net_user log_level
- *   [policy]  operations dns_names discovery_roots probe_hosts
+ *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate
  *   [target nginx]  certificate key chain reload endpoint starttls server_name
  * dns_names; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
@@ -46,6 +46,7 @@ struct policy {
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
+    int64_t probe_rate; /* looks begun in a second, of discovery in networks */
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */
 };
