@@ -18,7 +18,7 @@
 #include "kinds/ranges.h"
 #include "kinds/sockets.h"
 #include "kinds/walk.h"
-#include "presets/nginx.h"
+#include "presets/preset.h"
 
 #define FILE_BYTES_MAX   (4 * 1024 * 1024)
 #define LOOKS_MAX        4096   /* at sockets of this host */
@@ -29,9 +29,9 @@
 #define PROBE_TIMEOUT_MS 2000
 #define PROGRESS_MS      1000
 #define DEFAULT_MAX      10000
+#define PASSWORDS_MAX    64
 #define SEEN_FILE        "discovery.seen"
 #define WALK_WAIT_MS     250
-#define USED_BY(server)  ((void)(server), "nginx")
 
 struct discovery {
     struct task_run *run;
@@ -39,6 +39,8 @@ struct discovery {
     Clm__Agent__ServerFacts **server; /* of all configurations */
     size_t n_server;
     struct walk_counts counts;
+    struct secret *password[PASSWORDS_MAX]; /* of keystores, as their servers' configurations have them */
+    size_t n_password;
     size_t looks, looks_planned;
     int64_t next_progress_ms;
     bool cancelled;
@@ -83,9 +85,19 @@ static void complete(struct finding *finding, void *arg)
     if (!server)
         return;
     if (!finding->used_by)
-        finding->used_by = USED_BY(server);
+        finding->used_by = server->used_by;
     if (!finding->key_path)
         finding->key_path = server->key;
+}
+
+/* NULL: none is known. */
+static const struct secret *password_of(struct discovery *d, const char *path)
+{
+    const Clm__Agent__ServerFacts *server = server_of_file(d, path);
+    if (!server || !server->password || d->n_password == PASSWORDS_MAX)
+        return NULL;
+    d->password[d->n_password] = secret_dup(server->password, strlen(server->password));
+    return d->password[d->n_password++];
 }
 
 /* --- files -------------------------------------------------------------------------------------------- */
@@ -94,6 +106,7 @@ static void on_found(struct discovery *d, struct walk_found *found)
 {
     struct finding finding = {.source = CLM__FOUND_CERTIFICATE__SOURCE__FILE,
                               .path = arena_strdup(d->run->arena, found->path),
+                              .password = password_of(d, found->path),
                               .data = found->data,
                               .len = found->len,
                               .remember = found->settled,
@@ -184,44 +197,14 @@ static enum code scan_roots(struct discovery *d, struct status *st)
 
 /* --- configurations ----------------------------------------------------------------------------------- */
 
-/* A reload of the policy that is nginx's names the program and its configuration: the same with -T prints it.
- */
-static char **dump_command(struct arena *arena, const struct policy *policy)
+static void on_configuration(void *arg, const struct preset *preset, const char *conf,
+                             const Clm__Agent__Facts *facts, const struct status *st)
 {
-    for (struct policy_reload **r = policy->reloads; r && *r; r++) {
-        char **from = (*r)->test ? (*r)->test : (*r)->command;
-        const char *base = strrchr(from[0], '/');
-        if (strcmp(base ? base + 1 : from[0], "nginx") != 0)
-            continue;
-        char **argv = NULL;
-        size_t n = 0;
-        for (char **arg = from; *arg; arg++) {
-            if (strcmp(*arg, "-s") == 0 && arg[1])
-                arg++;
-            else if (strcmp(*arg, "-t") != 0 && strcmp(*arg, "-q") != 0 && strcmp(*arg, "-T") != 0)
-                ARENA_PUSH(arena, argv, n, *arg);
-        }
-        ARENA_PUSH(arena, argv, n, arena_strdup(arena, "-T"));
-        ARENA_PUSH(arena, argv, n, NULL);
-        return argv;
-    }
-    return NULL;
-}
-
-static void read_configurations(struct discovery *d)
-{
-    struct status st = {0};
-    const Clm__Agent__Facts *facts = NULL;
-    int64_t started = clock_wall_ms();
-    char **argv = dump_command(d->run->arena, d->run->policy);
-    enum code code = argv ? nginx_look_dump(argv, d->run->arena, &facts, &st)
-                          : nginx_look_files(NGINX_DEFAULT_CONF, d->run->arena, &facts, &st);
-    if (code == CODE_NOT_FOUND)
-        return; /* no nginx here */
-    for (size_t i = 0; code == CODE_OK && i < facts->n_servers; i++)
+    struct discovery *d = arg;
+    for (size_t i = 0; facts && i < facts->n_servers; i++)
         ARENA_PUSH(d->run->arena, d->server, d->n_server, facts->servers[i]);
-    task_step(d->run, "configurations", code == CODE_OK, started, "nginx: %s",
-              code == CODE_OK ? arena_printf(d->run->arena, "%zu TLS servers", facts->n_servers) : st.msg);
+    task_step(d->run, "configurations", facts != NULL, clock_wall_ms(), "%s: %s", preset->name,
+              facts ? arena_printf(d->run->arena, "%zu TLS servers in %s", facts->n_servers, conf) : st->msg);
 }
 
 /* Links are followed here: the server follows them, and its configuration is the administrator's. NULL if it
@@ -258,8 +241,9 @@ static void add_configured(struct discovery *d)
                                                    .path = server->certificate,
                                                    .endpoint = server->n_listens ? server->listens[0] : NULL,
                                                    .server_name = server->n_names ? server->names[0] : NULL,
-                                                   .used_by = USED_BY(server),
+                                                   .used_by = server->used_by,
                                                    .key_path = server->key,
+                                                   .password = password_of(d, server->certificate),
                                                    .data = data,
                                                    .len = len});
     }
@@ -313,18 +297,29 @@ struct local_look {
     size_t n;
 };
 
-static void plan(struct local_look *looks, const struct listener *listener, const char *name)
+static void plan(struct local_look *looks, const struct listener *listener, const char *name,
+                 enum starttls starttls)
 {
     if (looks->n >= LOOKS_MAX)
         return;
-    unsigned port = (unsigned)strtoul(listener->port, NULL, 10);
     looks->of[looks->n] = listener;
     looks->probe[looks->n++] = (struct probe){.host = listener->host,
                                               .port = listener->port,
                                               .server_name = name,
                                               .timeout_ms = PROBE_TIMEOUT_MS,
-                                              .starttls = starttls_of_port(port),
+                                              .starttls = starttls,
                                               .only_certificate = true};
+}
+
+/* As its configuration says, or as is usual. */
+static enum starttls starttls_of(const Clm__Agent__ServerFacts *server, const struct listener *listener)
+{
+    enum starttls starttls = STARTTLS_NONE;
+    if (!server)
+        return starttls_of_port((unsigned)strtoul(listener->port, NULL, 10));
+    if (server->starttls)
+        (void)starttls_find(server->starttls, &starttls);
+    return starttls;
 }
 
 /* Every socket without a name, and with each that a configuration gives it. */
@@ -334,12 +329,13 @@ static void plan_local(struct discovery *d, struct local_look *looks)
     size_t n = sockets_listening("/proc", d->run->arena, &list);
     for (size_t i = 0; i < n; i++) {
         const char *endpoint = endpoint_text(d->run->arena, list[i].host, list[i].port);
-        plan(looks, &list[i], NULL);
+        enum starttls starttls = starttls_of(server_of_socket(d, endpoint), &list[i]);
+        plan(looks, &list[i], NULL, starttls);
         for (size_t s = 0; s < d->n_server; s++) {
             const Clm__Agent__ServerFacts *server = d->server[s];
             for (size_t k = 0; k < server->n_names && listens_at(server, endpoint); k++) {
                 if (server->names[k][0] != '*')
-                    plan(looks, &list[i], server->names[k]);
+                    plan(looks, &list[i], server->names[k], starttls);
             }
         }
     }
@@ -368,7 +364,7 @@ static void look_at_sockets(struct discovery *d)
             const Clm__Agent__ServerFacts *server = server_of_socket(d, endpoint);
             add_served(d, probe,
                        (struct finding){.source = CLM__FOUND_CERTIFICATE__SOURCE__LISTENER,
-                                        .used_by = server ? USED_BY(server) : NULL,
+                                        .used_by = server ? server->used_by : NULL,
                                         .process = looks.of[i]->process,
                                         .pid = looks.of[i]->pid});
             tls++;
@@ -540,7 +536,7 @@ enum code discover_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome,
     d->run = run;
     d->findings = findings_new(run, max, complete, d);
     if (!spec->has_configurations || spec->configurations)
-        read_configurations(d);
+        presets_look(run->policy, run->arena, on_configuration, d);
     /* What is served comes first: it is what must not fall under the limit. */
     if (listening && !stopped(d))
         look_at_sockets(d);
@@ -549,6 +545,8 @@ enum code discover_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome,
         TRY(look_at_networks(d, st));
     if (files && !stopped(d))
         TRY(scan_roots(d, st));
+    for (size_t i = 0; i < d->n_password; i++)
+        secret_free(d->password[i]);
     finish(d, listening);
     *ret_outcome = d->cancelled ? CLM__RECEIPT__OUTCOME__CANCELLED : CLM__RECEIPT__OUTCOME__SUCCEEDED;
     return CODE_OK;

@@ -175,9 +175,10 @@ static void add_found(struct findings *f, struct finding *item, const Clm__Agent
 static void remember(struct findings *f, const struct finding *item, Clm__Agent__Facts *of_item)
 {
     struct seen_entry entry = {.key = item->key};
-    if (!item->remember)
+    /* A password may be known the next time. */
+    if (!item->remember || of_item->n_sealed_files > 0)
         return;
-    if (of_item->n_certs > 0 || of_item->n_sealed_files > 0)
+    if (of_item->n_certs > 0)
         wire_pack(&of_item->base, f->run->arena, &entry.found.data, &entry.found.len);
     if (f->n_remembered == f->room) {
         struct seen_entry *more = arena_array(f->run->arena, f->room * 2 + 64, sizeof(*more));

@@ -398,8 +398,10 @@ static void tell_answer(struct link *link, const Clm__CheckinResponse *response)
         frame.confirmed_generation = response->confirmed_generation;
         link->config.on_frame(&frame, link->config.arg);
     }
-    if (response->n_audit_heads > 0) {
+    if (response->n_audit_heads > 0 || response->has_cosigned_at_ms) {
         Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+        frame.has_cosigned_at_ms = response->has_cosigned_at_ms;
+        frame.cosigned_at_ms = response->cosigned_at_ms;
         frame.n_audit_heads = response->n_audit_heads;
         frame.audit_heads = response->audit_heads;
         link->config.on_frame(&frame, link->config.arg);
@@ -498,6 +500,7 @@ static void checkin_send(struct link *link, struct checkin *checkin)
     body.has_audit_size = snapshot->has_audit_size;
     body.audit_size = snapshot->audit_size;
     body.audit_problem = snapshot->audit_problem;
+    body.cosignature = snapshot->cosignature;
     const uint8_t *data;
     size_t len;
     wire_pack(&body.base, arena, &data, &len);

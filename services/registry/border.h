@@ -8,7 +8,7 @@
 struct registry_config {
     struct service_config base;
     int64_t reattach_window_ms, assertion_life_ms;
-    int64_t head_interval_ms;
+    int64_t head_interval_ms, cosignatures_keep_ms;
     char *witness_file, *witness_webhook;
 };
 
@@ -41,7 +41,8 @@ ProtobufCBinaryData *hashes_of(struct bytes concatenated, struct arena *arena, s
 /* Handlers of audit_rpc.c. */
 rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_proof,
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
-    on_list_alerts, on_acknowledge_alert, on_resolve_alert, on_list_activity;
+    on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,
+    on_list_activity;
 struct Clm__Alert;
 struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);
