@@ -71,6 +71,8 @@ static const struct config_key policy_keys[] = {
      .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
     {KEY("policy", "probe_rate", CONFIG_INT, probe_rate), .fallback = "200", .min = 1, .max = 100000,
      .help = "how many of them discovery may begin to look at in a second"},
+    {KEY("policy", "metrics", CONFIG_BOOL, metrics), .fallback = "off",
+     .help = "on: the platform is told this host's processor, memory, load, disk and uptime"},
     {.name = NULL},
 };
 #undef KEY

@@ -4,7 +4,7 @@
  * DISCOVER of this host.
  *
  *   [agent]   gateway state_dir net_user log_level
- *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate
+ *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate metrics
  *   [target nginx]  certificate key chain reload endpoint starttls server_name
  * dns_names preset configuration; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
@@ -50,6 +50,7 @@ struct policy {
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
     int64_t probe_rate; /* looks begun in a second, of discovery in networks */
+    bool metrics;                   /* how the host is doing may be told */
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */
 };

@@ -61,6 +61,8 @@ static void snapshot_send(struct exec *exec, bool urgent)
         snapshot.confirmation = (ProtobufCBinaryData){exec->confirmation.len, exec->confirmation.data};
     }
     snapshot.facts = &exec->facts;
+    snapshot.has_metrics = 1;
+    snapshot.metrics = exec->policy->metrics;
     snapshot.has_audit_size = exec->heads.known.size > 0;
     snapshot.audit_size = exec->heads.known.size;
     snapshot.audit_problem = *exec->heads.problem ? exec->heads.problem : NULL;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "agent/facts.h"
+#include "agent/metrics.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -73,6 +74,7 @@ struct link {
     size_t snapshot_len;
     struct buf
         facts; /* packed, of the last snapshot: they are sent once a connection and when they changed */
+    struct metrics metrics;
     struct checkin checkin[2];
     struct http_call *item_call;
     struct item *queue; /* the one in flight is `sending` */
@@ -500,6 +502,9 @@ static void checkin_send(struct link *link, struct checkin *checkin)
     body.has_audit_size = snapshot->has_audit_size;
     body.audit_size = snapshot->audit_size;
     body.audit_problem = snapshot->audit_problem;
+    Clm__HostMetrics metrics;
+    if (snapshot->metrics && metrics_sample(&link->metrics, clock_mono_ms(), &metrics))
+        body.metrics = &metrics;
     body.cosignature = snapshot->cosignature;
     const uint8_t *data;
     size_t len;

@@ -43,6 +43,7 @@ static const struct method_access table[] = {
     {"registry", "ListAgentTokens", ROLES_VIEWER, SENDER_ANY},
     {"registry", "RevokeAgentToken", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "ReportSuperseded", 0, SENDER_ANY},
+    {"registry", "GetAgentMetrics", ROLES_VIEWER, SENDER_ANY},
 
     {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},

@@ -41,6 +41,7 @@ const struct bus_user bus_users[] = {
         .call = {"registry.Authenticate",
                  "registry.RegisterAgent",
                  "registry.GetAgent",
+                 "registry.GetAgentMetrics",
                  "registry.ListAgents",
                  "registry.DisableAgent",
                  "registry.EnableAgent",

@@ -325,6 +325,8 @@ const struct wire_limit wire_limits[] = {
     TEXT("RegisterAgentResponse.token", 512),
     UUID("RegisterAgentResponse.token_id"),
     NEED_UUID("GetAgentRequest.agent_id"),
+    NEED_UUID("GetAgentMetricsRequest.agent_id"),
+    COUNT("AgentMetrics.points", 200),
     NEED_UUID("DisableAgentRequest.agent_id"),
     TEXT("DisableAgentRequest.reason", 256),
     NEED_UUID("EnableAgentRequest.agent_id"),

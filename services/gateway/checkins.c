@@ -524,6 +524,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     beat.safe_mode_reason = body->safe_mode_reason;
     beat.facts = body->facts;
     beat.audit_problem = body->audit_problem;
+    beat.metrics = body->metrics;
     beat.has_interval_ms = true;
     beat.interval_ms = (uint32_t)checkins->edge->gateway->config->checkin_interval_ms;
     Clm__Heartbeat *copy =

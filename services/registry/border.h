@@ -43,6 +43,14 @@ rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
     on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,
     on_list_activity;
+/* metrics_rpc.c */
+rpc_handler on_get_agent_metrics;
+struct Clm__HostMetrics;
+struct Clm__AgentView;
+const struct metrics_sample *metrics_of(const struct Clm__HostMetrics *in,
+                                        struct arena *arena); /* NULL → NULL */
+enum code metrics_fill_view(struct db *db, struct Clm__AgentView *view, struct arena *arena,
+                            struct status *st) MUST_CHECK;
 struct Clm__Alert;
 struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);

@@ -337,7 +337,7 @@ static enum code on_get_agent(struct rpc_ctx *ctx, const void *request, void *re
     struct agent agent;
     TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent, st));
     fill_view(response, &agent, ctx->arena);
-    return CODE_OK;
+    return metrics_fill_view(worker_of(ctx)->db, response, ctx->arena, st);
 }
 
 static enum code on_list_agents(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
@@ -578,6 +578,7 @@ static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *are
         .safe_mode = in->has_safe_mode && in->safe_mode,
         .safe_mode_reason = in->safe_mode_reason,
         .audit_problem = in->audit_problem && *in->audit_problem ? in->audit_problem : NULL,
+        .metrics = metrics_of(in->metrics, arena),
     };
     if (in->facts) {
         wire_pack(&in->facts->base, arena, &out.facts.data, &out.facts.len);
@@ -706,5 +707,6 @@ const struct rpc_method registry_methods[] = {
     {"ListAgentTokens", on_list_agent_tokens},
     {"RevokeAgentToken", on_revoke_agent_token},
     {"ReportSuperseded", on_report_superseded},
+    {"GetAgentMetrics", on_get_agent_metrics},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);
