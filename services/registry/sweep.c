@@ -3,8 +3,8 @@
  * decides in agents_change, under the agents' locks, on what is true then.
  */
 #include "alerts.h"
-#include "inventory.h"
 #include "base/clock.h"
+#include "inventory.h"
 #include "store.h"
 
 #define BATCH      1000

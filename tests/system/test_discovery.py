@@ -71,4 +71,4 @@ def test_by_hand_the_host_says_the_same(host, programs):
                 "--root", host.nginx.dir, "--no-listening"])
     assert str(host.nginx.certificate) in done.stdout
     done = run([programs / "clm-agent", "validate", "--config", host.agent.conf, "--target", "nginx"], check=False)
-    assert "key-match" in done.stdout and done.returncode == 3, done.stderr  # self-signed, and about to end
+    assert "key-match" in done.stdout and done.returncode == 0, done.stdout  # warnings only
