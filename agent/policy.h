@@ -49,7 +49,7 @@ struct policy {
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
-    int64_t probe_rate; /* looks begun in a second, of discovery in networks */
+    int64_t probe_rate;             /* looks begun in a second, of discovery in networks */
     bool metrics;                   /* how the host is doing may be told */
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */

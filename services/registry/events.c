@@ -229,6 +229,15 @@ static enum code on_task(struct worker *worker, struct arena *arena, const void 
                 arena_printf(arena, "%s%s%s", kind, more ? ": " : "", more ? task->message : ""), arena, st);
 }
 
+/* What a scan found is the state of a host and no deed: that the task ended is what is written down. */
+static enum code on_inventory(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    const Clm__Event *event = msg;
+    if (!event->inventory || !event->has_occurred_at_ms)
+        return status_set(st, CODE_INVALID_ARGUMENT, "inventory.reported is not complete");
+    return inventory_take(worker->db, event->inventory, event->occurred_at_ms, arena, st);
+}
+
 /* Whatever else services tell: it has happened, so it is written down. */
 static enum code on_other(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
 {
@@ -242,6 +251,7 @@ const struct event_handler registry_events[] = {
     {"clm.event.bootstrap.token.>", true, on_token},
     {"clm.event.bootstrap.certificate.issued", false, on_certificate},
     {"clm.event.tasks.task.>", false, on_task},
+    {"clm.event.tasks.inventory.reported", false, on_inventory},
     {"clm.event.bootstrap.identity.>", true, on_other},
     {"clm.event.bootstrap.>", false, on_other},
     {"clm.event.tasks.>", false, on_other},

@@ -708,5 +708,6 @@ const struct rpc_method registry_methods[] = {
     {"RevokeAgentToken", on_revoke_agent_token},
     {"ReportSuperseded", on_report_superseded},
     {"GetAgentMetrics", on_get_agent_metrics},
+    {"ListCertificates", on_list_certificates},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);
