@@ -419,6 +419,7 @@ const struct wire_limit wire_limits[] = {
     TEXT("ListCertificatesRequest.name", 253),
     SHA256_HEX("ListCertificatesRequest.fingerprint_sha256"),
     COUNT("ListCertificatesResponse.certificates", 500),
+    UUID("CertificatePlace.agent_id"),
     TEXT("CertificatePlace.place", 4095),
     TEXT("CertificatePlace.server_name", 253),
     TEXT("CertificatePlace.key_path", 4095),
