@@ -5,6 +5,7 @@
  *
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate metrics
+ *             watch_interval
  *   [target nginx]  certificate key chain reload endpoint starttls server_name
  * dns_names preset configuration; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
@@ -49,6 +50,7 @@ struct policy {
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
+    int64_t watch_interval_ms;      /* of looking at what the targets serve; 0: never */
     int64_t probe_rate;             /* looks begun in a second, of discovery in networks */
     bool metrics;                   /* how the host is doing may be told */
     struct policy_target **targets; /* NULL-ended */

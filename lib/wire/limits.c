@@ -715,6 +715,14 @@ const struct wire_limit wire_limits[] = {
     {.field = "Receipt.result_sha256", .min_len = 32, .max_len = 32},
 
     /* event.proto */
+    NEED_UUID("CertificateDrift.agent_id"),
+    TEXT("CertificateDrift.reason", 1200),
+    NEED_WORD("Drift.target"),
+    TEXT("Drift.check", 64),
+    TEXT("Drift.reason", 1024),
+    SHA256_HEX("Drift.intended_sha256"),
+    SHA256_HEX("Drift.served_sha256"),
+    COUNT("DriftReport.drifts", 64),
     NEED_UUID("InventoryReported.agent_id"),
     COUNT("InventoryReported.certificates", 500),
     PATHS("InventoryReported.roots", 64),

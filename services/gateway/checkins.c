@@ -525,6 +525,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     beat.facts = body->facts;
     beat.audit_problem = body->audit_problem;
     beat.metrics = body->metrics;
+    beat.drift = body->drift;
     beat.has_interval_ms = true;
     beat.interval_ms = (uint32_t)checkins->edge->gateway->config->checkin_interval_ms;
     Clm__Heartbeat *copy =
