@@ -14,6 +14,7 @@
 #include "agent/kinds/drift.h"
 #include "base/log.h"
 #include "sandbox/sandbox.h"
+#include "wire/wire.h"
 
 #define SOON_MS     500  /* after the last change of a file */
 #define AGAIN_MS    2000 /* until what differs is looked at a second time */
