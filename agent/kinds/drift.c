@@ -47,8 +47,24 @@ static void files_done(struct files *files)
     secret_free(files->key);
 }
 
+/* A keystore: what is judged is what comes out of it. */
+static void read_keystore(const struct policy_target *target, struct arena *arena, struct files *ret)
+{
+    CLEANUP(store_view_done) struct store_view view = {0};
+    struct status st;
+    if (store_view_now(target, arena, &view, &st) != CODE_OK || !view.facts || view.facts->n_certs == 0)
+        return;
+    ret->pem = secret_dup(view.chain_pem.data, view.chain_pem.len);
+    ret->key = TAKE(view.key);
+    ret->leaf = view.facts->certs[0]->certificate->fingerprint_sha256;
+}
+
 static void read_files(const struct policy_target *target, struct arena *arena, struct files *ret)
 {
+    if (store_of(target)->password) {
+        read_keystore(target, arena, ret);
+        return;
+    }
     AUTO_SECRET struct secret *leaf = NULL, *chain = NULL;
     const Clm__Agent__Facts *facts;
     struct status st;

@@ -1,1 +1,1 @@
-"""The agent: discovery."""
+"""The agent: what it needs, and how long its work takes."""
