@@ -8,6 +8,7 @@
 #include "agent/kinds/kind.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "kinds/checks.h"
 #include "kinds/confine.h"
 #include "kinds/starttls.h"
 #include "wire/wire.h"
@@ -278,4 +279,18 @@ int discover_main(int argc, char **argv)
 int validate_main(int argc, char **argv)
 {
     return inspect_main(CLM__TASK__KIND__VALIDATE, validate_options, set_validate, argc, argv);
+}
+
+int checks_main(int argc, char **argv)
+{
+    (void)argv;
+    if (argc != 1)
+        return EXIT_USAGE;
+    (void)puts("| id | severity | passes when | in general, mend it so |\n|---|---|---|---|");
+    for (const struct check_row *row = checks; row->id; row++)
+        (void)printf(
+            "| `%s` | %s | %s | %s |\n", row->id,
+            protobuf_c_enum_descriptor_get_value(&clm__check__severity__descriptor, (int)row->severity)->name,
+            row->about, row->remedy);
+    return 0;
 }

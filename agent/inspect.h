@@ -8,5 +8,7 @@
 /* argv[0] is the command. 0; 1: it could not be done; 2: usage; of validate 3: a check failed. */
 int discover_main(int argc, char **argv);
 int validate_main(int argc, char **argv);
+/* The table of checks, as docs/checks.md has it. */
+int checks_main(int argc, char **argv);
 
 #endif

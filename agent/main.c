@@ -135,6 +135,8 @@ const struct command commands[] = {
     {"validate",
      "[--config FILE] --target NAME|--certificate FILE|--endpoint HOST:PORT [--starttls P] [--json]",
      "Checks what is installed and served. Exit status 3 if a check fails.", NULL, validate_main},
+    {"checks", "", "Prints the checks of validate: what each is about, and how to mend it.", NULL,
+     checks_main},
     {"status", "[--config FILE] [--state-dir DIR]", "Shows who this agent is and what it has to do.",
      run_status, NULL},
     {"audit-head", "[--config FILE] [--state-dir DIR]",

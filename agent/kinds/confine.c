@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/secret.h"
+#include "kinds/checks.h"
 #include "wire/wire.h"
 
 #define FACTS_MAX     (480 * 1024)
@@ -142,10 +143,15 @@ void confine_add_check(Clm__Agent__Facts *facts, struct arena *arena, const char
     va_end(ap);
     Clm__Check *check = arena_alloc(arena, sizeof(*check));
     clm__check__init(check);
+    const struct check_row *row = check_find(id);
     check->id = arena_strdup(arena, id);
+    check->has_severity = row != NULL;
+    check->severity = row ? row->severity : 0;
     check->has_outcome = true;
     check->outcome = outcome;
     check->reason = arena_strdup(arena, text);
+    if (!remedy && row)
+        remedy = row->remedy;
     check->remedy = outcome == CLM__CHECK__OUTCOME__PASS ? NULL : arena_strdup(arena, remedy);
     ARENA_PUSH(arena, facts->checks, facts->n_checks, check);
 }

@@ -593,6 +593,7 @@ const struct wire_limit wire_limits[] = {
     TEXT("Check.id", 64),
     TEXT("Check.reason", 1024),
     TEXT("Check.remedy", 1024),
+    TEXT("Check.subject", 600),
     TEXT("FoundCertificate.path", 4095),
     TEXT("FoundCertificate.endpoint", 320),
     TEXT("FoundCertificate.server_name", 253),
