@@ -61,7 +61,7 @@ def test_clmctl_lists_them(host, platform, rest, tmp_path):
     wait_until("the inventory", lambda: certificates(rest, agentId=host.id, fingerprintSha256=served))
     write(tmp_path / "config", f"[clmctl]\ncontext = test\n[context test]\nurl = {platform.url}\nca = {platform.roots}\n"
           f"api_key_file = {platform.api_key_file}\n")
-    done = run([platform.bin / "clmctl", "certificates", "list", "--agent", host.id, "--served", "yes", "--places"],
+    done = run([platform.bin / "clmctl", "certificates", "list", "--agent", host.id, "--served", "true", "-o", "json"],
                env={"CLMCTL_CONFIG": str(tmp_path / "config")})
     assert str(host.nginx.certificate) in done.stdout and served in done.stdout
 
