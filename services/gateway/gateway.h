@@ -8,6 +8,7 @@
 
 #include "base/cidr.h"
 #include "base/id.h"
+#include "gateway/crls.h"
 #include "gateway/fleet.h"
 #include "gateway/heads.h"
 #include "gateway/refusals.h"
@@ -38,6 +39,7 @@ struct gateway {
     char epoch[UUID_TEXT_SIZE]; /* of this run: the registry counts silence per gateway, not per edge */
     struct refusals *refusals;
     struct heads *heads;
+    struct crls *crls;
     struct verdicts *verdicts; /* on agents' certificates */
     struct tls_context *agent_tls, *operator_tls;
     struct der_list intermediates; /* every issuing CA of the platform: agents' are not ours */
