@@ -4,12 +4,11 @@ import http.client
 import re
 import socket
 import ssl
-import urllib.request
 
 import pytest
 
-from clm.platform import HOST, write
-from clm.ports import free_port
+from clm.gateways import further_gateway
+from clm.platform import HOST
 from clm.process import run, wait_until
 from support import pb
 from support.peer import Link, Peer, error_text
@@ -44,23 +43,10 @@ def peer(platform, operator, tmp_path):
 def gateways(platform):
     """Agent ports of three gateways of one platform."""
     ports, processes = [platform.ports["agent"]], []
-    for i in (2, 3):
-        agent, operator, admin = free_port(), free_port(), free_port()
-        text = (platform.conf_dir / "gateway.conf").read_text()
-        for former, port in (("agent", agent), ("operator", operator), ("gateway-admin", admin)):
-            text = text.replace(f"{HOST}:{platform.ports[former]}", f"{HOST}:{port}")
-        text = re.sub(r"state_dir = .*", f"state_dir = {platform.own_dir(f'state/gateway-{i}')}", text)
-        write(platform.conf_dir / f"gateway-{i}.conf", text)
-        process = platform._process(f"gateway-{i}", [platform.bin / "clm-gateway", "--config", platform.conf_dir / f"gateway-{i}.conf"])
-        processes.append(process.start())
-
-        def ready(admin=admin):
-            try:
-                return urllib.request.urlopen(f"http://{HOST}:{admin}/readyz", timeout=5).status == 200
-            except OSError:
-                return False
-        wait_until(f"gateway {i} to be ready", ready, 60, process=process)
-        ports.append(agent)
+    for number in (2, 3):
+        port, process = further_gateway(platform, number)
+        ports.append(port)
+        processes.append(process)
     yield ports
     for process in processes:
         process.stop()
