@@ -95,6 +95,7 @@ const struct bus_user bus_users[] = {
                  "tasks.GetTask",
                  "tasks.ListTasks",
                  "tasks.CancelTask",
+                 "tasks.RetryTask",
                  "tasks.LeaseTasks",
                  "tasks.SubmitResult",
                  "bootstrap.RenewIdentity",
