@@ -208,6 +208,11 @@ static enum code check_revocation(struct task_run *run, const struct judge_sound
         task_check(run, "revocation", CLM__CHECK__OUTCOME__PASS, NULL, "it names no place to ask");
         return CODE_OK;
     }
+    /* What was not looked at has no outcome. */
+    if (!run->policy->fetch_hosts) {
+        task_step(run, "revocation", true, clock_wall_ms(), "not asked: the local policy has no fetch_hosts");
+        return CODE_OK;
+    }
     if (!facts->has_issuer_der)
         (void)snprintf(asking.why, sizeof(asking.why), "its issuer's certificate is not known to this host");
     for (size_t i = 0; i < facts->n_ocsp_urls && facts->has_ocsp_request && !settled; i++)
