@@ -1,6 +1,7 @@
 """Further replicas of a platform's services, and a balancer before its gateways."""
 import re
 import shutil
+import socket
 import urllib.request
 
 from clm.platform import write
@@ -75,7 +76,15 @@ class Balancer:
 
     def start(self):
         self.process.start()
+        wait_until("the balancer to listen", self.listens, process=self.process)
         return self
+
+    def listens(self):
+        for port in self.ports.values():
+            with socket.socket() as probe:
+                if probe.connect_ex((HOST, port)) != 0:
+                    return False
+        return True
 
     def stop(self):
         self.process.stop()

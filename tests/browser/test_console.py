@@ -100,6 +100,19 @@ def test_an_alert_is_acknowledged(console, rest):
     console.choose("State", "Resolved").sees("No alert is in this state")
 
 
+def test_a_failed_task_is_tried_again(console, rest):
+    task = rest.run_task(seen["agent"], "RENEW", {"target": "no-such-target"})["id"]
+    console.open(f"/tasks/{task}").heading("Failed").press("Retry").press("Retry the task").sees("Attempt 1", 30).heading("Failed", 30)
+    assert rest.task(task)["attempt"] == 2
+
+
+def test_certificates_of_the_fleet_are_listed_with_where_they_are(console, host):
+    console.open("/certificates").heading("Certificates").fill("Name", host.nginx.name).press(host.nginx.name).sees("Where it is")
+    console.sees(str(host.nginx.certificate)).sees("Served")
+    console.choose("Ends", "Already ended").sees("No certificate matches")
+    console.open(f"/agents/{seen['agent']}").sees("Certificates on the host").sees(host.nginx.name).sees("Identities").sees("Current")
+
+
 def test_what_the_platform_refuses_is_said_in_the_form(console):
     console.open(f"/agents/{seen['agent']}").press("Run a task").choose("Kind", "Validate").fill("Endpoint", "no endpoint").press("Run", ".modal")
     console.wait("the refusal", lambda: "endpoint" in console.find(".modal .alert").text)
@@ -269,6 +282,7 @@ PAGES = {
     "register": (lambda: "/agents/register", "Scope"), "tasks": (lambda: "/tasks", "Succeeded"), "renewal": (lambda: f"/tasks/{seen['renewal']}", "What is served"),
     "discovery": (lambda: f"/tasks/{seen['discovery']}", "Certificates found"), "sessions": (lambda: "/sessions", "this one"),
     "alerts": (lambda: "/alerts", "Acknowledged"), "audit": (lambda: "/audit?action=session.*", "session.opened"), "settings": (lambda: "/settings", "API keys"),
+    "certificates": (lambda: "/certificates", "web1.clm.test"),
     "nowhere": (lambda: "/agents/01890a5d-ac96-774b-bcce-b302099a8057", "list"),
 }
 

@@ -66,6 +66,11 @@ export interface TaskResult {
   fingerprintAfterSha256?: string; servedFingerprintSha256?: string; certificate?: CertificateInfo; truncated?: boolean;
   filesScanned?: number; filesUnreadable?: number;
 }
+export interface TaskAttempt { attempt?: number; outcome?: string; endedAt?: string; steps: Step[] }
+export interface Identity {
+  generation?: number; state?: "PENDING" | "CURRENT" | "SUPERSEDED" | "EXPIRED" | "REVOKED"; serial?: string; fingerprintSha256?: string;
+  issuedAt?: string; notAfterAt?: string; confirmedAt?: string; revokedAt?: string; tokenId?: string;
+}
 export interface TaskSpec {
   kind: TaskKind;
   deploy?: Record<string, unknown>; renew?: Record<string, unknown>;
@@ -75,7 +80,7 @@ export interface Task {
   id: string; agentId: string; kind: TaskKind; state: TaskState; spec?: TaskSpec; attempt?: number; lease?: number;
   maxAttempts?: number; priority?: number; createdBy?: string; createdAt?: string; leasedAt?: string; startedAt?: string;
   finishedAt?: string; deadlineAt?: string; phase?: string; progressPermille?: number; message?: string; result?: TaskResult;
-  cancelRequested?: boolean;
+  cancelRequested?: boolean; attempts?: TaskAttempt[];
 }
 export interface Alert {
   id: string; kind: string; state: "OPEN" | "ACKNOWLEDGED" | "RESOLVED"; entityId?: string; agentId?: string; hostname?: string;

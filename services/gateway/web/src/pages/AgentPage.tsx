@@ -1,13 +1,14 @@
 import { useQuery } from "@tanstack/react-query";
+import type { ColumnDef } from "@tanstack/react-table";
 import { lazy, Suspense, useState } from "react";
 import { Button } from "react-bootstrap";
 import { Link, useParams } from "react-router-dom";
 
-import { get, gone, type Activity, type Agent, type Task } from "../api";
+import { get, gone, type Activity, type Agent, type Identity, type Task } from "../api";
 import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { Card, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
+import { Badge, Card, DataTable, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, shortId, StatusBadge, statusName } from "../ui";
 import { Timeline } from "./Activity";
 import { AgentActions } from "./AgentActions";
 import { Labels } from "./Agents";
@@ -28,6 +29,22 @@ function AgentTasks({ id }: { id: string }) {
         : <TaskTable tasks={tasks.data!.tasks} agent={false} />}
     </Card>
   );
+}
+
+const identityTone = { PENDING: "info", CURRENT: "good", SUPERSEDED: "idle", EXPIRED: "bad", REVOKED: "bad" } as const;
+const identityColumns: ColumnDef<Identity>[] = [
+  { header: "Generation", cell: ({ row }) => row.original.generation ?? 0 },
+  { header: "State", cell: ({ row: { original: i } }) => i.state && <Badge tone={identityTone[i.state]}>{statusName(i.state)}</Badge> },
+  { header: "Issued", cell: ({ row: { original: i } }) => <><Time at={i.issuedAt} /><span className="sub">{i.tokenId ? "by a token" : "renewed"}</span></> },
+  { header: "Ends", cell: ({ row }) => <Time at={row.original.notAfterAt} /> },
+  { header: "Serial", cell: ({ row }) => <Mono>{row.original.serial}</Mono> },
+  { header: "SHA-256", cell: ({ row }) => <span title={row.original.fingerprintSha256}><Mono>{shortId(row.original.fingerprintSha256 ?? "")}</Mono></span> },
+];
+
+function AgentIdentities({ id }: { id: string }) {
+  const list = useQuery({ queryKey: ["identities", id], queryFn: () => get<{ identities: Identity[] }>(`/agents/${id}/identities`), refetchInterval: useEvery(30_000) });
+  if (!list.data || list.data.identities.length === 0) return null; // the page says it where the identity stands
+  return <Card title="Identities" className="flush"><DataTable caption="Identities, newest first" columns={identityColumns} rows={list.data.identities} rowId={(i) => i.serial ?? ""} /></Card>;
 }
 
 function AgentActivity({ id }: { id: string }) {
@@ -83,6 +100,7 @@ export function AgentPage() {
       <AgentTasks id={id} />
       <AgentCertificates id={id} />
       <AgentActivity id={id} />
+      <AgentIdentities id={id} />
       <AgentTokens agent={agent} />
       {(open === "labels" || open === "scope") && <AgentEdit agent={agent} what={open} onClose={() => setOpen(null)} />}
       {open === "run" && <RunTask agent={agent} onClose={() => setOpen(null)} />}

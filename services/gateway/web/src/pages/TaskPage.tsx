@@ -4,7 +4,7 @@ import { useState } from "react";
 import { Button, ProgressBar } from "react-bootstrap";
 import { Link, useParams } from "react-router-dom";
 
-import { get, gone, isOver, post, type CertificateInfo, type Check, type FoundCertificate, type Task, type TaskSpec } from "../api";
+import { get, gone, isOver, post, type CertificateInfo, type Check, type FoundCertificate, type Step, type Task, type TaskSpec, type TaskState } from "../api";
 import { useMay } from "../session";
 import { duration, Time } from "../time";
 import { Actor, AgentLink, Badge, Card, Confirm, DataTable, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StateBadge, statusName } from "../ui";
@@ -41,20 +41,37 @@ function Spec({ spec }: { spec?: TaskSpec }) {
   return <Facts of={rows.map(([name, value]) => [name.replace(/[A-Z]/g, (c) => ` ${c.toLowerCase()}`), <Mono>{show(value)}</Mono>])} />;
 }
 
+function Steps({ of }: { of: Step[] }) {
+  return (
+    <ol className="steps">
+      {of.map((step, i) => (
+        <li key={i}>
+          <span className={`tick ${step.ok ? "ok" : "not"}`}><span aria-hidden="true">{step.ok ? "✓" : "✗"}</span><span className="visually-hidden">{step.ok ? "done" : "failed"}</span></span>
+          <span className="fw-semibold">{step.name}</span><span className="message">{step.message}</span><span className="text-body-secondary">{duration(step.durationMs)}</span>
+        </li>
+      ))}
+    </ol>
+  );
+}
+
+/** What was done in attempts that were followed by another. */
+function Attempts({ task }: { task: Task }) {
+  const earlier = (task.attempts ?? []).filter((a) => (a.attempt ?? 1) < (task.attempt ?? 1));
+  if (earlier.length === 0) return null;
+  return <>{earlier.map((a) => (
+    <Card key={a.attempt} title={`Attempt ${a.attempt ?? 1}`} aside={<>{a.outcome && statusName(a.outcome)} <Time at={a.endedAt} /></>}>
+      {a.steps.length > 0 ? <Steps of={a.steps} /> : <p className="mb-0 text-body-secondary">No step was begun.</p>}
+    </Card>
+  ))}</>;
+}
+
 function Result({ task }: { task: Task }) {
   const result = task.result;
   if (!result) return null;
   return <>
     {result.steps.length > 0 && (
       <Card title="Steps">
-        <ol className="steps">
-          {result.steps.map((step, i) => (
-            <li key={i}>
-              <span className={`tick ${step.ok ? "ok" : "not"}`}><span aria-hidden="true">{step.ok ? "✓" : "✗"}</span><span className="visually-hidden">{step.ok ? "done" : "failed"}</span></span>
-              <span className="fw-semibold">{step.name}</span><span className="message">{step.message}</span><span className="text-body-secondary">{duration(step.durationMs)}</span>
-            </li>
-          ))}
-        </ol>
+        <Steps of={result.steps} />
       </Card>
     )}
     {result.checks.length > 0 && <Card title="Checks" className="flush"><DataTable caption="Checks" columns={checks} rows={result.checks} rowId={(c) => c.id ?? ""} /></Card>}
@@ -75,11 +92,14 @@ function Result({ task }: { task: Task }) {
   </>;
 }
 
+const retryable: TaskState[] = ["FAILED", "CANCELLED", "EXPIRED", "INSTALLED_UNVERIFIED"];
+
 export function TaskPage() {
   const { id = "" } = useParams();
   const may = useMay("operator");
   const client = useQueryClient();
   const [asking, setAsking] = useState(false);
+  const [retrying, setRetrying] = useState(false);
   const query = useQuery({
     queryKey: ["task", id],
     queryFn: () => get<Task>(`/tasks/${id}`),
@@ -92,6 +112,7 @@ export function TaskPage() {
   return (
     <Page title={<>{statusName(task.kind)} <StateBadge state={task.state} /></>} above={path} actions={<>
       <Refresh fetching={query.isFetching} refetch={query.refetch} />
+      {may && retryable.includes(task.state) && <Button size="sm" onClick={() => setRetrying(true)}>Retry</Button>}
       {may && !over && <Button size="sm" variant="outline-danger" disabled={task.cancelRequested} onClick={() => setAsking(true)}>{task.cancelRequested ? "Cancelling…" : "Cancel"}</Button>}
     </>}>
       {query.isError && <Failure error={query.error} retry={() => void query.refetch()} />}
@@ -114,6 +135,12 @@ export function TaskPage() {
         <Card title="Asked for"><Spec spec={task.spec} /></Card>
       </div>
       <Result task={task} />
+      <Attempts task={task} />
+      {retrying && (
+        <Confirm title="Run this task again?" verb="Retry the task" danger={false} onClose={() => setRetrying(false)} act={async () => { client.setQueryData(["task", id], await post<Task>(`/tasks/${id}:retry`)); await query.refetch(); }}>
+          <p className="mb-0">The same task gets one more attempt. What was done before stays on this page.</p>
+        </Confirm>
+      )}
       {asking && (
         <Confirm title="Cancel this task?" verb="Cancel the task" onClose={() => setAsking(false)} act={async () => client.setQueryData(["task", id], await post<Task>(`/tasks/${id}:cancel`))}>
           <p className="mb-0">What the host has begun, it finishes or undoes: its receipt decides how this ends.</p>
