@@ -68,6 +68,8 @@ static const struct config_key policy_keys[] = {
      .help = "directories that may be searched; unset: /etc /opt /srv /usr/local"},
     {KEY("policy", "probe_hosts", CONFIG_LIST, probe_hosts), .optional = true,
      .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
+    {KEY("policy", "break_glass", CONFIG_BOOL, break_glass), .fallback = "no",
+     .help = "yes: in safe mode, one change at a time that an admin of the platform released may be done"},
     {.name = NULL},
 };
 #undef KEY

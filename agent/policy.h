@@ -4,7 +4,7 @@
  * DISCOVER of this host.
  *
  *   [agent]   gateway state_dir net_user log_level
- *   [policy]  operations dns_names discovery_roots probe_hosts
+ *   [policy]  operations dns_names discovery_roots probe_hosts break_glass
  *   [target nginx]  certificate key chain reload endpoint server_name dns_names; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
  * command test timeout
@@ -43,6 +43,7 @@ struct policy {
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
+    bool break_glass; /* in safe mode, one change that an admin released */
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */
 };
