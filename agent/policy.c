@@ -83,6 +83,8 @@ static const struct config_key target_keys[] = {
     {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME]"},
     {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true,
      .help = "host:port that serves the certificate"},
+    {KEY("starttls", CONFIG_STRING, starttls), .optional = true,
+     .help = "none, smtp, imap, pop3, ldap or postgresql: spoken before TLS; unset: by the endpoint's port"},
     {KEY("server_name", CONFIG_STRING, server_name), .optional = true, .help = "name to ask for (SNI)"},
     {KEY("dns_names", CONFIG_LIST, dns_names), .optional = true,
      .help = "names that may be installed here; unset: those of [policy]"},
@@ -293,6 +295,10 @@ static enum code check_target(const struct policy *policy, const struct policy_t
                           "[%s] chain: is the same file as another one of this target", section);
     if (target->endpoint && endpoint_split(target->endpoint, host, port, st) != CODE_OK)
         return status_wrap(st, "[%s] endpoint", section);
+    enum starttls starttls;
+    if (target->starttls && !starttls_find(target->starttls, &starttls))
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] starttls: \"%.40s\" is none of " STARTTLS_NAMES,
+                          section, target->starttls);
     return CODE_OK;
 }
 
@@ -387,6 +393,17 @@ void policy_free(struct policy *policy)
     config_done(policy_keys, policy);
     free(policy->path);
     free(policy);
+}
+
+enum starttls policy_target_starttls(const struct policy_target *target)
+{
+    char host[256], port[6];
+    enum starttls starttls;
+    if (target->starttls && starttls_find(target->starttls, &starttls))
+        return starttls;
+    if (!target->endpoint || endpoint_split(target->endpoint, host, port, NULL) != CODE_OK)
+        return STARTTLS_NONE;
+    return starttls_of_port((unsigned)strtoul(port, NULL, 10));
 }
 
 /* --- answering ---------------------------------------------------------------------------------------- */

@@ -5,7 +5,8 @@
  *
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts break_glass
- *   [target nginx]  certificate key chain reload endpoint server_name dns_names; without `key` the
+ *   [target nginx]  certificate key chain reload endpoint starttls server_name
+ * dns_names; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
  * command test timeout
  */
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/kinds/starttls.h"
 #include "base/status.h"
 
 struct policy_reload {
@@ -31,6 +33,7 @@ struct policy_target {
     char *chain;       /* intermediates apart from the leaf, when the server wants them so; else NULL */
     char *reload;      /* a [reload …]; NULL: nothing to reload */
     char *endpoint;    /* host:port to look at; NULL: nothing to verify */
+    char *starttls;    /* what is spoken before TLS; NULL: by the endpoint's port */
     char *server_name; /* SNI; NULL: the certificate's first name */
     char **dns_names;  /* what may be installed here; NULL: the policy's */
 };
@@ -57,6 +60,8 @@ void policy_free(struct policy *policy);
 enum code policy_allows_operation(const struct policy *policy, int task_kind, struct status *st) MUST_CHECK;
 enum code policy_find_target(const struct policy *policy, const char *name, const struct policy_target **ret,
                              struct status *st) MUST_CHECK;
+/* What to say to the target's endpoint before TLS. */
+enum starttls policy_target_starttls(const struct policy_target *target);
 const struct policy_reload *policy_find_reload(const struct policy *policy, const char *name);
 enum code policy_allows_names(const struct policy *policy, const struct policy_target *target,
                               char *const *names, size_t n, struct status *st) MUST_CHECK;

@@ -38,6 +38,11 @@ static const struct cli_option run_options[] = {
     {"chain", "FILE", "deploy: the certificate chain to install, PEM, leaf first", OPTION_TEXT},
     {"certificate", "PATH", "validate: a certificate file on the host", OPTION_TEXT},
     {"endpoint", "HOST:PORT", "validate: an endpoint that the host can reach", OPTION_TEXT},
+    {"server-name", "NAME", "validate: the name to ask the endpoint for (default: the certificate's first)",
+     OPTION_TEXT},
+    {"starttls", "PROTOCOL",
+     "validate: spoken before TLS: none, smtp, imap, pop3, ldap, postgresql (default: by the port)",
+     OPTION_TEXT},
     {"root", "DIR", "discover: a directory to search (default: the policy's discovery roots)", OPTION_LIST},
     {"idempotency-key", "KEY", "the same key gives the same task", OPTION_TEXT},
     {"wait", NULL, "wait for the end; exit 4 unless it succeeded", OPTION_FLAG},
@@ -338,10 +343,20 @@ static enum code fill_validate(struct order *o, const struct cli_args *args, str
                                struct status *st)
 {
     (void)arena;
+    const char *starttls = cli_args_text(args, "starttls");
     clm__validate_spec__init(&o->validate);
     o->validate.target = text_option(args, "target");
     o->validate.certificate_path = text_option(args, "certificate");
     o->validate.endpoint = text_option(args, "endpoint");
+    o->validate.server_name = text_option(args, "server-name");
+    if (starttls) {
+        const ProtobufCEnumValue *row = enum_find(&clm__validate_spec__starttls__descriptor, starttls);
+        if (!row)
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "--starttls %.32s: none, smtp, imap, pop3, ldap or postgresql", starttls);
+        o->validate.has_starttls = true;
+        o->validate.starttls = (Clm__ValidateSpec__Starttls)row->value;
+    }
     if (!o->validate.target && !o->validate.certificate_path && !o->validate.endpoint)
         return status_set(st, CODE_INVALID_ARGUMENT,
                           "tasks run validate needs --target, --certificate or --endpoint");

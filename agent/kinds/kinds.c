@@ -135,20 +135,21 @@ const char *target_key_path(const struct policy_target *target)
     return target_is_bundle(target) ? target->certificate : target->key;
 }
 
-bool task_look(const struct policy *policy, const char *endpoint, const char *server_name, int64_t timeout_ms,
-               bool legacy, struct probe *ret)
+bool task_look(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, bool legacy,
+               struct probe *ret)
 {
     static __thread char host[256], port[6]; /* outlive the look: probe borrows them */
     struct status st;
     memset(ret, 0, sizeof(*ret));
-    if (endpoint_split(endpoint, host, port, &st) != CODE_OK ||
+    if (endpoint_split(at->endpoint, host, port, &st) != CODE_OK ||
         policy_allows_probe(policy, host, &st) != CODE_OK) {
         (void)snprintf(ret->error, sizeof(ret->error), "%.159s", st.msg);
         return false;
     }
     ret->host = host;
     ret->port = port;
-    ret->server_name = server_name;
+    ret->server_name = at->server_name;
+    ret->starttls = at->starttls;
     ret->timeout_ms = timeout_ms;
     ret->legacy = legacy;
     probe_run(ret, 1);

@@ -3,8 +3,13 @@
 #define CLM_AGENT_KINDS_KINDS_H
 
 #include "agent/kinds/kind.h"
+#include "agent/kinds/starttls.h"
 
 struct probe;
+struct look_at { /* borrowed */
+    const char *endpoint, *server_name;
+    enum starttls starttls;
+};
 
 enum code deploy_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st);
 enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st);
@@ -28,7 +33,7 @@ const char *target_key_path(const struct policy_target *target);
 #define LOOK_TIMEOUT_MS 5000
 /* One look at an endpoint, if the policy allows it. True if a certificate was served; ret->error says why
  * not. probe_done(ret) in any case. */
-bool task_look(const struct policy *policy, const char *endpoint, const char *server_name, int64_t timeout_ms,
-               bool legacy, struct probe *ret);
+bool task_look(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, bool legacy,
+               struct probe *ret);
 
 #endif

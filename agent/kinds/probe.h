@@ -7,6 +7,7 @@
 #ifndef CLM_AGENT_KINDS_PROBE_H
 #define CLM_AGENT_KINDS_PROBE_H
 
+#include "kinds/starttls.h"
 #include "pki/digest.h"
 
 struct probe {
@@ -14,7 +15,8 @@ struct probe {
     const char *host, *port;
     const char *server_name; /* SNI; NULL: none */
     int64_t timeout_ms;
-    bool legacy; /* offer nothing newer than TLS 1.1 */
+    enum starttls starttls; /* said before TLS */
+    bool legacy;            /* offer nothing newer than TLS 1.1 */
     /* seen */
     bool connected;                    /* TCP */
     bool tls;                          /* the handshake was done and a certificate came */
@@ -26,7 +28,8 @@ struct probe {
 
 #define PROBE_PARALLEL 16
 
-/* Looks at all of them, PROBE_PARALLEL at a time. Never fails: what could not be seen says why in error. */
+/* Looks at all of them, each in a child of its own, PROBE_PARALLEL at a time. Never fails: what could not be
+ * seen says why in error. */
 void probe_run(struct probe *probes, size_t n);
 void probe_done(struct probe *probe);
 

@@ -118,8 +118,8 @@ static struct tx_file *key_file(struct tx *tx)
 static bool look(struct tx *tx, char fingerprint[SHA256_HEX_SIZE], char *why, size_t why_size)
 {
     struct probe probe;
-    bool tls =
-        task_look(tx->run->policy, tx->target->endpoint, tx->server_name, LOOK_TIMEOUT_MS, false, &probe);
+    struct look_at at = {tx->target->endpoint, tx->server_name, policy_target_starttls(tx->target)};
+    bool tls = task_look(tx->run->policy, &at, LOOK_TIMEOUT_MS, false, &probe);
     memcpy(fingerprint, probe.fingerprint, SHA256_HEX_SIZE);
     if (why)
         (void)snprintf(why, why_size, "%s", probe.error);

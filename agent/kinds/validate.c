@@ -10,6 +10,7 @@
 struct subject {
     const char *certificate, *chain, *key; /* paths; NULL: not looked at */
     const char *endpoint, *server_name;
+    enum starttls starttls;
     struct secret *pem, *key_pem;
     struct store_meta key_meta;
 };
@@ -36,6 +37,7 @@ static enum code find_subject(struct task_run *run, struct subject *ret, struct 
         ret->key = target_key_path(target);
         ret->endpoint = target->endpoint;
         ret->server_name = target->server_name;
+        ret->starttls = policy_target_starttls(target);
     } else if (text_or_null(spec->certificate_path)) {
         TRY(policy_allows_discovery(run->policy, spec->certificate_path, st));
         TRY(task_scope_path(run, spec->certificate_path, st));
@@ -46,7 +48,11 @@ static enum code find_subject(struct task_run *run, struct subject *ret, struct 
         TRY(endpoint_split(spec->endpoint, host, port, st));
         TRY(policy_allows_probe(run->policy, host, st));
         ret->endpoint = spec->endpoint;
+        ret->starttls = starttls_of_port((unsigned)strtoul(port, NULL, 10));
     }
+    /* The contract's numbers are those of the table: a test holds them together. */
+    if (spec->has_starttls)
+        ret->starttls = (enum starttls)spec->starttls;
     if (text_or_null(spec->server_name))
         ret->server_name = spec->server_name;
     if (!ret->certificate && !ret->endpoint)
@@ -97,10 +103,12 @@ static void look_at_endpoint(struct task_run *run, const struct subject *subject
                              bool *ret_legacy)
 {
     int64_t started = clock_wall_ms();
-    const char *sni = subject->server_name ? subject->server_name : first_name(run, subject);
+    struct look_at at = {subject->endpoint,
+                         subject->server_name ? subject->server_name : first_name(run, subject),
+                         subject->starttls};
     struct probe old;
-    bool up = task_look(run->policy, subject->endpoint, sni, LOOK_TIMEOUT_MS, false, probe);
-    *ret_legacy = up && task_look(run->policy, subject->endpoint, sni, LOOK_TIMEOUT_MS, true, &old);
+    bool up = task_look(run->policy, &at, LOOK_TIMEOUT_MS, false, probe);
+    *ret_legacy = up && task_look(run->policy, &at, LOOK_TIMEOUT_MS, true, &old);
     if (up)
         probe_done(&old);
     task_step(run, "probe", up, started, "%s %s", subject->endpoint, up ? probe->protocol : probe->error);

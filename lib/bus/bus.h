@@ -127,12 +127,10 @@ struct rpc_ctx {
 };
 
 /* One row of a service's method table; the row order is free, rpc_server_new checks that every method has
- * one. */
+ * one. Who may call it stands in access.c. */
 struct rpc_method {
     const char *name; /* as in the .proto */
     enum code (*handler)(struct rpc_ctx *ctx, const void *request, void *response, struct status *st);
-    unsigned roles;   /* ROLES_…: an assertion with one of these is demanded; 0: no operator is involved */
-    unsigned senders; /* SENDER_… bits: the authority signature of one of these is demanded; 0: none */
 };
 
 struct rpc_server;

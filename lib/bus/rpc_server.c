@@ -24,7 +24,7 @@
 
 struct method_entry {
     const struct rpc_method *row;
-    unsigned roles, senders; /* of the access table; of the row for a service that is not in it */
+    const struct method_access *access;
     const ProtobufCMethodDescriptor *descriptor;
 };
 
@@ -133,7 +133,7 @@ static enum code check_sender(struct rpc_delivery *delivery, const struct method
                               struct rpc_ctx *ctx, char service[64], struct status *st)
 {
     ctx->sender = "";
-    if (method->senders == SENDER_ANY)
+    if (method->access->senders == SENDER_ANY)
         return CODE_OK;
     struct rpc_server *server = delivery->server;
     struct bytes authority;
@@ -150,7 +150,7 @@ static enum code check_sender(struct rpc_delivery *delivery, const struct method
         return status_set(st, CODE_UNAUTHENTICATED, "%s: this message was already delivered",
                           method->row->name);
     for (size_t i = 0; i < ARRAY_LEN(senders); i++) {
-        if ((method->senders & senders[i].bit) && strcmp(senders[i].name, service) == 0) {
+        if ((method->access->senders & senders[i].bit) && strcmp(senders[i].name, service) == 0) {
             ctx->sender = service;
             return CODE_OK;
         }
@@ -162,13 +162,13 @@ static enum code check_sender(struct rpc_delivery *delivery, const struct method
 static enum code check_operator(struct rpc_delivery *delivery, const struct method_entry *method,
                                 struct rpc_ctx *ctx, struct status *st)
 {
-    if (method->roles == 0)
+    if (method->access->roles == 0)
         return CODE_OK;
     TRY(header_decode(delivery->msg, HEADER_ASSERTION, ctx->arena, &ctx->assertion, st));
     if (ctx->assertion.len == 0)
         return status_set(st, CODE_UNAUTHENTICATED, "%s: no operator assertion", method->row->name);
     TRY(assertion_verify(delivery->server->identity, ctx->assertion, ctx->arena, &ctx->actor, st));
-    if (!(ctx->actor.roles & method->roles))
+    if (!(ctx->actor.roles & method->access->roles))
         return status_set(st, CODE_PERMISSION_DENIED, "%s: %s has no role that may do it", method->row->name,
                           *ctx->actor.name ? ctx->actor.name : ctx->actor.id);
     return CODE_OK;
@@ -291,19 +291,6 @@ static void on_complete(void *arg)
     (void)pthread_mutex_unlock(&server->mutex);
 }
 
-/* One table says who may call what, for the REST interface, too; a row here may repeat it but not differ. */
-static enum code join_access(struct method_entry *entry, const char *service, struct status *st)
-{
-    const struct rpc_method *row = entry->row;
-    const struct method_access *access = method_access_find(service, row->name);
-    entry->roles = access ? access->roles : row->roles;
-    entry->senders = access ? access->senders : row->senders;
-    if ((row->roles && row->roles != entry->roles) || (row->senders && row->senders != entry->senders))
-        return status_set(st, CODE_INTERNAL, "%s.%s: rights differ from those in access.c", service,
-                          row->name);
-    return CODE_OK;
-}
-
 static enum code join_methods(struct rpc_server *server, const ProtobufCServiceDescriptor *descriptor,
                               const struct rpc_method *methods, size_t n_methods, struct status *st)
 {
@@ -322,7 +309,10 @@ static enum code join_methods(struct rpc_server *server, const ProtobufCServiceD
         if (!server->methods[i].row)
             return status_set(st, CODE_INTERNAL, "%s.%s has no row in the method table", descriptor->name,
                               descriptor->methods[i].name);
-        TRY(join_access(&server->methods[i], server->service, st));
+        server->methods[i].access = method_access_find(server->service, descriptor->methods[i].name);
+        if (!server->methods[i].access)
+            return status_set(st, CODE_INTERNAL, "%s.%s has no row in access.c", server->service,
+                              descriptor->methods[i].name);
     }
     return CODE_OK;
 }

@@ -368,24 +368,16 @@ static enum code handle_revoke_token(struct rpc_ctx *ctx, const void *request, v
 }
 
 const struct rpc_method bootstrap_methods[] = {
-    {.name = "CreateToken",
-     .handler = handle_create_token,
-     .roles = ROLES_OPERATOR,
-     .senders = SENDER_REGISTRY},
-    {.name = "BootstrapAgent", .handler = handle_bootstrap_agent},
-    {.name = "ConfirmIdentity", .handler = handle_confirm_identity},
-    {.name = "SignCertificate", .handler = handle_sign_certificate},
-    {.name = "IssueServiceCertificate",
-     .handler = handle_issue_service_certificate,
-     .senders = SENDER_REGISTRY | SENDER_BOOTSTRAP | SENDER_TASKS | SENDER_GATEWAY},
-    {.name = "GetTrustBundle", .handler = handle_get_trust_bundle},
-    {.name = "ListIdentities", .handler = handle_list_identities},
-    {.name = "RenewIdentity", .handler = handle_renew_identity},
-    {.name = "ListTokens", .handler = handle_list_tokens, .roles = ROLES_VIEWER},
-    {.name = "RevokeToken",
-     .handler = handle_revoke_token,
-     .roles = ROLES_OPERATOR,
-     .senders = SENDER_REGISTRY},
+    {"CreateToken", handle_create_token},
+    {"BootstrapAgent", handle_bootstrap_agent},
+    {"ConfirmIdentity", handle_confirm_identity},
+    {"SignCertificate", handle_sign_certificate},
+    {"IssueServiceCertificate", handle_issue_service_certificate},
+    {"GetTrustBundle", handle_get_trust_bundle},
+    {"ListIdentities", handle_list_identities},
+    {"RenewIdentity", handle_renew_identity},
+    {"ListTokens", handle_list_tokens},
+    {"RevokeToken", handle_revoke_token},
 };
 const size_t bootstrap_n_methods = ARRAY_LEN(bootstrap_methods);
 

@@ -327,12 +327,12 @@ static enum code authorize_certificate(struct rpc_ctx *ctx, const void *request,
 }
 
 const struct rpc_method tasks_methods[] = {
-    {.name = "CreateTask", .handler = create_task, .roles = ROLES_OPERATOR, .senders = SENDER_GATEWAY},
-    {.name = "GetTask", .handler = get_task, .roles = ROLES_VIEWER},
-    {.name = "ListTasks", .handler = list_tasks, .roles = ROLES_VIEWER},
-    {.name = "CancelTask", .handler = cancel_task, .roles = ROLES_OPERATOR, .senders = SENDER_GATEWAY},
-    {.name = "LeaseTasks", .handler = lease_tasks},
-    {.name = "SubmitResult", .handler = submit_result},
-    {.name = "AuthorizeCertificate", .handler = authorize_certificate, .senders = SENDER_BOOTSTRAP},
+    {"CreateTask", create_task},
+    {"GetTask", get_task},
+    {"ListTasks", list_tasks},
+    {"CancelTask", cancel_task},
+    {"LeaseTasks", lease_tasks},
+    {"SubmitResult", submit_result},
+    {"AuthorizeCertificate", authorize_certificate},
 };
 const size_t tasks_n_methods = ARRAY_LEN(tasks_methods);

@@ -48,6 +48,23 @@ static void empty_policy_allows_only_looking_at_this_host(void **state)
     assert_string_equal(policy->state_dir, "/var/lib/clm-agent");
 }
 
+static void what_is_spoken_before_tls_is_written_or_follows_the_port(void **state)
+{
+    assert_int_equal(load(*state,
+                          "[target a]\ncertificate = /t/a\nendpoint = 127.0.0.1:587\n"
+                          "[target b]\ncertificate = /t/b\nendpoint = 127.0.0.1:587\nstarttls = none\n"
+                          "[target c]\ncertificate = /t/c\nendpoint = 127.0.0.1:7\nstarttls = imap\n"
+                          "[target d]\ncertificate = /t/d\nendpoint = 127.0.0.1:443\n"
+                          "[target e]\ncertificate = /t/e\n"),
+                     CODE_OK);
+    static const enum starttls wanted[] = {STARTTLS_SMTP, STARTTLS_NONE, STARTTLS_IMAP, STARTTLS_NONE,
+                                           STARTTLS_NONE};
+    for (size_t i = 0; i < ARRAY_LEN(wanted); i++)
+        assert_int_equal(policy_target_starttls(policy->targets[i]), wanted[i]);
+    assert_int_equal(load(*state, "[target a]\ncertificate = /t/a\nstarttls = ftp\n"), CODE_INVALID_ARGUMENT);
+    assert_says("[target a] starttls: \"ftp\" is none of none, smtp, imap, pop3, ldap, postgresql");
+}
+
 static void operations_that_are_set_are_all(void **state)
 {
     assert_int_equal(load(*state, "[policy]\noperations = renew validate\n"), CODE_OK);
@@ -185,6 +202,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(empty_policy_allows_only_looking_at_this_host),
+        TEST(what_is_spoken_before_tls_is_written_or_follows_the_port),
         TEST(operations_that_are_set_are_all),
         TEST(commands_become_argv_with_quotes),
         TEST(mistakes_are_named),

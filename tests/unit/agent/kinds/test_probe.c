@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -44,12 +45,19 @@ static void end(pid_t pid)
     (void)waitpid(pid, NULL, 0);
 }
 
-static void look(struct host *host, const char *name, const char *sni, struct probe *probe)
+static void look_with(struct host *host, const char *name, const char *sni, enum starttls starttls,
+                      struct probe *probe)
 {
     static char port[8];
     (void)snprintf(port, sizeof(port), "%u", host->port);
-    *probe = (struct probe){.host = name, .port = port, .server_name = sni, .timeout_ms = 1500};
+    *probe = (struct probe){
+        .host = name, .port = port, .server_name = sni, .timeout_ms = 1500, .starttls = starttls};
     probe_run(probe, 1);
+}
+
+static void look(struct host *host, const char *name, const char *sni, struct probe *probe)
+{
+    look_with(host, name, sni, STARTTLS_NONE, probe);
 }
 
 static void close_at_once(int fd)
@@ -77,23 +85,49 @@ static void stay_mute(int fd)
         ;
 }
 
+static void greet_for_ever(int fd)
+{
+    while (fd_write_all(fd, "220-more\r\n", 10, NULL) == CODE_OK)
+        ;
+}
+static void one_byte_at_a_time(int fd)
+{
+    do
+        (void)usleep(20000);
+    while (fd_write_all(fd, "2", 1, NULL) == CODE_OK);
+}
+static void stuff_bytes(int fd)
+{
+    static const char words[] = "220 hi\r\n250 STARTTLS\r\n220 go\r\nHELO?";
+    (void)!fd_write_all(fd, words, sizeof(words) - 1, NULL);
+    stay_mute(fd);
+}
+
 static void hostile_servers_are_survived(void **state)
 {
     struct host *host = *state;
     static const struct {
         void (*on_client)(int fd);
+        enum starttls starttls;
         const char *says;
     } cases[] = {
-        {close_at_once, "TLS handshake failed"},
-        {speak_another_protocol, "TLS handshake failed"},
-        {send_for_ever, "TLS handshake failed"},
-        {stay_mute, "no TLS answer within 1500 ms"},
+        {close_at_once, STARTTLS_NONE, "TLS handshake failed"},
+        {speak_another_protocol, STARTTLS_NONE, "TLS handshake failed"},
+        {send_for_ever, STARTTLS_NONE, "TLS handshake failed"},
+        {stay_mute, STARTTLS_NONE, "no TLS answer within 1500 ms"},
+        {close_at_once, STARTTLS_SMTP, "the server closed the connection before STARTTLS"},
+        {speak_another_protocol, STARTTLS_IMAP, "the IMAP server does not greet with OK: \"220 mail"},
+        {send_for_ever, STARTTLS_POP3, "before TLS"},
+        {stay_mute, STARTTLS_POSTGRESQL, "no postgresql answer within 1500 ms"},
+        {greet_for_ever, STARTTLS_SMTP, "the server says too much before TLS"},
+        {one_byte_at_a_time, STARTTLS_SMTP, "no smtp answer within 1500 ms"},
+        {stuff_bytes, STARTTLS_SMTP, "ahead of TLS"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct probe probe;
         pid_t server = serve(host, cases[i].on_client);
         int64_t started = clock_mono_us();
-        look(host, "127.0.0.1", NULL, &probe);
+        look_with(host, "127.0.0.1", NULL, cases[i].starttls, &probe);
         assert_true(clock_mono_us() - started < 10000000);
         assert_true(probe.connected);
         assert_false(probe.tls);
@@ -149,6 +183,60 @@ static void name_asked_for_decides_what_is_served(void **state)
     issued_done(&other);
 }
 
+/* Servers that say the right words, and then speak TLS with host's pair. */
+static SSL_CTX *server_tls;
+static const struct {
+    enum starttls starttls;
+    const char *says[3];
+    size_t reads[3], len[3]; /* bytes of the client's words before it says so; 0: at once */
+} speakers[] = {
+    {STARTTLS_SMTP, {"220 hi\r\n", "250-x\r\n250 STARTTLS\r\n", "220 go\r\n"}, {0, 18, 10}, {8, 21, 8}},
+    {STARTTLS_IMAP, {"* OK hi\r\n", "* X\r\na OK go\r\n"}, {0, 12}, {9, 14}},
+    {STARTTLS_POP3, {"+OK\r\n", "+OK go\r\n"}, {0, 6}, {5, 8}},
+    {STARTTLS_LDAP, {"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00"}, {31}, {14}},
+    {STARTTLS_POSTGRESQL, {"S"}, {8}, {1}},
+};
+static size_t speaker;
+
+static void speak(int fd)
+{
+    char words[64];
+    for (size_t i = 0; i < 3 && speakers[speaker].says[i]; i++) {
+        if (speakers[speaker].reads[i] && fd_read_all(fd, words, speakers[speaker].reads[i], NULL) != CODE_OK)
+            return;
+        (void)!fd_write_all(fd, speakers[speaker].says[i], speakers[speaker].len[i], NULL);
+    }
+    SSL *ssl = SSL_new(server_tls);
+    if (SSL_set_fd(ssl, fd) == 1 && SSL_accept(ssl) == 1)
+        (void)SSL_read(ssl, words, sizeof(words));
+    SSL_free(ssl);
+}
+
+static void certificates_behind_starttls_are_seen(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
+    put_pair(host, &pair);
+    server_tls = SSL_CTX_new(TLS_server_method());
+    assert_int_equal(SSL_CTX_use_certificate_file(server_tls, host_path(host, "cert.pem"), SSL_FILETYPE_PEM),
+                     1);
+    assert_int_equal(SSL_CTX_use_PrivateKey_file(server_tls, host_path(host, "key.pem"), SSL_FILETYPE_PEM),
+                     1);
+    for (speaker = 0; speaker < ARRAY_LEN(speakers); speaker++) {
+        struct probe probe;
+        pid_t server = serve(host, speak);
+        look_with(host, "127.0.0.1", NULL, speakers[speaker].starttls, &probe);
+        end(server);
+        if (!probe.tls)
+            fail_msg("%s: %s", starttls_name(speakers[speaker].starttls), probe.error);
+        assert_string_equal(probe.fingerprint, pair.fingerprint);
+        probe_done(&probe);
+    }
+    SSL_CTX_free(server_tls);
+    issued_done(&pair);
+}
+
 static void many_looks_at_once_are_all_answered(void **state)
 {
     struct host *host = *state;
@@ -177,9 +265,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, host_teardown)
     const struct CMUnitTest tests[] = {
-        TEST(hostile_servers_are_survived),
-        TEST(unreachable_and_unknown_hosts_say_so),
-        TEST(name_asked_for_decides_what_is_served),
+        TEST(hostile_servers_are_survived),          TEST(unreachable_and_unknown_hosts_say_so),
+        TEST(name_asked_for_decides_what_is_served), TEST(certificates_behind_starttls_are_seen),
         TEST(many_looks_at_once_are_all_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "proto/registry.pb-c.h"
 #include "support/identity.h"
+#include "support/methods.h"
 #include "support/nats.h"
 
 static atomic_int n_handled;
@@ -66,43 +67,8 @@ static enum code on_other(struct rpc_ctx *ctx, const void *request, void *respon
     return CODE_OK;
 }
 
-static const struct rpc_method methods[] = {
-    {"Authenticate", on_other, 0, 0},
-    {"RegisterAgent", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"GetAgent", on_get, ROLES_VIEWER, 0},
-    {"ListAgents", on_other, ROLES_VIEWER, 0},
-    {"DisableAgent", on_disable, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"EnableAgent", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"GetDashboard", on_other, ROLES_VIEWER, 0},
-    {"Login", on_other, 0, SENDER_GATEWAY},
-    {"RedeemLink", on_other, 0, SENDER_GATEWAY},
-    {"GetSession", on_other, ROLES_VIEWER, 0},
-    {"ListSessions", on_other, ROLES_VIEWER, 0},
-    {"EndSession", on_other, ROLES_VIEWER, SENDER_GATEWAY},
-    {"ReportHeartbeats", on_other, 0, 0},
-    {"ListAgentStates", on_other, 0, 0},
-    {"ListAgentSnapshot", on_other, 0, 0},
-    {"ListAudit", on_other, ROLES_AUDITOR, 0},
-    {"GetAuditHead", on_other, ROLES_AUDITOR, 0},
-    {"ListAuditHeads", on_other, ROLES_AUDITOR, 0},
-    {"GetAuditProof", on_other, ROLES_AUDITOR, 0},
-    {"GetAuditConsistency", on_other, ROLES_AUDITOR, 0},
-    {"ListFleetHeads", on_other, 0, 0},
-    {"GetFleetConsistency", on_other, 0, 0},
-    {"ReportRefusals", on_other, 0, SENDER_GATEWAY},
-    {"ListAlerts", on_other, ROLES_VIEWER, 0},
-    {"AcknowledgeAlert", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"ResolveAlert", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"ListActivity", on_other, ROLES_VIEWER, 0},
-    {"RevokeAgent", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"UnfreezeAgent", on_other, ROLES_ADMIN, SENDER_GATEWAY},
-    {"EnterSafeMode", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"LeaveSafeMode", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"CreateAgentToken", on_other, ROLES_ADMIN, SENDER_GATEWAY},
-    {"ListAgentTokens", on_other, ROLES_VIEWER, 0},
-    {"RevokeAgentToken", on_other, ROLES_OPERATOR, SENDER_GATEWAY},
-    {"ReportSuperseded", on_other, 0, 0},
-};
+static const struct rpc_method rows[] = {{"GetAgent", on_get}, {"DisableAgent", on_disable}};
+static const struct rpc_method *methods;
 
 static void on_delivery(struct rpc_delivery *delivery, void *arg)
 {
@@ -422,8 +388,8 @@ static void nobody_serving_is_unavailable_at_once(void **state)
                      CODE_UNAVAILABLE);
     rpc_server_free(server);
     assert_int_equal(rpc_server_new(registry_bus, identity_of("registry"), "registry",
-                                    &clm__registry__descriptor, methods, ARRAY_LEN(methods), on_delivery,
-                                    NULL, &server, &st),
+                                    &clm__registry__descriptor, methods, clm__registry__descriptor.n_methods,
+                                    on_delivery, NULL, &server, &st),
                      CODE_OK);
 }
 
@@ -526,10 +492,10 @@ static void method_table_must_have_every_method_and_no_other(void **state)
     struct rpc_server *s = NULL;
     struct status st = {0};
     assert_int_equal(rpc_server_new(registry_bus, identity_of("registry"), "registry",
-                                    &clm__registry__descriptor, methods, ARRAY_LEN(methods) - 1, on_delivery,
-                                    NULL, &s, &st),
+                                    &clm__registry__descriptor, rows, ARRAY_LEN(rows), on_delivery, NULL, &s,
+                                    &st),
                      CODE_INTERNAL);
-    const struct rpc_method wrong[] = {{"NoSuchMethod", on_other, 0, 0}};
+    const struct rpc_method wrong[] = {{"NoSuchMethod", on_other}};
     assert_int_equal(rpc_server_new(registry_bus, identity_of("registry"), "registry",
                                     &clm__registry__descriptor, wrong, 1, on_delivery, NULL, &s, &st),
                      CODE_INTERNAL);
@@ -544,8 +510,9 @@ static int set_up(void **state)
     registry_bus = nats_bus("registry");
     gateway_bus = nats_bus("gateway");
     struct status st = {0};
+    methods = methods_fill(&clm__registry__descriptor, rows, ARRAY_LEN(rows), on_other);
     if (rpc_server_new(registry_bus, identity_of("registry"), "registry", &clm__registry__descriptor, methods,
-                       ARRAY_LEN(methods), on_delivery, NULL, &server, &st) != CODE_OK)
+                       clm__registry__descriptor.n_methods, on_delivery, NULL, &server, &st) != CODE_OK)
         return -1;
     return wait_served() == CODE_OK ? 0 : -1;
 }

@@ -19,6 +19,7 @@
 #include "proto/registry.pb-c.h"
 #include "service/service.h"
 #include "support/identity.h"
+#include "support/methods.h"
 #include "support/nats.h"
 #include "support/pg.h"
 #include "support/port.h"
@@ -68,43 +69,7 @@ static enum code on_other(struct rpc_ctx *ctx, const void *request, void *respon
     return db_query(worker->db, "SELECT 1", NULL, NULL, st);
 }
 
-static const struct rpc_method methods[] = {
-    {"Authenticate", on_other, 0, 0},
-    {"RegisterAgent", on_other, 0, 0},
-    {"GetAgent", on_other, 0, 0},
-    {"ListAgents", on_other, 0, 0},
-    {"DisableAgent", on_other, 0, 0},
-    {"EnableAgent", on_other, 0, 0},
-    {"GetDashboard", on_dashboard, 0, 0},
-    {"ReportHeartbeats", on_other, 0, 0},
-    {"ListAgentStates", on_other, 0, 0},
-    {"ListAgentSnapshot", on_other, 0, 0},
-    {"Login", on_other, 0, 0},
-    {"RedeemLink", on_other, 0, 0},
-    {"GetSession", on_other, 0, 0},
-    {"ListSessions", on_other, 0, 0},
-    {"EndSession", on_other, 0, 0},
-    {"ListAudit", on_other, 0, 0},
-    {"GetAuditHead", on_other, 0, 0},
-    {"ListAuditHeads", on_other, 0, 0},
-    {"GetAuditProof", on_other, 0, 0},
-    {"GetAuditConsistency", on_other, 0, 0},
-    {"ListFleetHeads", on_other, 0, 0},
-    {"GetFleetConsistency", on_other, 0, 0},
-    {"ReportRefusals", on_other, 0, 0},
-    {"ListAlerts", on_other, 0, 0},
-    {"AcknowledgeAlert", on_other, 0, 0},
-    {"ResolveAlert", on_other, 0, 0},
-    {"ListActivity", on_other, 0, 0},
-    {"RevokeAgent", on_other, 0, 0},
-    {"UnfreezeAgent", on_other, 0, 0},
-    {"EnterSafeMode", on_other, 0, 0},
-    {"LeaveSafeMode", on_other, 0, 0},
-    {"CreateAgentToken", on_other, 0, 0},
-    {"ListAgentTokens", on_other, 0, 0},
-    {"RevokeAgentToken", on_other, 0, 0},
-    {"ReportSuperseded", on_other, 0, 0},
-};
+static const struct rpc_method served[] = {{"GetDashboard", on_dashboard}};
 
 static enum code on_event(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
 {
@@ -146,14 +111,14 @@ static enum code start(struct service *service, struct status *st)
 static void *serve(void *arg)
 {
     (void)arg;
-    static const struct service_descriptor descriptor = {
+    const struct service_descriptor descriptor = {
         .name = "registry",
         .description = "a service under test",
         .config_size = sizeof(struct service_config),
         .migrations = migrations,
         .rpc = &clm__registry__descriptor,
-        .methods = methods,
-        .n_methods = ARRAY_LEN(methods),
+        .methods = methods_fill(&clm__registry__descriptor, served, ARRAY_LEN(served), on_other),
+        .n_methods = clm__registry__descriptor.n_methods,
         .events = events,
         .start = start,
     };

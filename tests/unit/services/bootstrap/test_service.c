@@ -21,6 +21,7 @@
 #include "proto/event.pb-c.h"
 #include "proto/tasks.pb-c.h"
 #include "services/bootstrap/fixture.h"
+#include "support/methods.h"
 #include "support/nats.h"
 #include "support/pg.h"
 
@@ -141,18 +142,10 @@ static void on_delivery(struct rpc_delivery *delivery, void *arg)
 
 static void serve_tasks(void)
 {
-    static struct rpc_method methods[16];
-    size_t n = clm__tasks__descriptor.n_methods;
-    assert_true(n <= ARRAY_LEN(methods));
-    for (size_t i = 0; i < n; i++) {
-        const char *name = clm__tasks__descriptor.methods[i].name;
-        bool ours = strcmp(name, "AuthorizeCertificate") == 0;
-        methods[i] = (struct rpc_method){.name = name,
-                                         .handler = ours ? allow : not_here,
-                                         .senders = ours ? SENDER_BOOTSTRAP : SENDER_ANY};
-    }
-    assert_ok(rpc_server_new(tasks_bus, tasks, "tasks", &clm__tasks__descriptor, methods, n, on_delivery,
-                             NULL, &tasks_server, &why));
+    static const struct rpc_method rows[] = {{"AuthorizeCertificate", allow}};
+    const struct rpc_method *methods = methods_fill(&clm__tasks__descriptor, rows, ARRAY_LEN(rows), not_here);
+    assert_ok(rpc_server_new(tasks_bus, tasks, "tasks", &clm__tasks__descriptor, methods,
+                             clm__tasks__descriptor.n_methods, on_delivery, NULL, &tasks_server, &why));
 }
 
 /* ---- calls ------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #include "fixture.h"
 
 #include "app.h"
+#include "bus/access.h"
 #include "pki/digest.h"
 #include "wire/wire.h"
 
@@ -71,13 +72,13 @@ static void every_method_has_one_row_and_its_guards(void **state)
     assert_int_equal(tasks_n_methods, clm__tasks__descriptor.n_methods);
     for (unsigned i = 0; i < clm__tasks__descriptor.n_methods; i++)
         assert_non_null(method(clm__tasks__descriptor.methods[i].name));
-    assert_int_equal(method("CreateTask")->roles, ROLES_OPERATOR);
-    assert_int_equal(method("CancelTask")->roles, ROLES_OPERATOR);
-    assert_int_equal(method("CreateTask")->senders, SENDER_GATEWAY);
-    assert_int_equal(method("CancelTask")->senders, SENDER_GATEWAY);
-    assert_int_equal(method("GetTask")->roles, ROLES_VIEWER);
-    assert_int_equal(method("ListTasks")->roles, ROLES_VIEWER);
-    assert_int_equal(method("AuthorizeCertificate")->senders, SENDER_BOOTSTRAP);
+    assert_int_equal(method_access_find("tasks", "CreateTask")->roles, ROLES_OPERATOR);
+    assert_int_equal(method_access_find("tasks", "CancelTask")->roles, ROLES_OPERATOR);
+    assert_int_equal(method_access_find("tasks", "CreateTask")->senders, SENDER_GATEWAY);
+    assert_int_equal(method_access_find("tasks", "CancelTask")->senders, SENDER_GATEWAY);
+    assert_int_equal(method_access_find("tasks", "GetTask")->roles, ROLES_VIEWER);
+    assert_int_equal(method_access_find("tasks", "ListTasks")->roles, ROLES_VIEWER);
+    assert_int_equal(method_access_find("tasks", "AuthorizeCertificate")->senders, SENDER_BOOTSTRAP);
 }
 
 static void created_task_is_seen_with_its_defaults(void **state)

@@ -1,0 +1,1 @@
+"""Identities: issuing, heartbeats, audit, revocation."""

@@ -1,0 +1,1 @@
+"""Tasks: how long until they start."""
