@@ -158,9 +158,12 @@ const struct command commands[] = {
 static bool parse_options(int argc, char **argv, struct options *ret)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},     {"state-dir", required_argument, NULL, 's'},
-        {"token-file", required_argument, NULL, 't'}, {"dir", required_argument, NULL, 'd'},
-        {"user", required_argument, NULL, 'u'},       {"reason", required_argument, NULL, 'r'},
+        {"config", required_argument, NULL, 'c'},
+        {"state-dir", required_argument, NULL, 's'},
+        {"token-file", required_argument, NULL, 't'},
+        {"dir", required_argument, NULL, 'd'},
+        {"user", required_argument, NULL, 'u'},
+        {"reason", required_argument, NULL, 'r'},
         {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {

@@ -46,7 +46,7 @@ struct policy {
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
-    bool break_glass; /* in safe mode, one change that an admin released */
+    bool break_glass;               /* in safe mode, one change that an admin released */
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */
 };

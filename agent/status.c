@@ -83,8 +83,8 @@ static void print_safe_mode(const char *dir)
         struct status st;
         if (safe_mark_read(dir, (enum safe_reason)i, &line, &st) != CODE_OK)
             continue;
-        (void)printf("%-12s %s: %s\n%-12s it ends %s\n", any ? "" : "safe mode", info->name, buf_text(&line), "",
-                     info->ends);
+        (void)printf("%-12s %s: %s\n%-12s it ends %s\n", any ? "" : "safe mode", info->name, buf_text(&line),
+                     "", info->ends);
         any = true;
     }
     if (!any)

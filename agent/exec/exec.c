@@ -118,8 +118,8 @@ void exec_report(struct exec *exec, enum safe_reason reason, bool bad)
         return;
     const struct safe_reason_info *info = safe_reason_info(reason);
     if (exec->safe_mode.active[reason])
-        log_error("safe mode: only what changes nothing is done", "reason", info->name, "because", info->means,
-                  "it_ends", info->ends, NULL);
+        log_error("safe mode: only what changes nothing is done", "reason", info->name, "because",
+                  info->means, "it_ends", info->ends, NULL);
     else
         log_info("a reason for safe mode is over", "reason", info->name, "safe_mode",
                  safe_mode_active(&exec->safe_mode) ? "on" : "off", NULL);
@@ -133,7 +133,8 @@ void exec_enter(struct exec *exec, enum safe_reason reason, const char *text)
     mark(exec, reason, text);
 }
 
-/* ---- what the host's administrator says about it --------------------------------------------------------- */
+/* ---- what the host's administrator says about it ---------------------------------------------------------
+ */
 
 void exec_look_at_marks(struct exec *exec)
 {
@@ -174,13 +175,15 @@ static void marks_start(struct exec *exec)
     exec->marks_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (dir_make(dir, 0700, &st) != CODE_OK || exec->marks_fd < 0 ||
         inotify_add_watch(exec->marks_fd, dir, IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR) < 0)
-        log_warn("changes of safe mode on this host are noticed within a minute only", "directory", dir, NULL);
+        log_warn("changes of safe mode on this host are noticed within a minute only", "directory", dir,
+                 NULL);
     else
         exec->marks_watch = loop_watch_new(exec->loop, exec->marks_fd, LOOP_READ, on_marks_changed, exec);
     exec_look_at_marks(exec);
 }
 
-/* ---- what exec itself finds ------------------------------------------------------------------------------ */
+/* ---- what exec itself finds ------------------------------------------------------------------------------
+ */
 
 /* Whether a root that we hold is valid now: without one nobody can prove to be the platform. */
 static bool roots_hold(const struct exec *exec)

@@ -77,7 +77,7 @@ void exec_report(struct exec *exec, enum safe_reason reason, bool bad);
 /* A reason that only the host's administrator ends; text goes to its file. */
 void exec_enter(struct exec *exec, enum safe_reason reason, const char *text);
 void exec_look_at_marks(struct exec *exec); /* what the administrator asked for since */
-void exec_job_ended(struct exec *exec); /* when stopping, the last one ends the loop */
+void exec_job_ended(struct exec *exec);     /* when stopping, the last one ends the loop */
 
 /* Tells net who it is from now on, and makes the confirmation that check-ins carry. */
 enum code exec_identity_changed(struct exec *exec, struct status *st) MUST_CHECK;

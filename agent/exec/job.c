@@ -388,8 +388,8 @@ static bool rollback_failed(const struct job *job, const struct runner_result *r
         return result->data_loss;
     if (journal_open(job->exec->state->journal_dir, job->task_id, job->attempt, &journal, &st) != CODE_OK)
         return true;
-    bool begun = journal_find_step(journal, "swap"), over = journal_find_step(journal, "commit") ||
-                                                            journal_find_step(journal, "rolled-back");
+    bool begun = journal_find_step(journal, "swap"),
+         over = journal_find_step(journal, "commit") || journal_find_step(journal, "rolled-back");
     journal_close(journal);
     return begun && !over;
 }

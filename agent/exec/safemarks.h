@@ -1,7 +1,7 @@
 /*
- * Reasons for safe mode as files, <state>/safe-mode/<REASON>: what the host's administrator asks for, and what
- * only they may end, survives a restart there and is seen by `clm-agent status`. A file holds one line for
- * people; that it is there is what counts.
+ * Reasons for safe mode as files, <state>/safe-mode/<REASON>: what the host's administrator asks for, and
+ * what only they may end, survives a restart there and is seen by `clm-agent status`. A file holds one line
+ * for people; that it is there is what counts.
  */
 #ifndef CLM_AGENT_EXEC_SAFEMARKS_H
 #define CLM_AGENT_EXEC_SAFEMARKS_H

@@ -33,7 +33,7 @@ const struct bus_user bus_users[] = {
         .call = {"registry.ListAgentSnapshot", "bootstrap.ListIdentities",
                  "bootstrap.IssueServiceCertificate", "bootstrap.GetTrustBundle"},
         .publish = {BUS_SUBJECT_WAKE},
-        .consumer = {{"tasks_registry", "clm.event.registry.agent.>"},
+        .consumer = {{"tasks_registry", "clm.event.registry.>"},
                      {"tasks_bootstrap", "clm.event.bootstrap.identity.>"}},
     },
     {

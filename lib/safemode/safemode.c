@@ -11,9 +11,8 @@ _Static_assert(ARRAY_LEN(column_names) == SAFE_COLUMN_COUNT, "a name for each co
 
 /* The design's table, cell by cell. What is not written down is SAFE_NO. */
 static const enum safe_verdict matrix[SAFE_ACTION_COUNT][SAFE_COLUMN_COUNT] = {
-    [SAFE_CHECKIN] = {[SAFE_ONLINE] = SAFE_YES,
-                      [SAFE_SAFE_MODE] = SAFE_YES,
-                      [SAFE_CLONE] = SAFE_WITHOUT_WORK},
+    [SAFE_CHECKIN] =
+        {[SAFE_ONLINE] = SAFE_YES, [SAFE_SAFE_MODE] = SAFE_YES, [SAFE_CLONE] = SAFE_WITHOUT_WORK},
     [SAFE_RENEW_IDENTITY] = {[SAFE_ONLINE] = SAFE_YES, [SAFE_SAFE_MODE] = SAFE_YES},
     [SAFE_READ_ONLY] = {[SAFE_ONLINE] = SAFE_YES, [SAFE_SAFE_MODE] = SAFE_YES},
     [SAFE_CHANGE] = {[SAFE_ONLINE] = SAFE_YES, [SAFE_SAFE_MODE] = SAFE_BREAK_GLASS},
@@ -30,9 +29,10 @@ static const enum safe_action action_of_kind[] = {
 };
 
 static const struct safe_reason_info reasons[] = {
-    [SAFE_CA_TRUST] = {"CA_TRUST", SAFE_SAFE_MODE, SAFE_EXIT_MENDED,
-                       "the agent holds no root certificate that is valid and that the platform proves itself by",
-                       "with the next check-in under a root that it holds"},
+    [SAFE_CA_TRUST] =
+        {"CA_TRUST", SAFE_SAFE_MODE, SAFE_EXIT_MENDED,
+         "the agent holds no root certificate that is valid and that the platform proves itself by",
+         "with the next check-in under a root that it holds"},
     [SAFE_INVALID_POLICY] = {"INVALID_POLICY", SAFE_SAFE_MODE, SAFE_EXIT_MENDED,
                              "the host's local policy cannot be used",
                              "when the agent has read a valid local policy"},
@@ -70,6 +70,15 @@ const char *safe_column_name(enum safe_column column)
 enum safe_column safe_strictest(enum safe_column a, enum safe_column b)
 {
     return a > b ? a : b;
+}
+
+enum safe_column safe_column_of(bool disabled, bool expired, bool frozen, bool safe_mode)
+{
+    return expired     ? SAFE_EXPIRED
+           : disabled  ? SAFE_DISABLED
+           : frozen    ? SAFE_CLONE
+           : safe_mode ? SAFE_SAFE_MODE
+                       : SAFE_ONLINE;
 }
 
 enum safe_verdict safe_verdict(enum safe_column column, enum safe_action action)

@@ -23,6 +23,9 @@ enum safe_column {
 const char *safe_column_name(enum safe_column column); /* "SAFE_MODE by CLONE" */
 enum safe_column safe_strictest(enum safe_column a, enum safe_column b);
 
+/* Of an agent of which this is known. */
+enum safe_column safe_column_of(bool disabled, bool expired, bool frozen, bool safe_mode);
+
 enum safe_action {
     SAFE_CHECKIN,
     SAFE_RENEW_IDENTITY,

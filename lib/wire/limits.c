@@ -617,6 +617,7 @@ const struct wire_limit wire_limits[] = {
     UUID("CertificateIssued.task_id"),
     UUID("TaskChanged.agent_id"),
     TEXT("TaskChanged.message", 1024),
+    TEXT("TaskChanged.target", 4095),
     {.field = "TaskChanged.receipt_sha256", .min_len = 32, .max_len = 32},
     SHA256_HEX("TaskChanged.signer_sha256"),
     {0},

@@ -78,6 +78,34 @@ enum code alerts_of_agents(struct db *tx, struct agent *const *agents, const str
     return alerts_resolve(tx, resolve, n_resolve, now_ms, arena, st);
 }
 
+/* ---- tasks ---- */
+
+enum code alerts_of_task(struct db *tx, const struct task_ended *task, int64_t now_ms, struct arena *arena,
+                         struct status *st)
+{
+    const char *target = task->target ? task->target : "";
+    const char *of_kind = arena_printf(arena, "%s/%s/%s", task->agent_id, task->kind, target);
+    const char *of_target = arena_printf(arena, "%s/served/%s", task->agent_id, target);
+    const char *message = arena_printf(arena, "%s%s%s: %s", task->kind, *target ? " of " : "", target,
+                                       task->message ? task->message : "");
+    struct alert_change raise[2], resolve[3];
+    size_t n_raise = 0, n_resolve = 0;
+    if (task->end == TASK_END_FAILED)
+        raise[n_raise++] = (struct alert_change){task->refused ? ALERT_TASK_REFUSED : ALERT_TASK_FAILED,
+                                                 of_kind, task->agent_id, message};
+    if (task->end == TASK_END_SUCCEEDED || task->end == TASK_END_UNVERIFIED) {
+        resolve[n_resolve++] = (struct alert_change){.kind = ALERT_TASK_FAILED, .entity = of_kind};
+        resolve[n_resolve++] = (struct alert_change){.kind = ALERT_TASK_REFUSED, .entity = of_kind};
+    }
+    if (task->served_not_intended || task->end == TASK_END_UNVERIFIED)
+        raise[n_raise++] =
+            (struct alert_change){ALERT_SERVED_NOT_INTENDED, of_target, task->agent_id, message};
+    else if (task->end == TASK_END_SUCCEEDED && (task->looked || task->changed))
+        resolve[n_resolve++] = (struct alert_change){.kind = ALERT_SERVED_NOT_INTENDED, .entity = of_target};
+    TRY(alerts_raise(tx, raise, n_raise, now_ms, arena, st));
+    return alerts_resolve(tx, resolve, n_resolve, now_ms, arena, st);
+}
+
 enum code alerts_expiring(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
 {
     struct alert_change *expiring;

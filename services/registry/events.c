@@ -192,26 +192,27 @@ static enum code on_certificate(struct worker *worker, struct arena *arena, cons
     return note(worker, event, issued ? issued->agent_id : NULL, subject, arena, st);
 }
 
-/* Failures of one kind of task on one agent are one alert; the next success resolves it. */
 static enum code alert_of_task(struct worker *worker, const Clm__TaskChanged *task, const char *kind,
                                struct arena *arena, struct status *st)
 {
-    const char *entity = arena_printf(arena, "%s/%s", task->agent_id, kind);
-    const char *message = arena_printf(arena, "%s: %s", kind, task->message ? task->message : "");
-    const struct alert_change resolved[] = {{.kind = ALERT_TASK_FAILED, .entity = entity},
-                                            {.kind = ALERT_TASK_REFUSED, .entity = entity},
-                                            {.kind = ALERT_SERVED_NOT_INTENDED, .entity = entity}};
-    switch (task->state) {
-    case CLM__TASK__STATE__FAILED:
-        return raise(worker, task->has_refused && task->refused ? ALERT_TASK_REFUSED : ALERT_TASK_FAILED,
-                     entity, task->agent_id, message, arena, st);
-    case CLM__TASK__STATE__INSTALLED_UNVERIFIED:
-        return raise(worker, ALERT_SERVED_NOT_INTENDED, entity, task->agent_id, message, arena, st);
-    case CLM__TASK__STATE__SUCCEEDED:
-        return alerts_resolve(worker->db, resolved, ARRAY_LEN(resolved), clock_wall_ms(), arena, st);
-    default:
-        return CODE_OK;
-    }
+    static const enum task_end ends[] = {
+        [CLM__TASK__STATE__SUCCEEDED] = TASK_END_SUCCEEDED,
+        [CLM__TASK__STATE__INSTALLED_UNVERIFIED] = TASK_END_UNVERIFIED,
+        [CLM__TASK__STATE__FAILED] = TASK_END_FAILED,
+        [CLM__TASK__STATE__EXPIRED] = TASK_END_OTHER,
+    };
+    const struct task_ended ended = {
+        .agent_id = task->agent_id,
+        .kind = kind,
+        .target = task->target,
+        .message = task->message,
+        .end = (size_t)task->state < ARRAY_LEN(ends) ? ends[task->state] : TASK_END_OTHER,
+        .looked = task->kind == CLM__TASK__KIND__VALIDATE,
+        .changed = task->kind == CLM__TASK__KIND__DEPLOY || task->kind == CLM__TASK__KIND__RENEW,
+        .refused = task->refused != 0,
+        .served_not_intended = task->served_not_intended != 0,
+    };
+    return alerts_of_task(worker->db, &ended, clock_wall_ms(), arena, st);
 }
 
 static enum code on_task(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
@@ -224,9 +225,16 @@ static enum code on_task(struct worker *worker, struct arena *arena, const void 
     const char *kind = task->has_kind && (size_t)task->kind < ARRAY_LEN(kinds) ? kinds[task->kind] : "";
     if (strcmp(short_name(event->subject), "task.finished") == 0 && task->agent_id && task->has_state)
         TRY(alert_of_task(worker, task, kind, arena, st));
+    if (strcmp(short_name(event->subject), "task.order_rejected") == 0 && task->agent_id)
+        TRY(raise(worker, ALERT_TASK_REFUSED, arena_printf(arena, "%s/order", task->agent_id), task->agent_id,
+                  arena_printf(arena, "the host was given an order that it refused: %s",
+                               task->message ? task->message : ""),
+                  arena, st));
     bool more = task->message && *task->message;
     return note(worker, event, task->agent_id,
-                arena_printf(arena, "%s%s%s", kind, more ? ": " : "", more ? task->message : ""), arena, st);
+                arena_printf(arena, "%s%s%s%s", kind, task->break_glass ? " (break glass)" : "",
+                             more ? ": " : "", more ? task->message : ""),
+                arena, st);
 }
 
 /* Whatever else services tell: it has happened, so it is written down. */

@@ -56,6 +56,8 @@ static enum code view_fill(Clm__TaskView *view, const struct task *task, struct 
     view->priority = task->priority;
     view->version = task->version;
     view->cancel_requested = task->cancel_requested;
+    view->has_break_glass = task->break_glass;
+    view->break_glass = task->break_glass;
     view->created_by = arena_strdup(arena, task->created_by);
     set_time(&view->has_created_at_ms, &view->created_at_ms, task->created_at_ms);
     set_time(&view->has_leased_at_ms, &view->leased_at_ms, task->leased_at_ms);
@@ -93,7 +95,11 @@ static enum code create_task(struct rpc_ctx *ctx, const void *request, void *res
 {
     const Clm__CreateTaskRequest *in = request;
     TRY(whole_fleet_only(ctx, st));
+    bool break_glass = in->break_glass != 0;
+    if (break_glass && !(ctx->actor.roles & ROLES_ADMIN))
+        return status_set(st, CODE_PERMISSION_DENIED, "breakGlass: only an admin may release a change");
     struct new_task task = {
+        .break_glass = break_glass,
         .agent_id = in->agent_id,
         .idempotency_key = in->idempotency_key,
         .priority = in->has_priority ? in->priority : DEFAULT_PRIORITY,

@@ -50,7 +50,7 @@ struct gateway {
     struct der identity_cert, task_cert;
     unsigned bootstraps, checkins, connections, signs;
     bool csrs_differ;
-    uint32_t lease; /* of the next order; 0: 1 */
+    uint32_t lease;              /* of the next order; 0: 1 */
     bool safe_mode, break_glass; /* what the next order says */
     /* misbehaviour */
     unsigned bootstrap_503, bootstrap_cut, result_503, sign_pending, sign_retry_ms;

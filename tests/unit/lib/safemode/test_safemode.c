@@ -62,6 +62,11 @@ static void the_stricter_of_two_columns_counts(void **state)
     (void)state;
     assert_int_equal(safe_strictest(SAFE_ONLINE, SAFE_SAFE_MODE), SAFE_SAFE_MODE);
     assert_int_equal(safe_strictest(SAFE_CLONE, SAFE_SAFE_MODE), SAFE_CLONE);
+    assert_int_equal(safe_column_of(false, false, false, false), SAFE_ONLINE);
+    assert_int_equal(safe_column_of(false, false, false, true), SAFE_SAFE_MODE);
+    assert_int_equal(safe_column_of(false, false, true, true), SAFE_CLONE);
+    assert_int_equal(safe_column_of(true, false, true, true), SAFE_DISABLED);
+    assert_int_equal(safe_column_of(true, true, true, true), SAFE_EXPIRED);
     assert_string_equal(safe_column_name(SAFE_CLONE), "SAFE_MODE by CLONE");
 }
 
