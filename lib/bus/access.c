@@ -41,6 +41,10 @@ static const struct method_access table[] = {
     {"registry", "ListAgentTokens", ROLES_VIEWER, SENDER_ANY},
     {"registry", "RevokeAgentToken", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "ReportSuperseded", 0, SENDER_ANY},
+    {"registry", "DeleteAgent", ROLES_ADMIN, SENDER_GATEWAY},
+    {"registry", "GetPlatform", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "EnterPlatformSafeMode", ROLES_ADMIN, SENDER_GATEWAY},
+    {"registry", "LeavePlatformSafeMode", ROLES_ADMIN, SENDER_GATEWAY},
 
     {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},

@@ -83,7 +83,11 @@ const struct bus_user bus_users[] = {
                  "registry.CreateAgentToken",
                  "registry.ListAgentTokens",
                  "registry.RevokeAgentToken",
-                 "registry.ReportSuperseded"},
+                 "registry.ReportSuperseded",
+                 "registry.DeleteAgent",
+                 "registry.GetPlatform",
+                 "registry.EnterPlatformSafeMode",
+                 "registry.LeavePlatformSafeMode"},
         .subscribe = {"clm.event.registry.agent.>", BUS_SUBJECT_WAKE, BUS_SUBJECT_TICK},
     },
     {

@@ -38,6 +38,7 @@ struct relay {
 /* Events that grant or take rights carry our signature. */
 static const char *const authority_prefixes[] = {
     "clm.event.registry.agent.",
+    "clm.event.registry.platform.",
     "clm.event.bootstrap.identity.",
     "clm.event.bootstrap.token.",
 };

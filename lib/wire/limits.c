@@ -334,6 +334,7 @@ const struct wire_limit wire_limits[] = {
     NEED_UUID("AgentSnapshot.agent_id"),
     NEED("AgentSnapshot.version"),
     TEXT("AgentSnapshot.hostname", 253),
+    TEXT("PlatformSafeModeRequest.reason", 256),
     TEXT("AgentSnapshot.agent_version", 64),
     UUID("ListAgentSnapshotRequest.after_agent_id"),
     COUNT("ListAgentSnapshotResponse.agents", 5000),

@@ -17,6 +17,7 @@
 #include "bus/bus.h"
 #include "proto/event.pb-c.h"
 #include "proto/registry.pb-c.h"
+#include "safemode/safemode.h"
 #include "service/service.h"
 
 #define TICK_MAX_AGE_MS     5000
@@ -295,7 +296,7 @@ enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t genera
     const struct fleet_entry *entry = &fleet->slots[slot_of(fleet, agent_id)];
     if (!entry->agent_id[0])
         code = status_set(st, CODE_UNAUTHENTICATED, "agent %s is not registered here", agent_id);
-    else if (entry->disabled)
+    else if (!safe_allows(safe_column_of(entry->disabled, false, false, false), SAFE_CHECKIN, false))
         code =
             status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled%s%s; an operator has to enable it",
                        agent_id, entry->reason[0] ? ": " : "", entry->reason);

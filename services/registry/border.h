@@ -42,6 +42,8 @@ ProtobufCBinaryData *hashes_of(struct bytes concatenated, struct arena *arena, s
 rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_proof,
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
     on_list_alerts, on_acknowledge_alert, on_resolve_alert, on_list_activity;
+/* Handlers of platform_rpc.c. */
+rpc_handler on_get_platform, on_enter_platform_safe_mode, on_leave_platform_safe_mode;
 struct Clm__Alert;
 struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);

@@ -51,7 +51,8 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     changed.has_status = true;
     changed.status = (Clm__Agent__Status)agent->status;
     changed.has_safe_mode = true;
-    changed.safe_mode = agent_in_safe_mode(agent);
+    changed.safe_mode = agent_in_safe_mode(agent) || agent->status == AGENT_SAFE_MODE;
+    changed.has_deleted = changed.deleted = strcmp(subject, SUBJECT_AGENT_DELETED) == 0;
     changed.has_frozen = true;
     changed.frozen = agent_frozen(agent);
     changed.scope = scope_decode(agent->scope, arena);
@@ -80,6 +81,27 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     event.actor = cause->actor && *cause->actor ? text(cause->actor) : text("service:registry");
     event.traceparent = text(cause->traceparent);
     event.agent = &changed;
+    wire_pack(&event.base, arena, &ret->data, &ret->len);
+}
+
+void platform_event_encode(const struct platform *platform, const struct cause *cause, const char *event_id,
+                           struct arena *arena, struct bytes *ret)
+{
+    Clm__PlatformChanged changed = CLM__PLATFORM_CHANGED__INIT;
+    changed.has_safe_mode = true;
+    changed.safe_mode = platform->safe_mode;
+    changed.reason = text(platform->reason);
+    Clm__Event event = CLM__EVENT__INIT;
+    event.id = text(event_id);
+    event.subject = text(SUBJECT_PLATFORM_CHANGED);
+    event.entity_id = text("platform");
+    event.has_entity_version = true;
+    event.entity_version = (uint64_t)platform->version;
+    event.has_occurred_at_ms = true;
+    event.occurred_at_ms = cause->now_ms;
+    event.actor = text(cause->actor);
+    event.traceparent = text(cause->traceparent);
+    event.platform = &changed;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
 
@@ -169,8 +191,6 @@ static enum code on_token(struct worker *worker, struct arena *arena, const void
     if (second_key) {
         const struct cause cause = cause_of(worker, event);
         TRY(agent_freeze(worker->db, &cause, token->agent_id, FROZEN_SECOND_KEY, arena, st));
-        TRY(raise(worker, ALERT_CLONE, token->agent_id, token->agent_id,
-                  "a second host used this agent's bootstrap token with other keys", arena, st));
     } else if (refused) {
         const char *entity = known ? event->entity_id : token->source;
         TRY(raise(worker, ALERT_BOOTSTRAP_REFUSED, entity && *entity ? entity : event->entity_id,

@@ -8,6 +8,7 @@
 #include "border.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
+#include "safemode/safemode.h"
 
 #define PAGE_DEFAULT      50
 #define PAGE_MAX          500
@@ -67,9 +68,12 @@ static void fill_view(Clm__AgentView *view, const struct agent *agent, struct ar
     view->has_status = true;
     view->status = (Clm__Agent__Status)agent->status;
     view->has_safe_mode = true;
-    view->safe_mode = agent_in_safe_mode(agent);
+    view->safe_mode = agent_in_safe_mode(agent) || agent->status == AGENT_SAFE_MODE;
     const char *reason = agent_reason(agent);
     view->reason = *reason ? text(reason) : NULL;
+    const struct safe_reason_info *info = agent->status == AGENT_SAFE_MODE ? safe_reason_find(reason) : NULL;
+    view->safe_mode_ends = info ? text(info->ends) : NULL;
+    set_time(&view->has_status_since_at_ms, &view->status_since_at_ms, agent->status_since_ms);
     view->labels = labels_of(agent, arena);
     view->n_labels = agent->n_labels;
     view->scope = scope_decode(agent->scope, arena);
@@ -388,6 +392,16 @@ static enum code on_enable_agent(struct rpc_ctx *ctx, const void *request, void 
     return CODE_OK;
 }
 
+static enum code on_delete_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    const struct cause cause = cause_of(ctx);
+    struct agent agent;
+    TRY(agent_delete(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
 static enum code on_revoke_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__AgentRequest *req = request;
@@ -645,7 +659,8 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
         s->has_version = s->has_status = s->has_safe_mode = s->has_disabled = s->has_min_generation = true;
         s->version = (uint64_t)agent->version;
         s->status = (Clm__Agent__Status)agent->status;
-        s->safe_mode = agent_in_safe_mode(agent);
+        s->safe_mode = agent_in_safe_mode(agent) || agent->status == AGENT_SAFE_MODE;
+        s->reason = text(agent_reason(agent));
         s->has_frozen = true;
         s->frozen = agent_frozen(agent);
         s->disabled = agent->disabled;
@@ -655,6 +670,11 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
     }
     res->has_last = true;
     res->last = res->n_agents == n;
+    struct platform platform;
+    TRY(platform_get(worker_of(ctx)->db, ctx->arena, &platform, st));
+    res->has_platform_safe_mode = res->has_platform_version = true;
+    res->platform_safe_mode = platform.safe_mode;
+    res->platform_version = (uint64_t)platform.version;
     return CODE_OK;
 }
 
@@ -694,5 +714,9 @@ const struct rpc_method registry_methods[] = {
     {"ListAgentTokens", on_list_agent_tokens},
     {"RevokeAgentToken", on_revoke_agent_token},
     {"ReportSuperseded", on_report_superseded},
+    {"DeleteAgent", on_delete_agent},
+    {"GetPlatform", on_get_platform},
+    {"EnterPlatformSafeMode", on_enter_platform_safe_mode},
+    {"LeavePlatformSafeMode", on_leave_platform_safe_mode},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

@@ -1,5 +1,5 @@
 /*
- * Once a second on one replica: who fell silent, whose certificate ended. It only names candidates; the rule
+ * Once a second on one replica: who fell silent, whose certificate ended, whom the platform's safe mode reaches. It only names candidates; the rule
  * decides in agents_change, under the agents' locks, on what is true then.
  */
 #include "alerts.h"
@@ -34,6 +34,7 @@ enum code sweep_house(struct db *db, struct status *st)
     AUTO_ARENA struct arena *arena = arena_new();
     int64_t now_ms = clock_wall_ms();
     TRY(alerts_expiring(db, now_ms, arena, st));
+    TRY(alerts_quiet(db, now_ms, arena, st));
     TRY(alerts_trim(db, now_ms, arena, st));
     TRY(store_counts_fold(db, st));
     TRY(store_operators_trim(db, clock_wall_ms(), arena, st));
