@@ -135,7 +135,7 @@ const struct command commands[] = {
      "Turns a bootstrap token into an identity. Reads it from FILE (deleted afterwards), standard input or a "
      "prompt.",
      run_enroll, NULL},
-    {"setup", "[--config FILE] [--manage nginx] [--nginx-conf FILE] [--yes]",
+    {"setup", "[--config FILE] [--manage SERVER[=CONF]]... [--command TEXT] [--test TEXT] [--yes]",
      "Finds the servers of this host and writes what the agent may do for them into the policy, after your "
      "yes.",
      NULL, setup_main},

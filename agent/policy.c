@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/config.h"
+#include "presets/preset.h"
 #include "proto/common.pb-c.h"
 #include "scope/scope.h"
 
@@ -70,6 +71,8 @@ static const struct config_key policy_keys[] = {
      .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
     {KEY("policy", "break_glass", CONFIG_BOOL, break_glass), .fallback = "no",
      .help = "yes: in safe mode, one change at a time that an admin of the platform released may be done"},
+    {KEY("policy", "metrics", CONFIG_BOOL, metrics), .fallback = "off",
+     .help = "on: the platform is told this host's processor, memory, load, disk and uptime"},
     {.name = NULL},
 };
 #undef KEY
@@ -88,6 +91,10 @@ static const struct config_key target_keys[] = {
     {KEY("server_name", CONFIG_STRING, server_name), .optional = true, .help = "name to ask for (SNI)"},
     {KEY("dns_names", CONFIG_LIST, dns_names), .optional = true,
      .help = "names that may be installed here; unset: those of [policy]"},
+    {KEY("preset", CONFIG_STRING, preset), .optional = true,
+     .help = "the server that uses it: nginx, apache, haproxy, tomcat, postgresql, postfix or dovecot"},
+    {KEY("configuration", CONFIG_PATH, configuration), .optional = true,
+     .help = "that server's main file, where it is not the distribution's"},
     {.name = NULL},
 };
 #undef KEY
@@ -289,6 +296,9 @@ static enum code check_target(const struct policy *policy, const struct policy_t
     if (target->reload && !policy_find_reload(policy, target->reload))
         return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %s]", section,
                           target->reload);
+    if (target->preset && !preset_find(target->preset))
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] preset: no server is called \"%.40s\"", section,
+                          target->preset);
     if (target->chain && (strcmp(target->chain, target->certificate) == 0 ||
                           (target->key && strcmp(target->chain, target->key) == 0)))
         return status_set(st, CODE_INVALID_ARGUMENT,

@@ -4,9 +4,9 @@
  * DISCOVER of this host.
  *
  *   [agent]   gateway state_dir net_user log_level
- *   [policy]  operations dns_names discovery_roots probe_hosts break_glass
+ *   [policy]  operations dns_names discovery_roots probe_hosts break_glass metrics
  *   [target nginx]  certificate key chain reload endpoint starttls server_name
- * dns_names; without `key` the
+ * dns_names preset configuration; without `key` the
  * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
  * command test timeout
  */
@@ -36,6 +36,9 @@ struct policy_target {
     char *starttls;    /* what is spoken before TLS; NULL: by the endpoint's port */
     char *server_name; /* SNI; NULL: the certificate's first name */
     char **dns_names;  /* what may be installed here; NULL: the policy's */
+    /* What DISCOVER and VALIDATE may look up about it; NULL: nothing. */
+    char *preset;        /* the server that uses it: a row of presets/preset.c */
+    char *configuration; /* that server's, where it is not the distribution's */
 };
 
 struct policy {
@@ -47,6 +50,7 @@ struct policy {
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
     bool break_glass;               /* in safe mode, one change that an admin released */
+    bool metrics;                   /* how the host is doing may be told */
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */
 };

@@ -7,243 +7,20 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "agent/policy.h"
+#include "agent/setup_plan.h"
 #include "base/file.h"
 #include "base/id.h"
-#include "presets/nginx.h"
 
 #define DEFAULT_CONFIG "/etc/clm-agent/agent.conf"
 #define CONF_MAX       (256 * 1024)
-#define LABEL_MAX      40 /* inih keeps 49 bytes of a section with its kind */
 
-struct target_plan {
-    char *label;
-    const char *certificate, *key; /* real paths: symbolic links are refused later */
-    const char *endpoint, *server_name;
-    char **names;
-    size_t n_names;
-};
-
-struct plan {
-    struct arena *arena;
-    const struct setup_options *options;
-    struct policy *policy; /* what stands already; NULL: no file yet */
-    struct target_plan **target;
-    size_t n_target;
-    char **root;
-    size_t n_root;
-    const char *reload; /* name */
-    bool new_reload;
-    char *command, *test;
-};
-
-static bool list_holds(char *const *list, size_t n, const char *item)
+static bool list_holds(char *const *list, const char *item)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(list[i], item) == 0)
+    for (; list && *list; list++) {
+        if (strcmp(*list, item) == 0)
             return true;
     }
     return false;
-}
-
-static size_t list_len(char *const *list)
-{
-    size_t n = 0;
-    while (list && list[n])
-        n++;
-    return n;
-}
-
-/* --- what there is ------------------------------------------------------------------------------------ */
-
-static enum code look_at_nginx(struct plan *plan, const Clm__Agent__Facts **ret, struct status *st)
-{
-    const char *conf = plan->options->nginx_conf;
-    char *argv[] = {(char[]){NGINX_DEFAULT_PROGRAM}, (char[]){"-T"}, NULL, NULL, NULL, NULL, NULL};
-    if (access(NGINX_DEFAULT_PROGRAM, X_OK) != 0)
-        return status_errno(st, CODE_NOT_FOUND, errno, "cannot run nginx at %s", NGINX_DEFAULT_PROGRAM);
-    plan->command = arena_strdup(plan->arena, NGINX_DEFAULT_PROGRAM " -s reload");
-    plan->test = arena_strdup(plan->arena, NGINX_DEFAULT_PROGRAM " -t -q");
-    if (conf) {
-        AUTO_FREE char *real = realpath(conf, NULL);
-        if (!real)
-            return status_errno(st, CODE_NOT_FOUND, errno, "cannot find the nginx configuration %s", conf);
-        if (strpbrk(real, " \t\"';,#"))
-            return status_set(st, CODE_INVALID_ARGUMENT, "the path \"%.150s\" cannot stand in a command",
-                              real);
-        char *slash = strrchr(real, '/');
-        argv[2] = arena_strdup(plan->arena, "-p");
-        argv[3] = arena_strndup(plan->arena, real, (size_t)(slash - real) + 1);
-        argv[4] = arena_strdup(plan->arena, "-c");
-        argv[5] = arena_strdup(plan->arena, real);
-        const char *where =
-            arena_printf(plan->arena, "%s -p %s -c %s", NGINX_DEFAULT_PROGRAM, argv[3], argv[5]);
-        plan->command = arena_printf(plan->arena, "%s -s reload", where);
-        plan->test = arena_printf(plan->arena, "%s -t -q", where);
-    }
-    if (nginx_look_dump(argv, plan->arena, ret, st) != CODE_OK)
-        return status_wrap(st, "asking nginx for its configuration");
-    return CODE_OK;
-}
-
-static const char *real_path(struct arena *arena, const char *path)
-{
-    AUTO_FREE char *real = realpath(path, NULL);
-    return arena_strdup(arena, real ? real : path);
-}
-
-static void add_name(struct plan *plan, struct target_plan *target, const char *name)
-{
-    if (!list_holds(target->names, target->n_names, name) && target->n_names < 100)
-        ARENA_PUSH(plan->arena, target->names, target->n_names, arena_strdup(plan->arena, name));
-}
-
-/* A renewal asks for the names in place unless told otherwise. */
-static void add_names_in_place(struct plan *plan, struct target_plan *target)
-{
-    AUTO_BUF struct buf pem = {0};
-    const Clm__Agent__Facts *facts;
-    if (file_read(target->certificate, CONF_MAX, &pem, NULL) != CODE_OK)
-        return;
-    struct bytes bytes = {pem.data, pem.len};
-    if (confine_run(confine_pem, &bytes, plan->arena, &facts, NULL) != CODE_OK || facts->n_certs == 0)
-        return;
-    const Clm__CertificateInfo *info = facts->certs[0]->certificate;
-    for (size_t i = 0; i < info->n_dns_names; i++)
-        add_name(plan, target, info->dns_names[i]);
-}
-
-static bool certificate_is_managed(const struct plan *plan, const char *certificate)
-{
-    for (struct policy_target **t = plan->policy ? plan->policy->targets : NULL; t && *t; t++) {
-        if (strcmp((*t)->certificate, certificate) == 0)
-            return true;
-    }
-    return false;
-}
-
-static bool label_is_taken(const struct plan *plan, const char *label)
-{
-    for (struct policy_target **t = plan->policy ? plan->policy->targets : NULL; t && *t; t++) {
-        if (strcmp((*t)->name, label) == 0)
-            return true;
-    }
-    for (size_t i = 0; i < plan->n_target; i++) {
-        if (plan->target[i]->label && strcmp(plan->target[i]->label, label) == 0)
-            return true;
-    }
-    return false;
-}
-
-static void choose_label(struct plan *plan, struct target_plan *target)
-{
-    const char *name = target->n_names > 0 ? target->names[0] : "server";
-    char base[LABEL_MAX], label[LABEL_MAX + 8];
-    if (plan->n_target == 1)
-        (void)snprintf(base, sizeof(base), "nginx");
-    else
-        (void)snprintf(base, sizeof(base), "nginx-%s", strncmp(name, "*.", 2) == 0 ? name + 2 : name);
-    for (char *c = base; *c; c++) {
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-", *c))
-            *c = '-';
-    }
-    (void)snprintf(label, sizeof(label), "%s", base);
-    for (unsigned i = 2; label_is_taken(plan, label); i++)
-        (void)snprintf(label, sizeof(label), "%s-%u", base, i);
-    target->label = arena_strdup(plan->arena, label);
-}
-
-static struct target_plan *find_target(struct plan *plan, const char *certificate)
-{
-    for (size_t i = 0; i < plan->n_target; i++) {
-        if (strcmp(plan->target[i]->certificate, certificate) == 0)
-            return plan->target[i];
-    }
-    return NULL;
-}
-
-static void add_server(struct plan *plan, const Clm__Agent__ServerFacts *server)
-{
-    const char *certificate = real_path(plan->arena, server->certificate);
-    if (certificate_is_managed(plan, certificate))
-        return;
-    struct target_plan *target = find_target(plan, certificate);
-    if (!target) {
-        target = arena_alloc(plan->arena, sizeof(*target));
-        target->certificate = certificate;
-        target->key = real_path(plan->arena, server->key);
-        target->endpoint = server->n_listens ? server->listens[0] : NULL;
-        ARENA_PUSH(plan->arena, plan->target, plan->n_target, target);
-    }
-    for (size_t i = 0; i < server->n_names; i++) {
-        add_name(plan, target, server->names[i]);
-        if (!target->server_name && server->names[i][0] != '*')
-            target->server_name = server->names[i];
-    }
-}
-
-static void add_root_of(struct plan *plan, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *dir = arena_strndup(plan->arena, path, slash == path ? 1 : (size_t)(slash - path));
-    for (size_t i = 0; i < plan->n_root; i++) {
-        size_t n = strlen(plan->root[i]);
-        if (strncmp(dir, plan->root[i], n) == 0 && (!dir[n] || dir[n] == '/'))
-            return;
-    }
-    if (!plan->policy || !plan->policy->discovery_roots ||
-        policy_allows_discovery(plan->policy, dir, NULL) != CODE_OK)
-        ARENA_PUSH(plan->arena, plan->root, plan->n_root, dir);
-}
-
-static void choose_roots(struct plan *plan)
-{
-    if (plan->options->nginx_conf)
-        add_root_of(plan, real_path(plan->arena, plan->options->nginx_conf));
-    else
-        add_root_of(plan, "/etc/x");
-    for (size_t i = 0; i < plan->n_target; i++)
-        add_root_of(plan, plan->target[i]->certificate);
-}
-
-static bool same_command(char *const *argv, const char *text)
-{
-    AUTO_FREE char *copy = strdup(text);
-    char *save = NULL, *word = copy ? strtok_r(copy, " ", &save) : NULL;
-    for (; argv && *argv && word && strcmp(*argv, word) == 0; argv++)
-        word = strtok_r(NULL, " ", &save);
-    return argv && !*argv && !word;
-}
-
-static void choose_reload(struct plan *plan)
-{
-    for (struct policy_reload **r = plan->policy ? plan->policy->reloads : NULL; r && *r; r++) {
-        if (same_command((*r)->command, plan->command)) {
-            plan->reload = (*r)->name;
-            return;
-        }
-    }
-    plan->new_reload = true;
-    plan->reload = "nginx";
-    for (unsigned i = 2; plan->policy && policy_find_reload(plan->policy, plan->reload); i++)
-        plan->reload = arena_printf(plan->arena, "nginx-%u", i);
-}
-
-static enum code make_plan(struct plan *plan, struct status *st)
-{
-    const Clm__Agent__Facts *facts;
-    if (access(plan->options->config, F_OK) == 0)
-        TRY(policy_load(plan->options->config, &plan->policy, st));
-    TRY(look_at_nginx(plan, &facts, st));
-    for (size_t i = 0; i < facts->n_servers; i++)
-        add_server(plan, facts->servers[i]);
-    for (size_t i = 0; i < plan->n_target; i++) {
-        add_names_in_place(plan, plan->target[i]);
-        choose_label(plan, plan->target[i]);
-    }
-    choose_roots(plan);
-    choose_reload(plan);
-    return CODE_OK;
 }
 
 /* --- the text ----------------------------------------------------------------------------------------- */
@@ -262,7 +39,7 @@ static enum code write_policy_lines(const struct plan *plan, struct buf *out, st
     char **have = plan->policy ? plan->policy->operations : NULL;
     bool first = true;
     for (size_t i = 0; i < ARRAY_LEN(operations); i++) {
-        if (have && list_holds(have, list_len(have), operations[i]))
+        if (list_holds(have, operations[i]))
             continue;
         OUT(out, "%s%s", first ? "operations = " : " ", operations[i]);
         first = false;
@@ -274,25 +51,45 @@ static enum code write_policy_lines(const struct plan *plan, struct buf *out, st
     return CODE_OK;
 }
 
+static enum code write_target(const struct target_plan *target, struct buf *out, struct status *st)
+{
+    const struct server_plan *server = target->server;
+    const struct {
+        const char *key, *value;
+    } lines[] = {
+        {"certificate", target->certificate},
+        {"key", strcmp(target->key, target->certificate) != 0 ? target->key : NULL},
+        {"chain", target->chain},
+        {"reload", server->reload},
+        {"endpoint", target->endpoint},
+        {"starttls", target->starttls},
+        {"server_name", target->server_name},
+        {"preset", server->preset->name},
+        {"configuration", server->is_elsewhere ? server->conf : NULL},
+    };
+    OUT(out, "\n[target %s]\n", target->label);
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+        if (lines[i].value)
+            OUT(out, "%s = %s\n", lines[i].key, lines[i].value);
+    }
+    for (size_t n = 0; n < target->n_names; n++)
+        OUT(out, "%s%s%s", n ? " " : "dns_names = ", target->names[n], n + 1 == target->n_names ? "\n" : "");
+    return CODE_OK;
+}
+
 static enum code write_sections(const struct plan *plan, struct buf *out, struct status *st)
 {
-    for (size_t i = 0; i < plan->n_target; i++) {
-        const struct target_plan *target = plan->target[i];
-        OUT(out, "\n[target %s]\ncertificate = %s\n", target->label, target->certificate);
-        if (strcmp(target->key, target->certificate) != 0)
-            OUT(out, "key = %s\n", target->key);
-        OUT(out, "reload = %s\n", plan->reload);
-        if (target->endpoint)
-            OUT(out, "endpoint = %s\n", target->endpoint);
-        if (target->server_name)
-            OUT(out, "server_name = %s\n", target->server_name);
-        for (size_t n = 0; n < target->n_names; n++)
-            OUT(out, "%s%s%s", n ? " " : "dns_names = ", target->names[n],
-                n + 1 == target->n_names ? "\n" : "");
+    for (size_t i = 0; i < plan->n_target; i++)
+        TRY(write_target(plan->target[i], out, st));
+    for (size_t i = 0; i < plan->n_server; i++) {
+        const struct server_plan *server = plan->server[i];
+        if (!server->new_reload)
+            continue;
+        OUT(out, "\n[reload %s]\ncommand = %s\n", server->reload, server->command);
+        if (server->test)
+            OUT(out, "test = %s\n", server->test);
+        OUT(out, "timeout = 30s\n");
     }
-    if (plan->new_reload)
-        OUT(out, "\n[reload %s]\ncommand = %s\ntest = %s\ntimeout = 30s\n", plan->reload, plan->command,
-            plan->test);
     return CODE_OK;
 }
 
@@ -327,6 +124,12 @@ static enum code compose(const struct plan *plan, const char *old, struct buf *o
 
 /* --- asking and writing ------------------------------------------------------------------------------- */
 
+static void show_notes(const struct plan *plan, FILE *out)
+{
+    for (size_t i = 0; i < plan->n_note; i++)
+        (void)fprintf(out, "Left out: %s\n", plan->note[i]);
+}
+
 static enum code show(const struct plan *plan, FILE *out, struct status *st)
 {
     AUTO_BUF struct buf text = {.limit = CONF_MAX};
@@ -334,13 +137,14 @@ static enum code show(const struct plan *plan, FILE *out, struct status *st)
     TRY(write_sections(plan, &text, st));
     (void)fprintf(
         out,
-        "Found %zu TLS certificate%s that nginx serves and %s does not manage yet. This would be added:\n\n"
-        "[policy]\n%s\n",
+        "Found %zu TLS certificate%s that servers of this host use and %s does not manage yet. This\n"
+        "would be added:\n\n[policy]\n%s\n",
         plan->n_target, plan->n_target == 1 ? "" : "s", plan->options->config, buf_text(&text));
     (void)fprintf(
         out,
         "The agent may then replace these files, run these commands as its own user, and connect to these\n"
         "endpoints, whenever the platform asks for it.\n");
+    show_notes(plan, out);
     return CODE_OK;
 }
 
@@ -393,23 +197,18 @@ static enum code write_config(const struct plan *plan, struct status *st)
     return install(path, &fresh, info.st_mode & 0777, st);
 }
 
-static void plan_done(struct plan *plan)
-{
-    policy_free(plan->policy);
-    arena_free(plan->arena);
-}
-
 enum code setup_run(const struct setup_options *options, FILE *in, FILE *out, bool *ret_written,
                     struct status *st)
 {
     CLEANUP(plan_done) struct plan plan = {.arena = arena_new(), .options = options};
     bool yes;
     *ret_written = false;
-    TRY(make_plan(&plan, st));
+    TRY(plan_make(&plan, st));
     if (plan.n_target == 0) {
-        (void)fprintf(out,
-                      "nginx serves no TLS certificate that %s does not manage already. Nothing to do.\n",
-                      options->config);
+        show_notes(&plan, out);
+        (void)fprintf(
+            out, "No server here uses a TLS certificate that %s does not manage already. Nothing to do.\n",
+            options->config);
         return CODE_OK;
     }
     TRY(show(&plan, out, st));
@@ -426,41 +225,67 @@ enum code setup_run(const struct setup_options *options, FILE *in, FILE *out, bo
 
 static int usage(FILE *out, int status)
 {
-    (void)fprintf(out, "usage: clm-agent setup [--config FILE] [--manage nginx] [--nginx-conf FILE] [--yes]\n"
+    (void)fprintf(out, "usage: clm-agent setup [--config FILE] [--manage SERVER[=CONF]]... [--command TEXT]\n"
+                       "                       [--test TEXT] [--yes]\n"
                        "Finds the servers of this host and writes what the agent may do for them into FILE\n"
-                       "(default " DEFAULT_CONFIG "), after asking.\n");
+                       "(default " DEFAULT_CONFIG "), after asking. SERVER is one of");
+    for (const struct preset *preset = presets; preset->name; preset++)
+        (void)fprintf(out, "%s %s", preset == presets ? "" : ",", preset->name);
+    (void)fprintf(out, ";\nCONF is its main configuration file where it is not the distribution's.\n");
     return status;
 }
 
-int setup_main(int argc, char **argv)
+/* "nginx" or "nginx=/srv/x/nginx.conf", in place. */
+static bool add_manage(struct setup_options *options, char *text)
+{
+    char *equals = strchr(text, '=');
+    if (equals)
+        *equals = 0;
+    if (options->n_manage >= SETUP_SERVERS_MAX || !preset_find(text) || (equals && !equals[1]))
+        return false;
+    options->manage[options->n_manage++] = (struct setup_server){text, equals ? equals + 1 : NULL};
+    return true;
+}
+
+/* False for wrong arguments. */
+static bool parse_options(int argc, char **argv, struct setup_options *options, bool *ret_help)
 {
     static const struct option longopts[] = {
         {"config", required_argument, NULL, 'c'},
         {"manage", required_argument, NULL, 'm'},
-        {"nginx-conf", required_argument, NULL, 'n'},
+        {"command", required_argument, NULL, 'r'},
+        {"test", required_argument, NULL, 't'},
         {"yes", no_argument, NULL, 'y'},
         {"help", no_argument, NULL, 'h'},
         {0},
     };
-    struct setup_options options = {.config = DEFAULT_CONFIG};
-    int opt;
     optind = 0;
-    while ((opt = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
+    for (int opt; (opt = getopt_long(argc, argv, "", longopts, NULL)) != -1;) {
         if (opt == 'h')
-            return usage(stdout, 0);
-        if (opt == 'c')
-            options.config = optarg;
-        else if (opt == 'n')
-            options.nginx_conf = optarg;
+            *ret_help = true;
+        else if (opt == 'c')
+            options->config = optarg;
+        else if (opt == 'r')
+            options->command = optarg;
+        else if (opt == 't')
+            options->test = optarg;
         else if (opt == 'y')
-            options.yes = true;
-        else if (opt != 'm' || strcmp(optarg, "nginx") != 0)
-            return usage(stderr, 2);
+            options->yes = true;
+        else if (opt != 'm' || !add_manage(options, optarg))
+            return false;
     }
-    if (optind != argc)
-        return usage(stderr, 2);
+    return optind == argc && ((!options->command && !options->test) || options->n_manage == 1);
+}
+
+int setup_main(int argc, char **argv)
+{
+    struct setup_options options = {.config = DEFAULT_CONFIG};
     struct status st = {0};
-    bool written;
+    bool written, help = false;
+    if (!parse_options(argc, argv, &options, &help))
+        return usage(stderr, 2);
+    if (help)
+        return usage(stdout, 0);
     if (setup_run(&options, stdin, stdout, &written, &st) != CODE_OK) {
         (void)fprintf(stderr, "clm-agent setup: %s\n", st.msg);
         return 1;

@@ -7,14 +7,24 @@
 #define CLM_AGENT_SETUP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "base/status.h"
 
+struct setup_server {
+    const char *name; /* "apache": a row of presets/preset.c */
+    const char *conf; /* its main file; NULL: where the distribution puts it */
+};
+
+#define SETUP_SERVERS_MAX 32
+
 struct setup_options {
-    const char *config;     /* agent.conf; made if it is not there */
-    const char *nginx_conf; /* of a private nginx; NULL: the distribution's */
-    bool yes;               /* do not ask */
+    const char *config; /* agent.conf; made if it is not there */
+    struct setup_server manage[SETUP_SERVERS_MAX];
+    size_t n_manage;            /* 0: every server that is found */
+    const char *command, *test; /* instead of what the preset says; NULL: that */
+    bool yes;                   /* do not ask */
 };
 
 /* Asks on `in` (a terminal, or it is refused unless yes), shows on `out`. OK with *ret_written false when
@@ -22,8 +32,8 @@ struct setup_options {
 enum code setup_run(const struct setup_options *options, FILE *in, FILE *out, bool *ret_written,
                     struct status *st) MUST_CHECK;
 
-/* `setup [--config F] [--manage nginx] [--nginx-conf PATH] [--yes]`; argv[0] is "setup". Exit status: 0 done,
- * 1 failed or refused, 2 wrong arguments. */
+/* The arguments of `clm-agent help`; argv[0] is "setup". Exit status: 0 done, 1 failed or refused, 2 wrong
+ * arguments. */
 int setup_main(int argc, char **argv);
 
 #endif

@@ -31,6 +31,9 @@ static const struct cli_option register_options[] = {
     {"dns", "NAME", "a DNS name, or *.example.com, that its certificates may carry", OPTION_LIST},
     {"path", "GLOB", "files that it may be asked to touch, such as /etc/nginx/**", OPTION_LIST},
     {"ttl", "SECONDS", "life of the bootstrap token (default 3600)", OPTION_TEXT},
+    {"token-host", "PATTERN", "the token works only on hosts with such a name: web-*.example.com",
+     OPTION_TEXT},
+    {"token-source", "CIDR", "the token works only from there: 10.1.0.0/16", OPTION_TEXT},
     {"token-file", "FILE", "write the token there (0600) instead of to stdout", OPTION_TEXT},
     {.name = NULL},
 };
@@ -257,6 +260,8 @@ static enum code make_registration(const struct cli_args *args, struct arena *ar
         r->request.has_token_ttl_sec = true;
         r->request.token_ttl_sec = (uint32_t)ttl;
     }
+    r->request.token_hostname_pattern = (char *)(uintptr_t)cli_args_text(args, "token-host");
+    r->request.token_source_cidr = (char *)(uintptr_t)cli_args_text(args, "token-source");
     if (r->scope.n_operations + r->scope.n_paths + r->scope.n_dns_names > 0)
         r->request.scope = &r->scope;
     return CODE_OK;

@@ -91,7 +91,7 @@ struct heads { /* a page of them at a time: those that come next */
     struct arena *arena;
     Clm__ListAuditHeadsResponse *page;
     size_t next;
-    uint64_t after;
+    uint64_t after, cosigned; /* cosigned: the next that has co-signatures */
 };
 
 /* The next head by size; *ret NULL when there is none. */
@@ -115,7 +115,49 @@ static enum code next_head(struct heads *heads, Clm__SignedAuditHead **ret, stru
     return CODE_OK;
 }
 
-/* A head stands behind the last record that it covers, so that verifying takes one pass. */
+/* Those of one head. */
+static enum code export_cosignatures(struct client *client, uint64_t tree_size, FILE *out, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    char token[96] = "";
+    do {
+        ProtobufCMessage *msg;
+        AUTO_BUF struct buf path = {0};
+        arena_reset(arena);
+        if (!buf_printf(&path, "/api/v1/audit/cosignatures?pageSize=100&treeSize=%llu",
+                        (unsigned long long)tree_size))
+            return status_set(st, CODE_INTERNAL, "out of buffer");
+        client_query(&path, "pageToken", *token ? token : NULL);
+        TRY(client_call(client, "GET", buf_text(&path), NULL, &clm__list_cosignatures_response__descriptor,
+                        arena, &msg, NULL, st));
+        const Clm__ListCosignaturesResponse *page = (const Clm__ListCosignaturesResponse *)msg;
+        for (size_t i = 0; i < page->n_cosignatures; i++) {
+            Clm__AuditExportLine line = CLM__AUDIT_EXPORT_LINE__INIT;
+            line.cosignature = page->cosignatures[i];
+            TRY(write_line(&line, out, st));
+        }
+        (void)snprintf(token, sizeof(token), "%s", page->next_page_token ? page->next_page_token : "");
+    } while (*token);
+    return CODE_OK;
+}
+
+/* Which heads have co-signatures, so that not each of them is asked for. */
+static enum code next_cosigned(struct client *client, uint64_t after_size, uint64_t *ret_size,
+                               struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    ProtobufCMessage *msg;
+    const char *path = arena_printf(arena, "/api/v1/audit/cosignatures?pageSize=1&pageToken=%llu.%s",
+                                    (unsigned long long)after_size, "ffffffff-ffff-ffff-ffff-ffffffffffff");
+    TRY(client_call(client, "GET", path, NULL, &clm__list_cosignatures_response__descriptor, arena, &msg,
+                    NULL, st));
+    const Clm__ListCosignaturesResponse *page = (const Clm__ListCosignaturesResponse *)msg;
+    *ret_size = page->n_cosignatures > 0 ? page->cosignatures[0]->tree_size : UINT64_MAX;
+    return CODE_OK;
+}
+
+/* A head stands behind the last record that it covers, and its co-signatures behind it, so that verifying
+ * takes one pass. */
 static enum code export_page(const Clm__ListAuditResponse *page, struct heads *heads,
                              Clm__SignedAuditHead **head, FILE *out, struct status *st)
 {
@@ -128,6 +170,10 @@ static enum code export_page(const Clm__ListAuditResponse *page, struct heads *h
             Clm__AuditExportLine head_line = CLM__AUDIT_EXPORT_LINE__INIT;
             head_line.head = *head;
             TRY(write_line(&head_line, out, st));
+            if ((*head)->tree_size == heads->cosigned) {
+                TRY(export_cosignatures(heads->client, heads->cosigned, out, st));
+                TRY(next_cosigned(heads->client, heads->cosigned, &heads->cosigned, st));
+            }
             TRY(next_head(heads, head, st));
         }
     }
@@ -140,6 +186,7 @@ static enum code export_all(struct client *client, struct arena *heads_arena, FI
     struct heads heads = {.client = client, .arena = heads_arena};
     Clm__SignedAuditHead *head;
     char token[64] = "";
+    TRY(next_cosigned(client, 0, &heads.cosigned, st));
     TRY(next_head(&heads, &head, st));
     do {
         ProtobufCMessage *msg;
@@ -217,6 +264,8 @@ static enum code run_verify(struct client *client, const struct cli_args *args, 
     *ret_exit = EXIT_OK;
     (void)printf("%llu records and %llu signed heads hold", (unsigned long long)verdict.records,
                  (unsigned long long)verdict.heads);
+    if (verdict.cosignatures > 0)
+        (void)printf("; %llu co-signatures of agents hold", (unsigned long long)verdict.cosignatures);
     if (cli_args_text(args, "witness"))
         (void)printf("; %llu heads of the witness are met", (unsigned long long)verdict.witnessed);
     if (verdict.uncovered > 0)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "audit/cosign.h"
 #include "base/arena.h"
 #include "proto/audit.pb-c.h"
 #include "wire/wire.h"
@@ -123,11 +124,28 @@ static enum code on_head(struct verifier *v, const Clm__SignedAuditHead *message
     return CODE_OK;
 }
 
+/* The agent says that it has verified the very head that stands before. */
+static enum code on_cosignature(struct verifier *v, const Clm__SignedCosignature *message, struct status *st)
+{
+    struct cosignature said;
+    TRY(cosignature_open(message, v->roots, &said, st));
+    TRY(same_tree(v, &said.head, st));
+    if (said.head.size != v->frontier.size)
+        return status_set(st, CODE_UNAUTHENTICATED, "a co-signature of %llu records stands after %llu",
+                          (unsigned long long)said.head.size, (unsigned long long)v->frontier.size);
+    if (meet(v, &said.head, st) != CODE_OK)
+        return status_wrap(st, "co-signature of agent %s", said.agent_id);
+    v->verdict->cosignatures++;
+    return CODE_OK;
+}
+
 static enum code on_line(struct verifier *v, const ProtobufCMessage *message, struct status *st)
 {
     const Clm__AuditExportLine *line = (const Clm__AuditExportLine *)message;
-    if (!line->entry == !line->head)
-        return status_set(st, CODE_INVALID_ARGUMENT, "neither a record nor a head");
+    if (!!line->entry + !!line->head + !!line->cosignature != 1)
+        return status_set(st, CODE_INVALID_ARGUMENT, "neither a record nor a head nor a co-signature");
+    if (line->cosignature)
+        return on_cosignature(v, line->cosignature, st);
     return line->entry ? on_entry(v, line->entry, st) : on_head(v, line->head, st);
 }
 

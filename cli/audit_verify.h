@@ -12,7 +12,8 @@
 #define AUDIT_LINE_MAX (256 * 1024)
 
 struct audit_verdict {
-    uint64_t records, heads, witnessed, uncovered; /* uncovered: records younger than the last head */
+    uint64_t records, heads, cosignatures, witnessed,
+        uncovered; /* uncovered: records younger than the last head */
 };
 /* Lines of AuditExportLine; witness (may be NULL): lines of SignedAuditHead. UNAUTHENTICATED, naming the
  * line, when something does not hold. */

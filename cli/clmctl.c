@@ -6,8 +6,8 @@
 #include "cli/command.h"
 #include "cli/context.h"
 
-static const struct command *const command_tables[] = {agents_commands, tasks_commands, overview_commands,
-                                                       alerts_commands, audit_commands};
+static const struct command *const command_tables[] = {agents_commands,   metrics_commands, tasks_commands,
+                                                       overview_commands, alerts_commands,  audit_commands};
 
 static const struct cli_option common_options[] = {
     {"context", "NAME", "the [context NAME] of the configuration file to use", OPTION_TEXT},

@@ -56,8 +56,8 @@ struct command {
 };
 
 /* Ended by name NULL. */
-extern const struct command agents_commands[], tasks_commands[], overview_commands[], alerts_commands[],
-    audit_commands[];
+extern const struct command agents_commands[], metrics_commands[], tasks_commands[], overview_commands[],
+    alerts_commands[], audit_commands[];
 
 /* Options come before or after positionals; `--` ends them; `--name=value` and `--name value` both do. Errors
  * name the argument. own and common are option tables; either may be NULL. */

@@ -45,7 +45,7 @@ packages_install()
     fi
     [ "$rc" -eq 0 ] || die "apt-get could not install: $*"
     if [ -d /run/systemd/system ]; then
-        for unit in nats-server postgresql nginx; do
+        for unit in nats-server postgresql nginx apache2 haproxy tomcat10 postfix dovecot; do
             case " $* " in
             *" $unit"*) as_root systemctl disable --quiet "$unit" || die "cannot disable $unit.service, which the package enabled" ;;
             esac
@@ -65,4 +65,35 @@ packages_ensure()
         mapfile -t missing < <(packages_missing "$@")
         [ "${#missing[@]}" -eq 0 ] || die "still not installed: ${missing[*]}"
     fi
+}
+
+# next_release_ensure COMMAND PACKAGE: for a tool that this release has too old (or not at all), the package of the next release, unpacked below
+# build/tools and put first on PATH; nothing of the system changes. Its archive is the one that apt uses here. "$3…" says, by its exit status,
+# whether the command that is there will do.
+next_release_ensure()
+{
+    local command=$1 package=$2 tools=$TOP/build/tools archive apt
+    shift 2
+    PATH=$tools/usr/bin:$PATH
+    if "$@" >/dev/null 2>&1; then
+        return
+    fi
+    say "fetching $package of the next Debian release"
+    # shellcheck disable=SC2016  # the names between $( ) are apt's
+    archive=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+    [ -n "$archive" ] || die "apt knows no archive of Debian 12: run apt-get update, or install a newer $command"
+    mkdir -p "$tools/apt/parts" "$tools/apt/lists/partial" "$tools/apt/cache/archives/partial"
+    printf 'Types: deb\nURIs: %s\nSuites: trixie\nComponents: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n' "$archive" \
+        >"$tools/apt/parts/next.sources"
+    apt=(apt-get -qq -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$tools/apt/parts" -o "Dir::State::lists=$tools/apt/lists"
+        -o Dir::State::status=/dev/null -o "Dir::Cache=$tools/apt/cache" -o APT::Sandbox::User=root)
+    (cd "$tools/apt" && "${apt[@]}" update && "${apt[@]}" download "$package" && dpkg-deb -x "$package"_*.deb "$tools") ||
+        die "cannot fetch $package of the next Debian release from $archive: install a newer $command by other means"
+    "$@" >/dev/null 2>&1 || die "$package of the next Debian release does not run here: install a newer $command by other means"
+}
+
+# A kubectl whose kustomize is 4 or later (Debian 12's kubectl is of 2020).
+kubectl_ensure()
+{
+    next_release_ensure kubectl kubectl sh -c 'kubectl version --client | grep -q "^Kustomize Version: v[4-9]"'
 }

@@ -64,9 +64,22 @@ static void snapshot_send(struct exec *exec, bool urgent)
         snapshot.confirmation = (ProtobufCBinaryData){exec->confirmation.len, exec->confirmation.data};
     }
     snapshot.facts = &exec->facts;
+    snapshot.has_metrics = 1;
+    snapshot.metrics = exec->policy->metrics;
     snapshot.has_audit_size = exec->heads.known.size > 0;
     snapshot.audit_size = exec->heads.known.size;
     snapshot.audit_problem = *exec->heads.problem ? exec->heads.problem : NULL;
+    Clm__SignedCosignature cosignature = CLM__SIGNED_COSIGNATURE__INIT;
+    if (exec->heads.cosignature.len) {
+        const struct agent_heads *heads = &exec->heads;
+        cosignature.has_cosignature = cosignature.has_tree_size = cosignature.has_made_at_ms = 1;
+        cosignature.cosignature = (ProtobufCBinaryData){heads->cosignature.len, heads->cosignature.data};
+        cosignature.agent_id = exec->state->agent_id;
+        cosignature.tree_id = (char *)(uintptr_t)heads->cosignature_of.tree_id;
+        cosignature.tree_size = heads->cosignature_of.size;
+        cosignature.made_at_ms = heads->cosignature_of.made_at_ms;
+        snapshot.cosignature = &cosignature;
+    }
     snapshot.has_urgent = 1;
     snapshot.urgent = urgent;
     frame.snapshot = &snapshot;
@@ -212,6 +225,8 @@ static void on_check_timer(void *arg)
         exec_report(exec, SAFE_CA_TRUST, true);
     exec_look_at_marks(exec);
     state_prune(exec->state, clock_wall_ms());
+    if (heads_cosign(&exec->heads, exec->state, clock_wall_ms()))
+        snapshot_send(exec, false);
     if (code == CODE_OK && clock_mono_ms() - exec->last_prune_ms >= PRUNE_PERIOD_MS) {
         exec->last_prune_ms = clock_mono_ms();
         if (journal_prune(exec->state->journal_dir, JOURNAL_KEEP_MS, &st) != CODE_OK)
@@ -276,6 +291,19 @@ static void link_changed(struct exec *exec, const Clm__Agent__LinkState *link)
         exec_report(exec, SAFE_CA_TRUST, true);
 }
 
+static void heads_changed(struct exec *exec, const Clm__Agent__Frame *frame)
+{
+    bool changed =
+        frame->has_cosigned_at_ms && heads_cosigned(&exec->heads, exec->state, frame->cosigned_at_ms);
+    if (frame->n_audit_heads > 0) {
+        changed |=
+            heads_take(&exec->heads, exec->state, frame->audit_heads, frame->n_audit_heads, exec->parser_uid);
+        changed |= heads_cosign(&exec->heads, exec->state, clock_wall_ms());
+    }
+    if (changed)
+        snapshot_send(exec, false);
+}
+
 static void on_net_frame(const ProtobufCMessage *msg, void *arg)
 {
     struct exec *exec = arg;
@@ -286,9 +314,7 @@ static void on_net_frame(const ProtobufCMessage *msg, void *arg)
         clock_compare(exec, frame->platform_time_at_ms);
     if (frame->has_confirmed_generation)
         confirmed(exec, frame->confirmed_generation);
-    if (frame->n_audit_heads > 0 &&
-        heads_take(&exec->heads, exec->state, frame->audit_heads, frame->n_audit_heads, exec->parser_uid))
-        snapshot_send(exec, false);
+    heads_changed(exec, frame);
     if (frame->cancel_task_id)
         jobs_cancel(exec, frame->cancel_task_id);
     if (frame->identity_csr)
@@ -630,6 +656,7 @@ static void done(struct exec *exec)
         (void)close(exec->marks_fd);
     loop_free(exec->loop);
     der_done(&exec->confirmation);
+    heads_done(&exec->heads);
     state_free(exec->state);
     policy_free(exec->policy);
     free(exec->net_user);

@@ -1,10 +1,14 @@
 /* exec's thread; the command in a process of its own, beside a running agent. */
 #include "agent/exec/heads.h"
 
+#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "agent/exec/receipt.h"
 #include "agent/policy.h"
+#include "audit/cosign.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -14,14 +18,20 @@
 
 #define FILE_MAX          (128 * 1024)
 #define CHECK_TIMEOUT_MS  5000
+#define UNPROVED_MAX      16
 #define DEFAULT_STATE_DIR "/var/lib/clm-agent"
+
+static char *path_in(const char *dir, const char *name)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s", dir, name) < 0)
+        abort();
+    return path;
+}
 
 static char *path_of(const char *dir)
 {
-    char *path = NULL;
-    if (asprintf(&path, "%s/audit-head", dir) < 0)
-        abort();
-    return path;
+    return path_in(dir, "audit-head");
 }
 
 /* ---- in the confined child ---- */
@@ -70,14 +80,25 @@ static enum code open_confined(const Clm__SignedAuditHead *in, const struct der_
     return CODE_OK;
 }
 
-/* Gateways learn of heads a minute apart: an older one than ours is no problem. */
-static enum code fits(const struct agent_heads *heads, const struct head *head,
-                      const Clm__SignedAuditHead *message, bool *ret_newer, struct status *st)
+/* Gateways learn of heads a minute apart: an older one than ours is no problem. Nor is one that is proved
+ * from another than ours, since a check-in may have left before the last answer was read; but not for ever.
+ */
+static enum code fits(struct agent_heads *heads, const struct head *head, const Clm__SignedAuditHead *message,
+                      bool *ret_newer, struct status *st)
 {
     const struct head *known = &heads->known;
     *ret_newer = known->size == 0 || head->size > known->size;
     if (known->size == 0)
         return CODE_OK;
+    if (*ret_newer && message->previous_size != known->size) {
+        *ret_newer = false;
+        return ++heads->unproved < UNPROVED_MAX
+                   ? CODE_OK
+                   : status_set(st, CODE_UNAUTHENTICATED,
+                                "the platform does not prove that its audit log holds the %llu records that "
+                                "this host knows",
+                                (unsigned long long)known->size);
+    }
     if (*ret_newer)
         return head_extends(known, head, message, st);
     if (head->size == known->size)
@@ -130,10 +151,72 @@ bool heads_take(struct agent_heads *heads, const struct agent_state *state,
             return changed;
         }
         heads->known = head;
+        heads->unproved = 0;
         changed = true;
     }
     return changed;
 }
+
+/* ---- co-signatures ---- */
+
+/* Lost, it costs one signature more than one a day. */
+static void store_cosigned(const struct agent_heads *heads, const struct agent_state *state)
+{
+    AUTO_FREE char *path = path_in(state->dir, "audit-cosigned");
+    char text[32];
+    struct status st;
+    int n = snprintf(text, sizeof(text), "%" PRId64, heads->cosigned_at_ms);
+    if (file_write_atomic(path, text, (size_t)n, 0600, &st) != CODE_OK)
+        log_warn("the time of the co-signature cannot be stored", "reason", st.msg, NULL);
+}
+
+static int64_t load_cosigned(const char *dir)
+{
+    AUTO_FREE char *path = path_in(dir, "audit-cosigned");
+    AUTO_BUF struct buf file = {0};
+    struct status st;
+    buf_init(&file, 32);
+    if (file_read(path, 31, &file, &st) != CODE_OK)
+        return 0;
+    const char *text = buf_text(&file);
+    size_t n = strspn(text, "0123456789");
+    return n > 0 && n < 16 && text[n] == '\0' ? strtoll(text, NULL, 10) : 0;
+}
+
+bool heads_cosign(struct agent_heads *heads, const struct agent_state *state, int64_t now_ms)
+{
+    int64_t day = cosign_day(state->agent_id, now_ms);
+    struct status st;
+    if (heads->known.size == 0 ||
+        (heads->cosigned_at_ms > 0 && cosign_day(state->agent_id, heads->cosigned_at_ms) == day) ||
+        (heads->cosignature.len > 0 && cosign_day(state->agent_id, heads->cosignature_of.made_at_ms) == day))
+        return false;
+    der_done(&heads->cosignature);
+    if (cosignature_sign(state, &heads->known, now_ms, &heads->cosignature, &st) != CODE_OK) {
+        log_warn("the head of the audit log cannot be co-signed", "reason", st.msg, NULL);
+        return false;
+    }
+    heads->cosignature_of = heads->known;
+    heads->cosignature_of.made_at_ms = now_ms;
+    return true;
+}
+
+bool heads_cosigned(struct agent_heads *heads, const struct agent_state *state, int64_t made_at_ms)
+{
+    if (heads->cosignature.len == 0 || heads->cosignature_of.made_at_ms != made_at_ms)
+        return false;
+    der_done(&heads->cosignature);
+    heads->cosigned_at_ms = made_at_ms;
+    store_cosigned(heads, state);
+    return true;
+}
+
+void heads_done(struct agent_heads *heads)
+{
+    der_done(&heads->cosignature);
+}
+
+/* ---- what is stored ---- */
 
 static enum code load(const char *dir, const struct der_list *roots, struct head *ret, struct status *st)
 {
@@ -153,6 +236,7 @@ void heads_load(struct agent_heads *heads, const struct agent_state *state)
     enum code code = load(state->dir, &state->roots, &heads->known, &st);
     if (code != CODE_OK)
         heads->known = (struct head){0};
+    heads->cosigned_at_ms = load_cosigned(state->dir);
     if (code != CODE_OK && code != CODE_NOT_FOUND)
         log_warn("the stored head of the audit log is not used", "reason", st.msg, NULL);
 }

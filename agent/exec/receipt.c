@@ -4,10 +4,12 @@
 #include <assert.h>
 #include <string.h>
 
+#include "audit/head.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "pki/cms.h"
 #include "pki/digest.h"
+#include "proto/audit.pb-c.h"
 #include "wire/wire.h"
 
 uint32_t result_pages(size_t result_len)
@@ -158,4 +160,18 @@ enum code renewal_sign(const struct agent_state *state, struct bytes identity_cs
     request.identity_csr = (ProtobufCBinaryData){identity_csr.len, (uint8_t *)(uintptr_t)identity_csr.data};
     request.task_csr = (ProtobufCBinaryData){task_csr.len, (uint8_t *)(uintptr_t)task_csr.data};
     return sign_message(state, CMS_CONTENT_REQUEST, &request.base, ret, st);
+}
+
+enum code cosignature_sign(const struct agent_state *state, const struct head *head, int64_t now_ms,
+                           struct der *ret, struct status *st)
+{
+    Clm__Cosignature said = CLM__COSIGNATURE__INIT;
+    said.agent_id = (char *)(uintptr_t)state->agent_id;
+    said.tree_id = (char *)(uintptr_t)head->tree_id;
+    said.has_generation = said.has_tree_size = said.has_root_sha256 = said.has_made_at_ms = 1;
+    said.generation = state->generation;
+    said.tree_size = head->size;
+    said.root_sha256 = (ProtobufCBinaryData){SHA256_SIZE, (uint8_t *)(uintptr_t)head->root.byte};
+    said.made_at_ms = now_ms;
+    return sign_message(state, CMS_CONTENT_COSIGNATURE, &said.base, ret, st);
 }

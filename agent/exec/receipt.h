@@ -32,4 +32,9 @@ enum code request_sign(const struct agent_state *state, Clm__SignedRequest__Purp
 enum code renewal_sign(const struct agent_state *state, struct bytes identity_csr, struct bytes task_csr,
                        struct der *ret, struct status *st) MUST_CHECK;
 
+/* CMS over Cosignature of a head that this agent has verified, made now. */
+struct head;
+enum code cosignature_sign(const struct agent_state *state, const struct head *head, int64_t now_ms,
+                           struct der *ret, struct status *st) MUST_CHECK;
+
 #endif

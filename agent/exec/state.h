@@ -8,6 +8,7 @@
  *   <state>/task-<n>.key|.pem   task key (0600) and its chain, by generation
  *   <state>/identity-<n>.pem    chain of the identity certificate; its key is net's alone
  *   <state>/audit-head          newest head of the platform's audit log that held (SignedAuditHead)
+ *   <state>/audit-cosigned      when this host last co-signed one
  *   <state>/net/                net's own directory: identity-<n>.key
  *   <state>/journal/ backup/    0700
  */

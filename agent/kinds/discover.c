@@ -17,7 +17,7 @@
 #include "kinds/confine.h"
 #include "kinds/kinds.h"
 #include "kinds/probe.h"
-#include "presets/nginx.h"
+#include "presets/preset.h"
 
 #define FILE_BYTES_MAX (1024 * 1024)
 #define FILES_MAX      200000
@@ -52,7 +52,8 @@ struct discovery {
     struct batch batch;
     size_t max, bytes; /* of certificates in the result; bytes packed */
     uint32_t scanned, unreadable;
-    const Clm__Agent__Facts *nginx; /* NULL: none */
+    Clm__Agent__ServerFacts **server; /* of all configurations */
+    size_t n_server;
     bool full, cancelled;
 };
 
@@ -101,9 +102,9 @@ static void parse_batch(void *arg, struct arena *arena, Clm__Agent__Facts *facts
 
 static const Clm__Agent__ServerFacts *server_of_file(const struct discovery *d, const char *path)
 {
-    for (size_t i = 0; path && d->nginx && i < d->nginx->n_servers; i++) {
-        if (strcmp(d->nginx->servers[i]->certificate, path) == 0)
-            return d->nginx->servers[i];
+    for (size_t i = 0; path && i < d->n_server; i++) {
+        if (strcmp(d->server[i]->certificate, path) == 0)
+            return d->server[i];
     }
     return NULL;
 }
@@ -125,7 +126,7 @@ static void add_found(struct discovery *d, const struct item *item, Clm__Certifi
     found->path = arena_strdup(arena, item->path);
     found->endpoint = arena_strdup(arena, item->endpoint);
     found->server_name = arena_strdup(arena, item->server_name);
-    found->used_by = arena_strdup(arena, item->used_by ? item->used_by : server ? "nginx" : NULL);
+    found->used_by = arena_strdup(arena, item->used_by ? item->used_by : server ? server->used_by : NULL);
     found->key_path = arena_strdup(arena, item->key_path ? item->key_path : server ? server->key : NULL);
     size_t bytes = clm__found_certificate__get_packed_size(found) + 8;
     if (d->bytes + bytes > RESULT_BYTES) {
@@ -300,47 +301,20 @@ static enum code scan_roots(struct discovery *d, struct status *st)
 
 /* --- configurations ----------------------------------------------------------------------------------- */
 
-/* A reload of the policy that is nginx's names the program and its configuration: the same with -T prints it.
- */
-static char **dump_command(struct arena *arena, const struct policy *policy)
+static void on_configuration(void *arg, const struct preset *preset, const char *conf,
+                             const Clm__Agent__Facts *facts, const struct status *st)
 {
-    for (struct policy_reload **r = policy->reloads; r && *r; r++) {
-        char **from = (*r)->test ? (*r)->test : (*r)->command;
-        const char *base = strrchr(from[0], '/');
-        if (strcmp(base ? base + 1 : from[0], "nginx") != 0)
-            continue;
-        char **argv = NULL;
-        size_t n = 0;
-        for (char **arg = from; *arg; arg++) {
-            if (strcmp(*arg, "-s") == 0 && arg[1])
-                arg++;
-            else if (strcmp(*arg, "-t") != 0 && strcmp(*arg, "-q") != 0 && strcmp(*arg, "-T") != 0)
-                ARENA_PUSH(arena, argv, n, *arg);
-        }
-        ARENA_PUSH(arena, argv, n, arena_strdup(arena, "-T"));
-        ARENA_PUSH(arena, argv, n, NULL);
-        return argv;
-    }
-    return NULL;
-}
-
-static void read_nginx(struct discovery *d)
-{
-    struct status st = {0};
-    int64_t started = clock_wall_ms();
-    char **argv = dump_command(d->run->arena, d->run->policy);
-    enum code code = argv ? nginx_look_dump(argv, d->run->arena, &d->nginx, &st)
-                          : nginx_look_files(NGINX_DEFAULT_CONF, d->run->arena, &d->nginx, &st);
-    if (code == CODE_NOT_FOUND)
-        return; /* no nginx here */
-    task_step(d->run, "configurations", code == CODE_OK, started, "nginx: %s",
-              code == CODE_OK ? arena_printf(d->run->arena, "%zu TLS servers", d->nginx->n_servers) : st.msg);
+    struct discovery *d = arg;
+    for (size_t i = 0; facts && i < facts->n_servers; i++)
+        ARENA_PUSH(d->run->arena, d->server, d->n_server, facts->servers[i]);
+    task_step(d->run, "configurations", facts != NULL, clock_wall_ms(), "%s: %s", preset->name,
+              facts ? arena_printf(d->run->arena, "%zu TLS servers in %s", facts->n_servers, conf) : st->msg);
 }
 
 static void add_configured(struct discovery *d)
 {
-    for (size_t i = 0; d->nginx && i < d->nginx->n_servers; i++) {
-        const Clm__Agent__ServerFacts *server = d->nginx->servers[i];
+    for (size_t i = 0; i < d->n_server; i++) {
+        const Clm__Agent__ServerFacts *server = d->server[i];
         size_t len;
         /* Links are followed here: the server follows them, and its configuration is the administrator's. */
         uint8_t *data = read_regular(d, AT_FDCWD, server->certificate, 0, &len);
@@ -350,7 +324,7 @@ static void add_configured(struct discovery *d)
                                   .path = server->certificate,
                                   .endpoint = server->n_listens ? server->listens[0] : NULL,
                                   .server_name = server->n_names ? server->names[0] : NULL,
-                                  .used_by = "nginx",
+                                  .used_by = server->used_by,
                                   .key_path = server->key,
                                   .data = data,
                                   .len = len});
@@ -425,8 +399,8 @@ static size_t plan_probes(struct discovery *d, struct probe *probes)
         probes[probes_n++] =
             (struct probe){.host = list[i].host, .port = list[i].port, .timeout_ms = PROBE_TIMEOUT_MS};
         const char *endpoint = endpoint_text(d->run->arena, list[i].host, list[i].port);
-        for (size_t s = 0; d->nginx && s < d->nginx->n_servers && probes_n < PROBES_MAX; s++) {
-            const Clm__Agent__ServerFacts *server = d->nginx->servers[s];
+        for (size_t s = 0; s < d->n_server && probes_n < PROBES_MAX; s++) {
+            const Clm__Agent__ServerFacts *server = d->server[s];
             for (size_t l = 0; l < server->n_listens && server->n_names > 0; l++) {
                 if (strcmp(server->listens[l], endpoint) != 0 || server->names[0][0] == '*')
                     continue;
@@ -439,15 +413,15 @@ static size_t plan_probes(struct discovery *d, struct probe *probes)
     return probes_n;
 }
 
-static bool is_nginx_socket(const struct discovery *d, const char *endpoint)
+static const char *user_of_socket(const struct discovery *d, const char *endpoint)
 {
-    for (size_t s = 0; d->nginx && s < d->nginx->n_servers; s++) {
-        for (size_t l = 0; l < d->nginx->servers[s]->n_listens; l++) {
-            if (strcmp(d->nginx->servers[s]->listens[l], endpoint) == 0)
-                return true;
+    for (size_t s = 0; s < d->n_server; s++) {
+        for (size_t l = 0; l < d->server[s]->n_listens; l++) {
+            if (strcmp(d->server[s]->listens[l], endpoint) == 0)
+                return d->server[s]->used_by;
         }
     }
-    return false;
+    return NULL;
 }
 
 static void add_served(struct discovery *d, const struct probe *probe)
@@ -461,7 +435,7 @@ static void add_served(struct discovery *d, const struct probe *probe)
     add_item(d, (struct item){.source = CLM__FOUND_CERTIFICATE__SOURCE__LISTENER,
                               .endpoint = endpoint,
                               .server_name = probe->server_name,
-                              .used_by = is_nginx_socket(d, endpoint) ? "nginx" : NULL,
+                              .used_by = user_of_socket(d, endpoint),
                               .data = data,
                               .len = leaf->len});
 }
@@ -511,7 +485,7 @@ enum code discover_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome,
                  ? spec->max_certificates
                  : DEFAULT_MAX;
     if (!spec->has_configurations || spec->configurations)
-        read_nginx(d);
+        presets_look(run->policy, run->arena, on_configuration, d);
     /* What is served comes first: it is what must not fall under the limit. */
     if (listening)
         look_at_sockets(d);

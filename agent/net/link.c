@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "agent/facts.h"
+#include "agent/metrics.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -74,6 +75,7 @@ struct link {
     size_t snapshot_len;
     struct buf
         facts; /* packed, of the last snapshot: they are sent once a connection and when they changed */
+    struct metrics metrics;
     struct checkin checkin[2];
     struct http_call *item_call;
     struct item *queue; /* the one in flight is `sending` */
@@ -410,8 +412,10 @@ static void tell_answer(struct link *link, const struct checkin *checkin,
         frame.confirmed_generation = response->confirmed_generation;
         link->config.on_frame(&frame, link->config.arg);
     }
-    if (response->n_audit_heads > 0) {
+    if (response->n_audit_heads > 0 || response->has_cosigned_at_ms) {
         Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+        frame.has_cosigned_at_ms = response->has_cosigned_at_ms;
+        frame.cosigned_at_ms = response->cosigned_at_ms;
         frame.n_audit_heads = response->n_audit_heads;
         frame.audit_heads = response->audit_heads;
         link->config.on_frame(&frame, link->config.arg);
@@ -510,6 +514,10 @@ static void checkin_send(struct link *link, struct checkin *checkin)
     body.has_audit_size = snapshot->has_audit_size;
     body.audit_size = snapshot->audit_size;
     body.audit_problem = snapshot->audit_problem;
+    Clm__HostMetrics metrics;
+    if (snapshot->metrics && metrics_sample(&link->metrics, clock_mono_ms(), &metrics))
+        body.metrics = &metrics;
+    body.cosignature = snapshot->cosignature;
     const uint8_t *data;
     size_t len;
     wire_pack(&body.base, arena, &data, &len);

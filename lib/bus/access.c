@@ -28,6 +28,8 @@ static const struct method_access table[] = {
     {"registry", "GetAuditConsistency", ROLES_AUDITOR, SENDER_ANY},
     {"registry", "ListFleetHeads", 0, SENDER_ANY},
     {"registry", "GetFleetConsistency", 0, SENDER_ANY},
+    {"registry", "CosignHead", 0, SENDER_ANY},
+    {"registry", "ListCosignatures", ROLES_AUDITOR, SENDER_ANY},
     {"registry", "ReportRefusals", 0, SENDER_GATEWAY},
     {"registry", "ListAlerts", ROLES_VIEWER, SENDER_ANY},
     {"registry", "AcknowledgeAlert", ROLES_OPERATOR, SENDER_GATEWAY},
@@ -45,6 +47,7 @@ static const struct method_access table[] = {
     {"registry", "GetPlatform", ROLES_VIEWER, SENDER_ANY},
     {"registry", "EnterPlatformSafeMode", ROLES_ADMIN, SENDER_GATEWAY},
     {"registry", "LeavePlatformSafeMode", ROLES_ADMIN, SENDER_GATEWAY},
+    {"registry", "GetAgentMetrics", ROLES_VIEWER, SENDER_ANY},
 
     {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},

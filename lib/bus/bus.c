@@ -372,7 +372,8 @@ void bus_on_ready(struct bus *bus, void (*on_ready)(bool ready, void *arg), void
 struct bus_sub {
     natsSubscription *sub;
     void (*on_message)(const char *subject, const void *data, size_t len, void *arg);
-    void (*on_event)(const struct event_message *event, void *arg); /* one of the two is set */
+    void (*on_event)(const struct event_message *event, void *arg);
+    void (*on_question)(const char *reply, void *arg); /* one of the three is set */
     void *arg;
     pthread_mutex_t mutex;
     pthread_cond_t done;
@@ -396,6 +397,9 @@ static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
     if (s->on_message) {
         s->on_message(natsMsg_GetSubject(msg), natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg),
                       s->arg);
+    } else if (s->on_question) {
+        if (natsMsg_GetReply(msg))
+            s->on_question(natsMsg_GetReply(msg), s->arg);
     } else {
         AUTO_ARENA struct arena *arena = arena_new();
         struct event_message event = {0};
@@ -447,6 +451,12 @@ enum code events_watch(struct bus *bus, const char *subject,
                        struct bus_sub **ret, struct status *st)
 {
     return subscribe(bus, subject, &(struct bus_sub){.on_event = on_event, .arg = arg}, ret, st);
+}
+
+enum code bus_listen(struct bus *bus, const char *subject, void (*on_question)(const char *reply, void *arg),
+                     void *arg, struct bus_sub **ret, struct status *st)
+{
+    return subscribe(bus, subject, &(struct bus_sub){.on_question = on_question, .arg = arg}, ret, st);
 }
 
 void bus_unsubscribe(struct bus_sub *s)

@@ -149,6 +149,16 @@ enum code rpc_serve(struct rpc_server *server, struct rpc_delivery *delivery, st
                     void *worker, const char **ret_method);
 void rpc_refuse(struct rpc_delivery *delivery, enum code code, const char *message);
 
+/* How the i-th method has fared since the start, i < rpc_server_n_methods; any thread. */
+struct rpc_stats {
+    const char *method;
+    uint64_t n_requests, n_errors, busy_ns; /* served, of these not with OK, time in workers */
+    enum code last_error;                   /* CODE_OK: none yet */
+};
+const char *rpc_server_service(const struct rpc_server *server);
+size_t rpc_server_n_methods(const struct rpc_server *server);
+void rpc_server_stats(const struct rpc_server *server, size_t i, struct rpc_stats *ret);
+
 /* ---- events (events.c) -----------------------------------------------------------------------------------
  */
 
@@ -202,7 +212,7 @@ void event_consumer_free(struct event_consumer *consumer);
 /* One row a bus user. Rights on the own inboxes, on the own service's requests and on the JetStream API of
  * the own durables are derived from the row. The nats-server configuration that clm-bootstrap init writes and
  * the durables that bus_setup makes both come from this table. */
-#define BUS_SUBJECTS_MAX  64
+#define BUS_SUBJECTS_MAX  128
 #define BUS_CONSUMERS_MAX 4
 struct bus_user {
     const char *name;

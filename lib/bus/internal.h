@@ -32,6 +32,11 @@ enum code nats_connect(const char *url, const char *ca_file, const char *user, c
                        struct status *st) MUST_CHECK;
 enum code nats_status(struct status *st, natsStatus s, const char *what);
 
+/* Plain questions on a subject, of which only where to answer is told: for micro.c. bus_unsubscribe ends it.
+ */
+enum code bus_listen(struct bus *bus, const char *subject, void (*on_question)(const char *reply, void *arg),
+                     void *arg, struct bus_sub **ret, struct status *st) MUST_CHECK;
+
 /* JetStream 2.9 puts its replies to $JS.API requests into our inboxes like any other. */
 enum code rpc_client_new(struct bus *bus, struct rpc_client **ret, struct status *st) MUST_CHECK;
 void rpc_client_free(struct rpc_client *client);

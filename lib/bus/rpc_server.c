@@ -7,6 +7,7 @@
  * so that a taken-over bus cannot play one again to this process.
  */
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -26,6 +27,8 @@ struct method_entry {
     const struct rpc_method *row;
     const struct method_access *access;
     const ProtobufCMethodDescriptor *descriptor;
+    _Atomic uint64_t n_requests, n_errors, busy_us;
+    _Atomic enum code last_error;
 };
 
 struct seen { /* open addressing by hash, one probe: a newer id takes an older one's place */
@@ -177,7 +180,7 @@ static enum code check_operator(struct rpc_delivery *delivery, const struct meth
 /* ---- serving
  * ------------------------------------------------------------------------------------------------ */
 
-static const struct method_entry *find_method(const struct rpc_server *server, const char *subject)
+static struct method_entry *find_method(const struct rpc_server *server, const char *subject)
 {
     size_t n = strlen(server->prefix);
     if (strncmp(subject, server->prefix, n) != 0)
@@ -212,15 +215,43 @@ static enum code serve(struct rpc_delivery *delivery, const struct method_entry 
     return CODE_OK;
 }
 
+static void count(struct method_entry *method, enum code code, int64_t busy_us)
+{
+    method->n_requests++;
+    method->busy_us += (uint64_t)(busy_us > 0 ? busy_us : 0);
+    if (code == CODE_OK)
+        return;
+    method->n_errors++;
+    method->last_error = code;
+}
+
+const char *rpc_server_service(const struct rpc_server *server)
+{
+    return server->service;
+}
+
+size_t rpc_server_n_methods(const struct rpc_server *server)
+{
+    return server->n_methods;
+}
+
+void rpc_server_stats(const struct rpc_server *server, size_t i, struct rpc_stats *ret)
+{
+    const struct method_entry *method = &server->methods[i];
+    *ret = (struct rpc_stats){method->row->name, method->n_requests, method->n_errors, method->busy_us * 1000,
+                              method->last_error};
+}
+
 enum code rpc_serve(struct rpc_server *server, struct rpc_delivery *delivery, struct arena *arena,
                     void *worker, const char **ret_method)
 {
-    const struct method_entry *method = find_method(server, natsMsg_GetSubject(delivery->msg));
+    struct method_entry *method = find_method(server, natsMsg_GetSubject(delivery->msg));
     *ret_method = method ? method->row->name : "unknown";
     if (clock_mono_ms() >= delivery->deadline_mono_ms) {
         delivery_free(delivery); /* nobody waits for it any more */
         return CODE_DEADLINE_EXCEEDED;
     }
+    int64_t began_us = clock_mono_us();
     struct status st = {0};
     enum code code;
     const uint8_t *body = NULL;
@@ -247,6 +278,8 @@ enum code rpc_serve(struct rpc_server *server, struct rpc_delivery *delivery, st
         };
         code = serve(delivery, method, &ctx, &body, &len, &st);
     }
+    if (method)
+        count(method, code, clock_mono_us() - began_us);
     if (code == CODE_OK)
         answer(delivery, CODE_OK, NULL, body, len);
     else

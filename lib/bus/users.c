@@ -41,6 +41,7 @@ const struct bus_user bus_users[] = {
         .call = {"registry.Authenticate",
                  "registry.RegisterAgent",
                  "registry.GetAgent",
+                 "registry.GetAgentMetrics",
                  "registry.ListAgents",
                  "registry.DisableAgent",
                  "registry.EnableAgent",
@@ -59,6 +60,8 @@ const struct bus_user bus_users[] = {
                  "registry.GetAuditConsistency",
                  "registry.ListFleetHeads",
                  "registry.GetFleetConsistency",
+                 "registry.CosignHead",
+                 "registry.ListCosignatures",
                  "registry.ReportRefusals",
                  "registry.ListAlerts",
                  "registry.AcknowledgeAlert",
@@ -92,7 +95,7 @@ const struct bus_user bus_users[] = {
     },
     {
         .name = "admin",
-        .publish = {"$JS.API.>"},
+        .publish = {"$JS.API.>", "$SRV.>"},
     },
     {.name = NULL},
 };
@@ -158,6 +161,8 @@ static bool write_publish(const struct bus_user *user, struct buf *out)
     return list.ok && buf_puts(out, "\n        ] }\n");
 }
 
+static const char *const micro_verbs[] = {"PING", "INFO", "STATS"};
+
 static bool write_subscribe(const struct bus_user *user, struct buf *out)
 {
     struct list list = {out, true, buf_puts(out, "        subscribe: { allow: [")};
@@ -165,6 +170,12 @@ static bool write_subscribe(const struct bus_user *user, struct buf *out)
     /* With a queue name behind the subject, nats-server allows no subscription without it. */
     if (user->serves)
         add(&list, "clm.rpc.%s.* %s", user->name, user->name);
+    /* What micro.c answers. */
+    for (unsigned verb = 0; user->serves && verb < ARRAY_LEN(micro_verbs); verb++) {
+        add(&list, "$SRV.%s", micro_verbs[verb]);
+        add(&list, "$SRV.%s.clm-%s", micro_verbs[verb], user->name);
+        add(&list, "$SRV.%s.clm-%s.*", micro_verbs[verb], user->name);
+    }
     for (size_t i = 0; i < BUS_SUBJECTS_MAX && user->subscribe[i]; i++)
         add(&list, "%s", user->subscribe[i]);
     return list.ok && buf_puts(out, "\n        ] }\n");

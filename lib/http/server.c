@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "http/conn.h"
 #include "http/parse.h"
+#include "http/proxy_wait.h"
 
 #define ACCEPT_ROUNDS   32
 #define ACCEPT_PAUSE_MS 100 /* out of descriptors */
@@ -45,7 +46,7 @@ struct http_connection {
     void *user;
     enum phase phase;
     int64_t phase_start_ms;
-    bool handshaking, opened, serving, close_after;
+    bool handshaking, opened, serving, close_after, proxied;
     char peer[INET6_ADDRSTRLEN];
 };
 
@@ -59,6 +60,7 @@ struct http_server {
     struct loop_watch *listener;
     struct loop_timer *accept_timer, *drain_timer;
     LIST_HEAD(, http_connection) connections;
+    LIST_HEAD(, proxy_wait) waits; /* for the headers of balancers; they count as handshakes */
     size_t connection_count, handshake_count;
     bool draining;
     void (*on_drained)(void *arg);
@@ -101,7 +103,39 @@ static void format_peer(const struct sockaddr_storage *address, char out[INET6_A
         (void)inet_ntop(AF_INET6, &in6->sin6_addr, out, INET6_ADDRSTRLEN);
 }
 
-static void connection_new(struct http_server *server, int fd, const char *peer);
+static void connection_new(struct http_server *server, int fd, const char *peer, bool proxied);
+
+/* Admission by the source itself, not by what forwards it. */
+static void admit(struct http_server *server, int fd, const char *peer, bool proxied)
+{
+    if (server->handler->on_accept && !server->handler->on_accept(peer, server->arg))
+        (void)close(fd);
+    else
+        connection_new(server, fd, peer, proxied);
+}
+
+static void on_proxy_over(struct proxy_wait *wait, int fd, const struct proxy_source *source, void *arg)
+{
+    struct http_server *server = arg;
+    LIST_REMOVE(wait, link);
+    server->handshake_count--;
+    if (source) {
+        admit(server, fd, source->known ? source->address : wait->peer, source->known);
+    } else {
+        log_debug("no PROXY header from a balancer", "peer", wait->peer, NULL);
+        (void)close(fd);
+    }
+    proxy_wait_free(wait);
+    update_listener(server);
+}
+
+static void wait_for_proxy(struct http_server *server, int fd, const char *peer)
+{
+    struct proxy_wait *wait =
+        proxy_wait_new(server->loop, fd, peer, server->config.handshake_timeout_ms, on_proxy_over, server);
+    LIST_INSERT_HEAD(&server->waits, wait, link);
+    server->handshake_count++;
+}
 
 static void on_listener(int fd, int events, void *arg)
 {
@@ -123,11 +157,10 @@ static void on_listener(int fd, int events, void *arg)
         }
         char peer[INET6_ADDRSTRLEN];
         format_peer(&address, peer);
-        if (server->handler->on_accept && !server->handler->on_accept(peer, server->arg)) {
-            (void)close(client);
-            continue;
-        }
-        connection_new(server, client, peer);
+        if (cidr_any_holds(server->config.proxies, server->config.n_proxies, peer))
+            wait_for_proxy(server, client, peer);
+        else
+            admit(server, client, peer, false);
         if (server->connection_count >= server->config.max_connections ||
             server->handshake_count >= server->config.max_handshakes)
             break;
@@ -209,6 +242,7 @@ enum code http_server_new(struct loop *loop, const struct http_server_config *co
     server->arg = arg;
     server->fd = -1;
     LIST_INIT(&server->connections);
+    LIST_INIT(&server->waits);
     fill_defaults(&server->config);
     server->accept_timer = loop_timer_new(loop, on_accept_timer, server);
     server->drain_timer = loop_timer_new(loop, check_drained, server);
@@ -239,6 +273,16 @@ size_t http_server_handshakes(const struct http_server *server)
     return server->handshake_count;
 }
 
+static void drop_waits(struct http_server *server)
+{
+    while (!LIST_EMPTY(&server->waits)) {
+        struct proxy_wait *wait = LIST_FIRST(&server->waits);
+        LIST_REMOVE(wait, link);
+        server->handshake_count--;
+        proxy_wait_free(wait);
+    }
+}
+
 static bool is_idle(const struct http_connection *c)
 {
     return !c->current && !c->queued && parser_is_idle(&c->parser) && !c->rest.len && !conn_pending(&c->conn);
@@ -254,6 +298,7 @@ void http_server_drain(struct http_server *server, void (*on_drained)(void *arg)
     if (server->fd >= 0)
         (void)close(server->fd);
     server->fd = -1;
+    drop_waits(server);
     struct http_connection *c;
     LIST_FOREACH (c, &server->connections, link) {
         if (is_idle(c))
@@ -269,6 +314,7 @@ void http_server_free(struct http_server *server)
     server->on_drained = NULL;
     struct status st;
     status_set(&st, CODE_CANCELLED, "server stopped");
+    drop_waits(server);
     while (!LIST_EMPTY(&server->connections))
         conn_end(&LIST_FIRST(&server->connections)->conn, &st);
     loop_watch_free(server->listener);
@@ -741,13 +787,14 @@ static const struct conn_ops server_ops = {
     .on_end = on_end,
 };
 
-static void connection_new(struct http_server *server, int fd, const char *peer)
+static void connection_new(struct http_server *server, int fd, const char *peer, bool proxied)
 {
     struct http_connection *c = calloc(1, sizeof(*c));
     if (!c)
         abort();
     c->server = server;
-    memcpy(c->peer, peer, sizeof(c->peer));
+    (void)snprintf(c->peer, sizeof(c->peer), "%s", peer);
+    c->proxied = proxied;
     parser_init(&c->parser, HTTP_REQUEST, &server->config.limits);
     buf_init(&c->rest, 0);
     LIST_INSERT_HEAD(&server->connections, c, link);
@@ -780,6 +827,11 @@ void *http_connection_user(const struct http_connection *connection)
 const char *http_connection_peer(const struct http_connection *connection)
 {
     return connection->peer;
+}
+
+bool http_connection_proxied(const struct http_connection *connection)
+{
+    return connection->proxied;
 }
 
 void http_connection_close(struct http_connection *connection)

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "base/cidr.h"
 #include "base/status.h"
 #include "http/http.h"
 #include "http/tls.h"
@@ -50,6 +51,10 @@ struct http_server_config {
     bool reuse_port;         /* SO_REUSEPORT: one listener a worker thread */
     struct tls_context *tls; /* borrowed, must outlive the server; NULL: plain */
     struct http_limits limits;
+    /* Balancers: a connection from these begins with a PROXY header (version 2), which names the source that
+     * on_accept and http_connection_peer then speak of. Borrowed; must outlive the server. */
+    const struct cidr *proxies;
+    size_t n_proxies;
     /* All 0 for the default. */
     int64_t handshake_timeout_ms; /* 10 s */
     int64_t header_timeout_ms;    /* 10 s from the first byte of a request to the end of its head */
@@ -81,6 +86,8 @@ void http_server_free(struct http_server *server);
 void http_connection_set_user(struct http_connection *connection, void *user);
 void *http_connection_user(const struct http_connection *connection);
 const char *http_connection_peer(const struct http_connection *connection); /* "192.0.2.7", "2001:db8::1" */
+/* A configured balancer said who the peer is. */
+bool http_connection_proxied(const struct http_connection *connection);
 /* Cuts it: on_gone and on_connection_close follow from the loop. Queued answers are lost. */
 void http_connection_close(struct http_connection *connection);
 bool http_connection_is_tls(const struct http_connection *connection);

@@ -17,6 +17,7 @@ enum cms_content { /* own eContentType OIDs; the envelope's is id-ct-authEnvelop
                    CMS_CONTENT_REQUEST,
                    CMS_CONTENT_DOCUMENT,
                    CMS_CONTENT_HEAD,
+                   CMS_CONTENT_COSIGNATURE,
                    CMS_CONTENT_ENVELOPE,
 };
 

@@ -26,6 +26,7 @@ static const char *const contents[] = {
     [CMS_CONTENT_REQUEST] = OWN_ARC ".2.2",
     [CMS_CONTENT_DOCUMENT] = OWN_ARC ".2.3",
     [CMS_CONTENT_HEAD] = OWN_ARC ".2.4",
+    [CMS_CONTENT_COSIGNATURE] = OWN_ARC ".2.5",
     [CMS_CONTENT_ENVELOPE] = "1.2.840.113549.1.9.16.1.23", /* id-ct-authEnvelopedData (RFC 5083) */
 };
 _Static_assert(ARRAY_LEN(contents) == CMS_CONTENT_ENVELOPE + 1, "a row for each content type");

@@ -204,3 +204,43 @@ bool dns_name_matches(const char *pattern, const char *name)
     const char *rest = strchr(name, '.');
     return rest && strcasecmp(pattern + 1, rest) == 0;
 }
+
+/* ---- hosts' own names ------------------------------------------------------------------------------------
+ */
+
+/* A name whose stars were letters would be one. */
+bool hostname_pattern_valid(const char *pattern)
+{
+    char plain[254];
+    size_t len = strlen(pattern);
+    if (len == 0 || len >= sizeof(plain))
+        return false;
+    for (size_t i = 0; i <= len; i++)
+        plain[i] = pattern[i] == '*' ? 'x' : pattern[i];
+    return name_plain(plain);
+}
+
+bool hostname_matches(const char *pattern, const char *hostname)
+{
+    const char *p = pattern, *at = hostname, *star = NULL, *resume = NULL;
+
+    if (!hostname_pattern_valid(pattern) || !hostname_pattern_valid(hostname) || strchr(hostname, '*'))
+        return false;
+    while (*at) {
+        if (*p == '*') {
+            star = ++p;
+            resume = at;
+        } else if (*p && tolower((unsigned char)*p) == tolower((unsigned char)*at)) {
+            p++;
+            at++;
+        } else if (star && *resume != '.') { /* the star takes one character more */
+            p = star;
+            at = ++resume;
+        } else {
+            return false;
+        }
+    }
+    while (*p == '*')
+        p++;
+    return !*p;
+}

@@ -36,8 +36,13 @@ bool path_matches(const char *pattern, const char *path);
  * match only the same address, in any textual form. */
 bool dns_name_matches(const char *pattern, const char *name);
 
+/* A host's own name against a pattern in which `*` stands for any run of characters of one label, also none:
+ * `web-*`, `web-*.example.com`. Without case. */
+bool hostname_matches(const char *pattern, const char *hostname);
+
 /* For whoever accepts a scope or a policy: would this pattern ever match something? */
 bool path_pattern_valid(const char *pattern);
 bool dns_pattern_valid(const char *pattern);
+bool hostname_pattern_valid(const char *pattern);
 
 #endif

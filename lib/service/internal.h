@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "base/id.h"
+#include "bus/micro.h"
 #include "loop/loop.h"
 #include "service/service.h"
 
@@ -48,6 +49,8 @@ struct service {
 
     pthread_t supervisor;
     struct rpc_server *rpc;
+    struct micro_about about;
+    struct micro *micro;
     struct workers *workers;
     struct relay *relay;
     struct consumer *consumer[BUS_CONSUMERS_MAX];

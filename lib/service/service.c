@@ -487,11 +487,13 @@ static enum code bring_up_intake(struct service *service, struct status *st)
     if (d->rpc)
         TRY(rpc_server_new(service->bus, service->identity, d->name, d->rpc, d->methods, d->n_methods,
                            workers_deliver, service, &service->rpc, st));
-    return CODE_OK;
+    service->about = (struct micro_about){service->instance_id, CLM_VERSION, d->description};
+    return d->rpc ? micro_new(service->bus, service->rpc, &service->about, &service->micro, st) : CODE_OK;
 }
 
 static void take_down(struct service *service, bool own_started)
 {
+    micro_free(service->micro);
     if (service->rpc)
         rpc_server_stop(service->rpc);
     workers_stop(service->workers); /* answers what was taken */

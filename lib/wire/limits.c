@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/cidr.h"
 #include "base/id.h"
 #include "wire/check.h"
 
@@ -46,6 +47,24 @@ static bool labels_valid(const char *s, bool underscore)
 static bool hostname_valid(const char *s)
 {
     return labels_valid(s, false);
+}
+
+/* A hostname in which `*` stands for a part of a label. */
+static bool hostname_pattern_valid(const char *s)
+{
+    char plain[254];
+    size_t len = strlen(s);
+    if (len >= sizeof(plain))
+        return false;
+    for (size_t i = 0; i <= len; i++)
+        plain[i] = s[i] == '*' ? 'x' : s[i];
+    return labels_valid(plain, true);
+}
+
+static bool cidr_valid(const char *s)
+{
+    struct cidr cidr;
+    return cidr_parse(s, &cidr);
 }
 
 /* A DNS name, `*.` before one, or an IP address. */
@@ -121,6 +140,16 @@ static bool endpoint_valid(const char *s)
     return true;
 }
 
+#define HOSTNAME_PATTERN(f)                                                                                  \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 253, .valid = hostname_pattern_valid,                           \
+        .expected = "a hostname, in which * may stand for a part of a label"                                 \
+    }
+#define CIDR(f)                                                                                              \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 49, .valid = cidr_valid,                                        \
+        .expected = "an address range without host bits, such as 10.1.0.0/16"                                \
+    }
 #define NEED_OPERATOR(f)                                                                                     \
     {                                                                                                        \
         .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = operator_valid,                  \
@@ -290,15 +319,21 @@ const struct wire_limit wire_limits[] = {
     NEED_HOSTNAME("RegisterAgentRequest.hostname"),
     COUNT("RegisterAgentRequest.labels", 64),
     ASCII_KEY("RegisterAgentRequest.idempotency_key"),
+    HOSTNAME_PATTERN("RegisterAgentRequest.token_hostname_pattern"),
+    CIDR("RegisterAgentRequest.token_source_cidr"),
     NEED("RegisterAgentResponse.agent"),
     TEXT("RegisterAgentResponse.token", 512),
     UUID("RegisterAgentResponse.token_id"),
     NEED_UUID("GetAgentRequest.agent_id"),
+    NEED_UUID("GetAgentMetricsRequest.agent_id"),
+    COUNT("AgentMetrics.points", 200),
     NEED_UUID("DisableAgentRequest.agent_id"),
     TEXT("DisableAgentRequest.reason", 256),
     NEED_UUID("EnableAgentRequest.agent_id"),
     NEED_UUID("AgentRequest.agent_id"),
     NEED_UUID("CreateAgentTokenRequest.agent_id"),
+    HOSTNAME_PATTERN("CreateAgentTokenRequest.token_hostname_pattern"),
+    CIDR("CreateAgentTokenRequest.token_source_cidr"),
     NEED_UUID("RevokeAgentTokenRequest.agent_id"),
     NEED_UUID("RevokeAgentTokenRequest.token_id"),
     NEED_UUID("Superseded.agent_id"),
@@ -353,6 +388,11 @@ const struct wire_limit wire_limits[] = {
     HASHES("AuditConsistency.consistency"),
     HASH("AuditConsistency.first_root_sha256"),
     HASH("AuditConsistency.second_root_sha256"),
+    NEED_UUID("CosignHeadRequest.agent_id"),
+    NEED("CosignHeadRequest.cosignature"),
+    UUID("ListCosignaturesRequest.agent_id"),
+    TEXT("ListCosignaturesRequest.page_token", PAGE_TOKEN_MAX),
+    COUNT("ListCosignaturesResponse.cosignatures", 101),
     NEED_UUID("Refusal.id"),
     NEED("Refusal.kind"),
     NEED_TEXT("Refusal.source", 128),
@@ -397,6 +437,17 @@ const struct wire_limit wire_limits[] = {
     NEED("AuditHead.tree_size"),
     {.field = "AuditHead.root_sha256", .required = true, .min_len = 32, .max_len = 32},
     NEED("AuditHead.made_at_ms"),
+    NEED_UUID("Cosignature.agent_id"),
+    NEED("Cosignature.generation"),
+    NEED_UUID("Cosignature.tree_id"),
+    NEED("Cosignature.tree_size"),
+    {.field = "Cosignature.root_sha256", .required = true, .min_len = 32, .max_len = 32},
+    NEED("Cosignature.made_at_ms"),
+    NEED_BYTES("SignedCosignature.cosignature", 16 * 1024),
+    NEED_UUID("SignedCosignature.agent_id"),
+    NEED_UUID("SignedCosignature.tree_id"),
+    NEED("SignedCosignature.tree_size"),
+    NEED("SignedCosignature.made_at_ms"),
     NEED_BYTES("SignedAuditHead.head", CMS_SMALL_MAX),
     NEED("SignedAuditHead.tree_size"),
     NEED("SignedAuditHead.made_at_ms"),
@@ -407,6 +458,8 @@ const struct wire_limit wire_limits[] = {
     /* bootstrap.proto */
     NEED_UUID("CreateTokenRequest.agent_id"),
     TEXT("CreateTokenRequest.hostname", 253),
+    HOSTNAME_PATTERN("CreateTokenRequest.hostname_pattern"),
+    CIDR("CreateTokenRequest.source_cidr"),
     NEED_TEXT("CreateTokenResponse.token", 512),
     NEED_UUID("CreateTokenResponse.token_id"),
     NEED("BootstrapAgentRequest.request"),
@@ -434,6 +487,8 @@ const struct wire_limit wire_limits[] = {
     UUID("TokenView.agent_id"),
     TEXT("TokenView.hostname", 253),
     TEXT("TokenView.created_by", 256),
+    TEXT("TokenView.hostname_pattern", 253),
+    TEXT("TokenView.source_cidr", 49),
     NEED_UUID("RenewIdentityRequest.agent_id"),
     NEED_BYTES("RenewIdentityRequest.request", CMS_SMALL_MAX),
     UUID("ListIdentitiesRequest.after_agent_id"),

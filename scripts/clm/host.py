@@ -97,7 +97,7 @@ class Agent:
         """The administrator's yes: local policy for one nginx."""
         if not self.conf.exists():
             write(self.conf, ini({"agent": {"state_dir": self.state, "net_user": "nobody"}}))
-            run([self.platform.bin / "clm-agent", "setup", "--nginx-conf", nginx.conf, "--config", self.conf, "--yes"])
+            run([self.platform.bin / "clm-agent", "setup", "--manage", f"nginx={nginx.conf}", "--config", self.conf, "--yes"])
         return self
 
     def change(self, old, new):

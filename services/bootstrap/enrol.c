@@ -6,10 +6,12 @@
 
 #include <string.h>
 
+#include "base/cidr.h"
 #include "base/clock.h"
 #include "events.h"
 #include "issue_pair.h"
 #include "pki/token.h"
+#include "scope/scope.h"
 #include "store.h"
 
 #define REFUSED "the bootstrap token is not valid"
@@ -31,6 +33,18 @@ static enum code refuse(struct request *req, const struct enrolment *in, const s
     TRY(event_token(req, TOKEN_EVENT_REFUSED, token->id, version, token->agent_id, reason, in->source, st));
     TRY(db_commit(tx, st));
     return status_set(st, CODE_UNAUTHENTICATED, REFUSED);
+}
+
+/* Why the token is not for who shows it; NULL: it is. */
+static const char *out_of_bounds(const struct token_row *token, const struct enrolment *in)
+{
+    struct cidr cidr;
+    if (token->hostname_pattern && !hostname_matches(token->hostname_pattern, in->hostname))
+        return "hostname";
+    if (token->source_cidr &&
+        (!in->source_proven || !cidr_parse(token->source_cidr, &cidr) || !cidr_holds(&cidr, in->source)))
+        return "source";
+    return NULL;
 }
 
 /* *ret_bound false: the token is not for these keys; nothing was changed. */
@@ -77,6 +91,9 @@ enum code enrol(struct request *req, const struct enrolment *in, struct enrolled
         TRY(store_token_find(req->db, req->arena, hash, clock_wall_ms(), &token, st));
     if (token.state != TOKEN_OPEN && token.state != TOKEN_BOUND)
         return refuse(req, in, &token, token_state_name(token.state), ret_refusal, st);
+    const char *outside = out_of_bounds(&token, in);
+    if (outside)
+        return refuse(req, in, &token, outside, ret_refusal, st);
 
     TRY(csr_pair_read(&in->csrs, &keys, st));
     req->actor = arena_printf(req->arena, "agent:%s", token.agent_id);

@@ -8,6 +8,8 @@
 struct enrolment {
     const char *token_secret; /* text */
     const char *source;       /* peer address as the gateway saw it; "" if unknown */
+    bool source_proven;       /* a balancer that the gateway believes said so */
+    const char *hostname;     /* what the host says of itself; "" if nothing */
     struct csr_pair csrs;
 };
 struct enrolled {

@@ -92,7 +92,12 @@ static enum code handle_create_token(struct rpc_ctx *ctx, const void *request, v
     const Clm__CreateTokenRequest *in = request;
     Clm__CreateTokenResponse *out = response;
     struct token_order order = {
-        .agent_id = or_empty(in->agent_id), .hostname = or_empty(in->hostname), .ttl_sec = in->ttl_sec};
+        .agent_id = or_empty(in->agent_id),
+        .hostname = or_empty(in->hostname),
+        .hostname_pattern = in->hostname_pattern,
+        .source_cidr = in->source_cidr,
+        .ttl_sec = in->ttl_sec,
+    };
     struct token_made made;
 
     BEGIN_REQUEST(ctx);
@@ -159,6 +164,8 @@ static enum code handle_bootstrap_agent(struct rpc_ctx *ctx, const void *request
     const struct enrolment enrolment = {
         .token_secret = or_empty(in->request->token_secret),
         .source = or_empty(in->source),
+        .source_proven = in->source_proven,
+        .hostname = in->request->facts ? or_empty(in->request->facts->hostname) : "",
         .csrs = {bytes_of(in->request->identity_csr), bytes_of(in->request->task_csr)},
     };
     enum code code = enrol(&req, &enrolment, &done, &refusal, st);
@@ -338,6 +345,8 @@ static enum code fill_tokens(struct request *req, const char *agent_id, Clm__Lis
         view->agent_id = arena_strdup(req->arena, agent_id);
         view->hostname = arena_strdup(req->arena, tokens[i].hostname);
         view->created_by = arena_strdup(req->arena, tokens[i].created_by);
+        view->hostname_pattern = arena_strdup(req->arena, tokens[i].hostname_pattern);
+        view->source_cidr = arena_strdup(req->arena, tokens[i].source_cidr);
         view->has_state = 1;
         view->state = token_view_state(tokens[i].state);
         set_time(&view->has_created_at_ms, &view->created_at_ms, tokens[i].created_at_ms);

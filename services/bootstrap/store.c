@@ -86,10 +86,12 @@ enum code store_token_add(struct db *db, const struct new_token *token, struct s
     db_arg_text(args, token->created_by);
     db_arg_time(args, token->now_ms);
     db_arg_time(args, token->not_after_ms);
+    db_arg_text(args, token->hostname_pattern);
+    db_arg_text(args, token->source_cidr);
     return db_query(
         db,
-        "INSERT INTO token (id, secret_sha256, agent_id, hostname, created_by, created_at, not_after) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO token (id, secret_sha256, agent_id, hostname, created_by, created_at, not_after, "
+        "hostname_pattern, source_cidr) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         args, NULL, st);
 }
 
@@ -105,14 +107,17 @@ enum code store_token_find(struct db *db, struct arena *arena, const uint8_t sec
         db,
         "SELECT t.id, t.agent_id, CASE WHEN t.revoked_at IS NOT NULL THEN 'revoked' "
         "WHEN t.used_at IS NOT NULL THEN 'used' WHEN s.disabled THEN 'disabled' "
-        "WHEN t.bound_at IS NOT NULL THEN 'bound' WHEN t.not_after <= $2 THEN 'expired' ELSE 'open' END "
-        "FROM token t LEFT JOIN agent_scope s USING (agent_id) WHERE t.secret_sha256 = $1",
+        "WHEN t.bound_at IS NOT NULL THEN 'bound' WHEN t.not_after <= $2 THEN 'expired' ELSE 'open' END, "
+        "t.hostname_pattern, t.source_cidr FROM token t LEFT JOIN agent_scope s USING (agent_id) WHERE "
+        "t.secret_sha256 = $1",
         args, &rows, st));
     *ret = (struct token_row){.state = TOKEN_UNKNOWN};
     if (db_rows_count(rows) == 0)
         return CODE_OK;
     ret->id = copy_text(arena, rows, 0, 0);
     ret->agent_id = copy_text(arena, rows, 0, 1);
+    ret->hostname_pattern = copy_text(arena, rows, 0, 3);
+    ret->source_cidr = copy_text(arena, rows, 0, 4);
     const char *name = db_text(rows, 0, 2);
     for (size_t i = 0; i < TOKEN_STATE_COUNT; i++) {
         if (strcmp(token_states[i], name) == 0)
@@ -160,7 +165,8 @@ enum code store_token_list(struct db *db, struct arena *arena, const char *agent
                  "SELECT id, hostname, created_by, CASE WHEN revoked_at IS NOT NULL THEN 'revoked' "
                  "WHEN used_at IS NOT NULL THEN 'used' WHEN bound_at IS NOT NULL THEN 'bound' "
                  "WHEN not_after <= $2 THEN 'expired' ELSE 'open' END, created_at, not_after, bound_at, "
-                 "used_at, revoked_at FROM token WHERE agent_id = $1 ORDER BY created_at DESC, id DESC "
+                 "used_at, revoked_at, hostname_pattern, source_cidr FROM token WHERE agent_id = $1 ORDER BY "
+                 "created_at DESC, id DESC "
                  "LIMIT $3",
                  args, &rows, st));
     *ret_n = db_rows_count(rows);
@@ -176,6 +182,8 @@ enum code store_token_list(struct db *db, struct arena *arena, const char *agent
             .bound_at_ms = db_time(rows, i, 6),
             .used_at_ms = db_time(rows, i, 7),
             .revoked_at_ms = db_time(rows, i, 8),
+            .hostname_pattern = copy_text(arena, rows, i, 9),
+            .source_cidr = copy_text(arena, rows, i, 10),
         };
         for (size_t k = 0; k < TOKEN_STATE_COUNT; k++) {
             if (strcmp(token_states[k], db_text(rows, i, 3)) == 0)

@@ -31,6 +31,7 @@ enum code store_init_lock(struct db *db, bool *ret_held, struct status *st) MUST
 
 struct new_token {
     const char *id, *agent_id, *hostname, *created_by;
+    const char *hostname_pattern, *source_cidr; /* NULL: none */
     const uint8_t *secret_sha256;
     int64_t now_ms, not_after_ms;
 };
@@ -50,7 +51,8 @@ enum token_state {
 const char *token_state_name(enum token_state state);
 
 struct token_row {
-    const char *id, *agent_id; /* NULL when unknown */
+    const char *id, *agent_id;                  /* NULL when unknown */
+    const char *hostname_pattern, *source_cidr; /* NULL: none */
     enum token_state state;
 };
 /* TOKEN_UNKNOWN is an answer, not an error. */
@@ -67,6 +69,7 @@ enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version
 
 struct token_view {
     const char *id, *hostname, *created_by;
+    const char *hostname_pattern, *source_cidr; /* NULL: none */
     enum token_state state;
     int64_t created_at_ms, not_after_ms, bound_at_ms, used_at_ms, revoked_at_ms; /* -1: not */
 };

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/cidr.h"
 #include "base/clock.h"
 #include "events.h"
 #include "pki/token.h"
@@ -32,6 +33,19 @@ static enum code check_scope(const struct scope_row *scope, struct status *st)
     return CODE_OK;
 }
 
+static enum code check_bounds(const struct token_order *order, struct status *st)
+{
+    struct cidr cidr;
+    if (order->hostname_pattern && !hostname_pattern_valid(order->hostname_pattern))
+        return status_set(st, CODE_INVALID_ARGUMENT, "hostnamePattern: \"%.80s\" can match no host's name",
+                          order->hostname_pattern);
+    if (order->source_cidr && !cidr_parse(order->source_cidr, &cidr))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "sourceCidr: \"%.60s\" is no range of addresses such as 10.1.0.0/16",
+                          order->source_cidr);
+    return CODE_OK;
+}
+
 static enum code store(struct request *req, const struct new_token *token, const struct scope_row *scope,
                        struct status *st)
 {
@@ -56,6 +70,7 @@ enum code token_create(struct request *req, const struct token_order *order, str
         return status_set(st, CODE_INVALID_ARGUMENT, "a token lives at most %u s; %u were asked for",
                           TOKEN_TTL_MAX_SEC, ttl_sec);
     TRY(check_scope(&scope, st));
+    TRY(check_bounds(order, st));
     scope.agent_id = order->agent_id;
 
     TRY(token_make(req->settings->root_pin, req->settings->gateway_address, &token, st));
@@ -67,6 +82,8 @@ enum code token_create(struct request *req, const struct token_order *order, str
         .agent_id = order->agent_id,
         .hostname = order->hostname,
         .created_by = req->actor,
+        .hostname_pattern = order->hostname_pattern,
+        .source_cidr = order->source_cidr,
         .secret_sha256 = hash,
         .now_ms = now_ms,
         .not_after_ms = now_ms + (int64_t)ttl_sec * 1000,

@@ -11,8 +11,9 @@
 
 struct token_order {
     const char *agent_id, *hostname;
-    uint32_t ttl_sec;       /* 0: the default */
-    struct scope_row scope; /* agent_id is filled in here */
+    const char *hostname_pattern, *source_cidr; /* NULL: for any host, from anywhere */
+    uint32_t ttl_sec;                           /* 0: the default */
+    struct scope_row scope;                     /* agent_id is filled in here */
 };
 struct token_made {
     struct secret *text; /* owned: shown once, never stored */

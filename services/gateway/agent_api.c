@@ -130,7 +130,10 @@ static void handle_bootstrap(const struct agent_call *call)
 {
     Clm__BootstrapAgentRequest request = CLM__BOOTSTRAP_AGENT_REQUEST__INIT;
     request.request = (Clm__BootstrapRequest *)(uintptr_t)call->body;
-    request.source = arena_strdup(call->arena, http_connection_peer(http_request_connection(call->request)));
+    const struct http_connection *connection = http_request_connection(call->request);
+    request.source = arena_strdup(call->arena, http_connection_peer(connection));
+    request.has_source_proven = true;
+    request.source_proven = http_connection_proxied(connection);
     const struct rpc_call rpc = {
         .service = "bootstrap",
         .descriptor = &clm__bootstrap__descriptor,

@@ -46,6 +46,8 @@ struct agent {
     uint64_t audit_size; /* of the newest head of the audit log that it has */
     uint32_t confirmed;  /* to be told with the answer; valid if has_confirmed */
     bool has_confirmed;
+    int64_t cosigned_at_ms; /* to be told with the next answer; 0: nothing */
+    bool cosigning;
     size_t asked_index;       /* in checkins.asked, while ASKED */
     struct arena *held_arena; /* of held, NULL if the agent holds nothing */
     Clm__HeldTask **held;
@@ -213,6 +215,9 @@ static void answer(struct agent *agent, const Clm__AgentDeliveries *work)
     response.platform_time_at_ms = clock_wall_ms();
     response.has_confirmed_generation = agent->has_confirmed;
     response.confirmed_generation = agent->confirmed;
+    response.has_cosigned_at_ms = agent->cosigned_at_ms > 0;
+    response.cosigned_at_ms = agent->cosigned_at_ms;
+    agent->cosigned_at_ms = 0;
     heads_after(edge->gateway->heads, agent->audit_size, arena, &response.audit_heads,
                 &response.n_audit_heads);
     if (work) {
@@ -519,6 +524,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     beat.safe_mode_reason = body->safe_mode_reason;
     beat.facts = body->facts;
     beat.audit_problem = body->audit_problem;
+    beat.metrics = body->metrics;
     beat.has_interval_ms = true;
     beat.interval_ms = (uint32_t)checkins->edge->gateway->config->checkin_interval_ms;
     Clm__Heartbeat *copy =
@@ -534,16 +540,33 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
 struct confirm {
     struct agent *agent;
     char id[UUID_TEXT_SIZE];
+    int64_t made_at_ms; /* of a co-signature */
 };
+
+static struct confirm *confirm_new(struct agent *agent)
+{
+    struct confirm *confirm = calloc(1, sizeof *confirm);
+    if (!confirm)
+        abort();
+    confirm->agent = agent;
+    (void)snprintf(confirm->id, sizeof confirm->id, "%s", agent->id);
+    return confirm;
+}
+
+static struct agent *confirm_agent(const struct checkins *checkins, const struct confirm *confirm)
+{
+    struct agent *agent = checkins->buckets[bucket_of(checkins, confirm->id)];
+    while (agent && agent != confirm->agent)
+        agent = agent->next_in_bucket;
+    return agent;
+}
 
 static void on_confirmed(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
                          const struct status *st, void *arg)
 {
     struct confirm *confirm = arg;
     struct checkins *checkins = edge->checkins;
-    struct agent *agent = checkins->buckets[bucket_of(checkins, confirm->id)];
-    while (agent && agent != confirm->agent)
-        agent = agent->next_in_bucket;
+    struct agent *agent = confirm_agent(checkins, confirm);
     if (!reply)
         log_warn("identity is not confirmed", "agent", confirm->id, "reason", st->msg, NULL);
     free(confirm);
@@ -565,11 +588,7 @@ static void on_confirmed(struct edge *edge, struct arena *arena UNUSED, const Pr
 
 static void confirm_identity(struct agent *agent, ProtobufCBinaryData confirmation)
 {
-    struct confirm *confirm = calloc(1, sizeof *confirm);
-    if (!confirm)
-        abort();
-    confirm->agent = agent;
-    (void)snprintf(confirm->id, sizeof confirm->id, "%s", agent->id);
+    struct confirm *confirm = confirm_new(agent);
     agent->confirming = true;
     Clm__ConfirmIdentityRequest request = CLM__CONFIRM_IDENTITY_REQUEST__INIT;
     request.agent_id = agent->id;
@@ -585,6 +604,43 @@ static void confirm_identity(struct agent *agent, ProtobufCBinaryData confirmati
         .timeout_ms = CALL_TIMEOUT_MS,
     };
     edge_call(agent->checkins->edge, &call, on_confirmed, confirm);
+}
+
+/* ---- co-signature of a head of the audit log ---- */
+
+/* What the registry refuses for good is answered, too: the agent would send it for ever. */
+static void on_cosigned(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
+                        const struct status *st, void *arg)
+{
+    struct confirm *confirm = arg;
+    struct agent *agent = confirm_agent(edge->checkins, confirm);
+    bool again = !reply && code_info(st->code)->retryable;
+    if (!reply)
+        log_warn("the co-signature of an agent is not taken", "agent", confirm->id, "reason", st->msg, NULL);
+    if (agent) {
+        agent->cosigning = false;
+        if (!again)
+            agent->cosigned_at_ms = confirm->made_at_ms;
+    }
+    free(confirm);
+}
+
+static void cosign(struct agent *agent, Clm__SignedCosignature *cosignature)
+{
+    struct confirm *confirm = confirm_new(agent);
+    confirm->made_at_ms = cosignature->made_at_ms;
+    agent->cosigning = true;
+    Clm__CosignHeadRequest request = CLM__COSIGN_HEAD_REQUEST__INIT;
+    request.agent_id = agent->id;
+    request.cosignature = cosignature;
+    const struct rpc_call call = {
+        .service = "registry",
+        .descriptor = &clm__registry__descriptor,
+        .method = "CosignHead",
+        .request = &request.base,
+        .timeout_ms = CALL_TIMEOUT_MS,
+    };
+    edge_call(agent->checkins->edge, &call, on_cosigned, confirm);
 }
 
 /* ---- a check-in comes in ---- */
@@ -636,6 +692,8 @@ void agent_checkin(struct agent *agent, struct http_request *request, const Clm_
     add_heartbeat(agent, body);
     if (body->has_confirmation && body->confirmation.len > 0 && !agent->confirming)
         confirm_identity(agent, body->confirmation);
+    if (body->cosignature && !agent->cosigning && agent->cosigned_at_ms != body->cosignature->made_at_ms)
+        cosign(agent, body->cosignature);
 
     agent->ending = hold_ms == 0 || edge->stopping;
     if (wants_leases(agent)) {

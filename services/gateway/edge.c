@@ -153,22 +153,16 @@ static enum code parse_listen(const char *text, char address[64], uint16_t *ret_
     return CODE_OK;
 }
 
-static enum code listen_on(struct edge *edge, const char *where, struct tls_context *tls, size_t body_max,
+static enum code listen_on(struct edge *edge, const char *where, struct http_server_config *server,
                            const struct http_handler *handler, struct http_server **ret, struct status *st)
 {
-    const struct gateway_config *config = edge->gateway->config;
     char address[64];
-    struct http_server_config server = {
-        .address = address,
-        .reuse_port = true,
-        .tls = tls,
-        .limits = {.body_bytes = body_max},
-        .max_connections = (size_t)config->max_connections / edge->gateway->n_edges + 1,
-        .max_handshakes = HANDSHAKES_MAX,
-    };
-    TRY(parse_listen(where, address, &server.port, st));
-    TRY(http_server_new(edge->loop, &server, handler, edge, ret, st));
-    return CODE_OK;
+    server->address = address;
+    server->reuse_port = true;
+    server->max_connections = (size_t)edge->gateway->config->max_connections / edge->gateway->n_edges + 1;
+    server->max_handshakes = HANDSHAKES_MAX;
+    TRY(parse_listen(where, address, &server->port, st));
+    return http_server_new(edge->loop, server, handler, edge, ret, st);
 }
 
 static void *run(void *arg)
@@ -202,11 +196,17 @@ enum code edge_start(struct gateway *gateway, unsigned index, struct edge **ret,
     edge->sessions = sessions_new(edge);
 
     const struct gateway_config *config = gateway->config;
-    enum code code = listen_on(edge, config->agent_listen, gateway->agent_tls, AGENT_BODY_MAX, &agent_handler,
-                               &edge->agents, st);
+    struct http_server_config agents = {
+        .tls = gateway->agent_tls,
+        .limits = {.body_bytes = AGENT_BODY_MAX},
+        .proxies = gateway->proxies,
+        .n_proxies = gateway->n_proxies,
+    };
+    struct http_server_config operators = {.tls = gateway->operator_tls,
+                                           .limits = {.body_bytes = OPERATOR_BODY_MAX}};
+    enum code code = listen_on(edge, config->agent_listen, &agents, &agent_handler, &edge->agents, st);
     if (code == CODE_OK)
-        code = listen_on(edge, config->operator_listen, gateway->operator_tls, OPERATOR_BODY_MAX,
-                         &operator_handler, &edge->operators, st);
+        code = listen_on(edge, config->operator_listen, &operators, &operator_handler, &edge->operators, st);
     if (code == CODE_OK && pthread_create(&edge->thread, NULL, run, edge) != 0)
         code = status_set(st, CODE_INTERNAL, "cannot start an edge thread");
     if (code != CODE_OK) {

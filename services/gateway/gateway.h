@@ -6,6 +6,7 @@
 #ifndef CLM_GATEWAY_GATEWAY_H
 #define CLM_GATEWAY_GATEWAY_H
 
+#include "base/cidr.h"
 #include "base/id.h"
 #include "gateway/fleet.h"
 #include "gateway/heads.h"
@@ -20,6 +21,7 @@
 struct gateway_config {
     struct service_config base;
     char *agent_listen, *operator_listen;
+    char **proxy_protocol_from;
     char *tls_key, *tls_certificate, *intermediates;
     int64_t threads;
     int64_t checkin_interval_ms;
@@ -43,6 +45,8 @@ struct gateway {
     struct bus_sub *wakes;
     struct edge *edges[EDGES_MAX];
     size_t n_edges;
+    struct cidr *proxies; /* before the agent listener */
+    size_t n_proxies;
     struct buf openapi;
     struct {
         struct metric *connections, *held, *checkins, *deliveries, *heartbeat_batch, *lease_batch, *refusals,

@@ -25,6 +25,9 @@ static const struct config_key config_keys[] = {
      .help = "address:port for agents (mTLS)"},
     {"gateway", "operator_listen", CONFIG_STRING, KEY(operator_listen), "127.0.0.1:8080",
      .help = "address:port for the REST API (TLS)"},
+    {"gateway", "proxy_protocol_from", CONFIG_LIST, KEY(proxy_protocol_from), .optional = true,
+     .help = "balancers before agent_listen, as addresses or ranges: each connection from them begins with a "
+             "PROXY header, version 2"},
     {"gateway", "tls_key", CONFIG_PATH, KEY(tls_key), NULL,
      .help = "PEM private key of the TLS server certificate"},
     {"gateway", "tls_certificate", CONFIG_PATH, KEY(tls_certificate), NULL,
@@ -198,6 +201,25 @@ static enum code load_tls(struct gateway *gateway, struct status *st)
     return tls_server_new(&operators, &gateway->operator_tls, st);
 }
 
+static enum code load_proxies(struct gateway *gateway, struct status *st)
+{
+    char **from = gateway->config->proxy_protocol_from;
+    size_t n = 0;
+    while (from && from[n])
+        n++;
+    gateway->proxies = calloc(n + 1, sizeof(*gateway->proxies));
+    if (!gateway->proxies)
+        abort();
+    for (gateway->n_proxies = 0; gateway->n_proxies < n; gateway->n_proxies++) {
+        if (!cidr_parse(from[gateway->n_proxies], &gateway->proxies[gateway->n_proxies]))
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "[gateway] proxy_protocol_from: \"%.60s\" is no address and no range without "
+                              "host bits, such as 10.1.0.0/16",
+                              from[gateway->n_proxies]);
+    }
+    return CODE_OK;
+}
+
 /* The files are replaced from outside (renewal, a mounted Secret): no restart is needed. */
 static enum code reload_tls(struct worker *worker, struct status *st)
 {
@@ -257,6 +279,7 @@ static void gateway_stop(struct service *service)
     tls_context_free(gateway->operator_tls);
     der_list_done(&gateway->intermediates);
     buf_done(&gateway->openapi);
+    free(gateway->proxies);
     free(gateway);
     service_set_state(service, NULL);
 }
@@ -296,6 +319,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     TRY(openapi_write(&gateway->openapi, st));
     TRY(load_intermediates(gateway, st));
     TRY(load_tls(gateway, st));
+    TRY(load_proxies(gateway, st));
 
     /* The edges run before the fleet: a cut that it reports needs somewhere to go. */
     gateway->n_edges = (size_t)gateway->config->threads;

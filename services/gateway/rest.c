@@ -182,6 +182,16 @@ static enum code bind_path(struct op *op, ProtobufCMessage *message, struct stat
     return CODE_OK;
 }
 
+/* Without a balancer that says where connections come from, each host would seem to come from it. */
+static enum code check_token_bounds(struct op *op, const ProtobufCMessage *message, struct status *st)
+{
+    if (text_field(message, "tokenSourceCidr") && op->edge->gateway->n_proxies == 0)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "tokenSourceCidr: the gateway knows sources for certain only by the PROXY protocol "
+                          "of its balancers; set [gateway] proxy_protocol_from first");
+    return CODE_OK;
+}
+
 /* Where a sign-in comes from is our word, not the client's. */
 static enum code set_source(struct op *op, ProtobufCMessage *message, struct status *st)
 {
@@ -226,6 +236,7 @@ static enum code read_arguments(struct op *op, ProtobufCMessage **ret, int *http
     }
     TRY(bind_path(op, message, st));
     TRY(json_check_message(message, st));
+    TRY(check_token_bounds(op, message, st));
     *ret = message;
     return CODE_OK;
 }

@@ -80,6 +80,34 @@ enum code audit_heads_list(struct db *db, uint64_t after_size, int64_t from_ms, 
                            struct arena *arena, struct audit_head **ret, size_t *ret_n,
                            struct status *st) MUST_CHECK;
 
+/* ---- what agents say of heads (cosign.c) ---- */
+
+struct audit_cosignature {
+    const char *tree_id, *agent_id, *signer_sha256;
+    uint64_t size;
+    struct merkle_hash root; /* of who signed: in */
+    int64_t made_at_ms;
+    struct bytes cms;
+};
+#define COSIGN_LATE_MS (2LL * 24 * 3600 * 1000)
+/* Stores one whose signature held; one for an agent's day. The first of a day stays. INVALID_ARGUMENT for one
+ * that is too old, or of a tree that is not ours. UNAUTHENTICATED, with an alert, when the agent signed
+ * another history than the stored one. */
+enum code audit_cosign(struct db *db, const struct audit_cosignature *in, int64_t day, int64_t now_ms,
+                       struct arena *arena, struct status *st) MUST_CHECK;
+struct cosign_filter {
+    int64_t size;         /* -1: of all heads */
+    const char *agent_id; /* NULL: of all agents */
+    int64_t after_size;   /* -1: the first page; else what the last one of the page before was */
+    const char *after_agent_id;
+};
+/* By size, then by agent. */
+enum code audit_cosignatures(struct db *db, const struct cosign_filter *filter, size_t max,
+                             struct arena *arena, struct audit_cosignature **ret, size_t *ret_n,
+                             struct status *st) MUST_CHECK;
+enum code audit_cosignatures_trim(struct db *db, int64_t before_ms, struct arena *arena,
+                                  struct status *st) MUST_CHECK;
+
 /* Where heads are to be seen outside. */
 enum audit_witness { WITNESS_FILE, WITNESS_WEBHOOK };
 enum code audit_heads_unwitnessed(struct db *db, enum audit_witness witness, size_t max, struct arena *arena,

@@ -6,6 +6,7 @@
 
 #include "alerts.h"
 #include "audit.h"
+#include "audit/cosign.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -227,6 +228,83 @@ enum code on_get_audit_consistency(struct rpc_ctx *ctx, const void *request, voi
 {
     TRY(whole_fleet(ctx, st));
     return on_get_fleet_consistency(ctx, request, response, st);
+}
+
+/* ---- co-signatures ---- */
+
+enum code on_cosign_head(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    (void)response;
+    const Clm__CosignHeadRequest *req = request;
+    struct cosignature said;
+    TRY(cosignature_open(req->cosignature, service_roots(worker_of(ctx)->service), &said, st));
+    if (strcmp(said.agent_id, req->agent_id) != 0)
+        return status_set(st, CODE_PERMISSION_DENIED, "the co-signature is agent %s's, not agent %s's",
+                          said.agent_id, req->agent_id);
+    const struct audit_cosignature in = {
+        .tree_id = said.head.tree_id,
+        .agent_id = said.agent_id,
+        .signer_sha256 = said.signer,
+        .size = said.head.size,
+        .root = said.head.root,
+        .made_at_ms = said.head.made_at_ms,
+        .cms = {req->cosignature->cosignature.data, req->cosignature->cosignature.len},
+    };
+    return audit_cosign(db_of(ctx), &in, cosign_day(in.agent_id, in.made_at_ms), clock_wall_ms(), ctx->arena,
+                        st);
+}
+
+/* "size.agent" of the last one of the page before. */
+static enum code cosign_cursor(const char *token, struct cosign_filter *filter, struct arena *arena,
+                               struct status *st)
+{
+    const char *dot = given(token) ? strchr(token, '.') : NULL;
+    if (!given(token))
+        return CODE_OK;
+    if (!dot || dot == token || !uuid_valid(dot + 1))
+        return status_set(st, CODE_INVALID_ARGUMENT, "pageToken: not one that a list gave");
+    TRY(cursor(arena_strndup(arena, token, (size_t)(dot - token)), &filter->after_size, st));
+    filter->after_agent_id = dot + 1;
+    return CODE_OK;
+}
+
+enum code on_list_cosignatures(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__ListCosignaturesRequest *req = request;
+    Clm__ListCosignaturesResponse *res = response;
+    struct cosign_filter filter = {
+        .size = req->has_tree_size ? (int64_t)(req->tree_size & INT64_MAX) : -1,
+        .agent_id = given(req->agent_id),
+        .after_size = -1,
+    };
+    size_t size, n, bytes = 0;
+    struct audit_cosignature *rows;
+    TRY(whole_fleet(ctx, st));
+    TRY(page_size(req->has_page_size, req->page_size, HEADS_MAX, &size, st));
+    TRY(cosign_cursor(req->page_token, &filter, ctx->arena, st));
+    TRY(audit_cosignatures(db_of(ctx), &filter, size + 1, ctx->arena, &rows, &n, st));
+    res->cosignatures = arena_array(ctx->arena, n + 1, sizeof(*res->cosignatures));
+    while (res->n_cosignatures < n && res->n_cosignatures < size) {
+        const struct audit_cosignature *row = &rows[res->n_cosignatures];
+        bytes += row->cms.len + 128;
+        if (res->n_cosignatures > 0 && bytes > HEAD_BYTES_MAX)
+            break;
+        Clm__SignedCosignature *out = arena_alloc(ctx->arena, sizeof(*out));
+        clm__signed_cosignature__init(out);
+        out->has_cosignature = out->has_tree_size = out->has_made_at_ms = true;
+        out->cosignature = (ProtobufCBinaryData){row->cms.len, (uint8_t *)(uintptr_t)row->cms.data};
+        out->agent_id = text(row->agent_id);
+        out->tree_id = text(row->tree_id);
+        out->tree_size = row->size;
+        out->made_at_ms = row->made_at_ms;
+        res->cosignatures[res->n_cosignatures++] = out;
+    }
+    if (res->n_cosignatures < n) {
+        const struct audit_cosignature *last = &rows[res->n_cosignatures - 1];
+        res->next_page_token =
+            arena_printf(ctx->arena, "%llu.%s", (unsigned long long)last->size, last->agent_id);
+    }
+    return CODE_OK;
 }
 
 /* ---- what gateways refused ---- */

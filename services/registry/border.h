@@ -8,7 +8,7 @@
 struct registry_config {
     struct service_config base;
     int64_t reattach_window_ms, assertion_life_ms;
-    int64_t head_interval_ms;
+    int64_t head_interval_ms, cosignatures_keep_ms;
     char *witness_file, *witness_webhook;
 };
 
@@ -41,9 +41,18 @@ ProtobufCBinaryData *hashes_of(struct bytes concatenated, struct arena *arena, s
 /* Handlers of audit_rpc.c. */
 rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_proof,
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
-    on_list_alerts, on_acknowledge_alert, on_resolve_alert, on_list_activity;
-/* Handlers of platform_rpc.c. */
+    on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,
+    on_list_activity;
+/* platform_rpc.c */
 rpc_handler on_get_platform, on_enter_platform_safe_mode, on_leave_platform_safe_mode;
+/* metrics_rpc.c */
+rpc_handler on_get_agent_metrics;
+struct Clm__HostMetrics;
+struct Clm__AgentView;
+const struct metrics_sample *metrics_of(const struct Clm__HostMetrics *in,
+                                        struct arena *arena); /* NULL → NULL */
+enum code metrics_fill_view(struct db *db, struct Clm__AgentView *view, struct arena *arena,
+                            struct status *st) MUST_CHECK;
 struct Clm__Alert;
 struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);

@@ -7,6 +7,7 @@
 
 #include "alerts.h"
 #include "base/log.h"
+#include "metrics.h"
 #include "store.h"
 
 #define TRIES 3 /* two gateways' batches may meet in a deadlock; the loser tries again */
@@ -35,6 +36,8 @@ static size_t thin(struct heartbeat *beats, size_t n)
             last->facts = older.facts;
             last->agent_version = older.agent_version;
         }
+        if (!last->metrics)
+            last->metrics = older.metrics;
     }
     return kept;
 }
@@ -169,5 +172,6 @@ enum code heartbeats_report(struct db *db, const struct timing *timing, int64_t 
         clamp(&beats[i], now_ms);
     struct batch batch = {.beats = beats, .n = n > 0 ? thin(beats, n) : 0, .now_ms = now_ms};
     TRY(report_split(db, timing, gateway_id, epoch, &batch, arena, st));
+    metrics_store(db, batch.beats, batch.n, arena);
     return raise_problems(db, &batch, arena, st);
 }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "audit.h"
 #include "base/clock.h"
 #include "border.h"
 #include "proto/registry.pb-c.h"
@@ -41,6 +42,14 @@ static const struct config_key config_keys[] = {
      .min = 1000,
      .max = 3600 * 1000,
      .help = "how often a signed head of the audit log is made, if it grew"},
+    {.section = "audit",
+     .name = "cosignatures_keep",
+     .type = CONFIG_DURATION,
+     .offset = offsetof(struct registry_config, cosignatures_keep_ms),
+     .fallback = "90d",
+     .min = 24LL * 3600 * 1000,
+     .max = 3650LL * 24 * 3600 * 1000,
+     .help = "how long agents' signatures under heads of the audit log are kept"},
     {.section = "audit",
      .name = "witness_file",
      .type = CONFIG_STRING,
@@ -80,6 +89,9 @@ static enum code sweep_work(struct worker *worker, struct status *st)
 
 static enum code house_work(struct worker *worker, struct status *st)
 {
+    const struct registry_config *config = service_get_config(worker->service);
+    AUTO_ARENA struct arena *arena = arena_new();
+    TRY(audit_cosignatures_trim(worker->db, clock_wall_ms() - config->cosignatures_keep_ms, arena, st));
     return sweep_house(worker->db, st);
 }
 

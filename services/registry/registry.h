@@ -221,14 +221,16 @@ enum code dashboard_get(struct db *db, const char *selector, int64_t now_ms, str
 /* ---- heartbeats (heartbeat.c) and the sweep (sweep.c)
  * ---------------------------------------------------------------- */
 
+struct metrics_sample; /* metrics.h */
 struct heartbeat {
     const char *agent_id;
     int64_t generation, received_at_ms, clock_skew_ms, interval_ms;
     const char *instance_id, *boot_id, *safe_mode_reason;
     const char *audit_problem; /* NULL: the audit log's heads held */
     bool safe_mode;
-    struct bytes facts;        /* data NULL: not sent */
-    const char *agent_version; /* of the facts */
+    struct bytes facts;                   /* data NULL: not sent */
+    const char *agent_version;            /* of the facts */
+    const struct metrics_sample *metrics; /* NULL: not sent */
 };
 /* Sorts and thins `beats` in place. One statement for all of them, and a few more for those whose state
  * changes. */

@@ -259,7 +259,13 @@ static struct bytes requested_scope(const Clm__Scope *asked, struct arena *arena
     return scope_encode(&scope, arena);
 }
 
-static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, uint32_t ttl_sec,
+/* What an operator says of a token. */
+struct token_wish {
+    uint32_t ttl_sec;
+    char *hostname_pattern, *source_cidr; /* NULL: none */
+};
+
+static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, const struct token_wish *wish,
                             Clm__RegisterAgentResponse *res, uint32_t *ret_next_generation, struct status *st)
 {
     struct worker *worker = worker_of(ctx);
@@ -267,7 +273,9 @@ static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, uint
     req.agent_id = text(agent->id);
     req.hostname = text(agent->hostname);
     req.has_ttl_sec = true;
-    req.ttl_sec = ttl_sec;
+    req.ttl_sec = wish->ttl_sec;
+    req.hostname_pattern = wish->hostname_pattern;
+    req.source_cidr = wish->source_cidr;
     req.scope = scope_decode(agent->scope, ctx->arena);
     int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
     const struct rpc_call call = {
@@ -322,8 +330,9 @@ static enum code on_register_agent(struct rpc_ctx *ctx, const void *request, voi
     res->agent = arena_alloc(ctx->arena, sizeof(*res->agent));
     clm__agent_view__init(res->agent);
     fill_view(res->agent, agent, ctx->arena);
+    const struct token_wish wish = {ttl_sec, req->token_hostname_pattern, req->token_source_cidr};
     uint32_t next;
-    return needs_token ? make_token(ctx, agent, ttl_sec, res, &next, st) : CODE_OK;
+    return needs_token ? make_token(ctx, agent, &wish, res, &next, st) : CODE_OK;
 }
 
 static enum code on_get_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
@@ -332,7 +341,7 @@ static enum code on_get_agent(struct rpc_ctx *ctx, const void *request, void *re
     struct agent agent;
     TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent, st));
     fill_view(response, &agent, ctx->arena);
-    return CODE_OK;
+    return metrics_fill_view(worker_of(ctx)->db, response, ctx->arena, st);
 }
 
 static enum code on_list_agents(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
@@ -461,7 +470,8 @@ static enum code on_create_agent_token(struct rpc_ctx *ctx, const void *request,
     struct agent *agent = arena_alloc(ctx->arena, sizeof(*agent));
     TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, agent, st));
     TRY(agent_may_have_token(agent, req->has_force && req->force, cause.now_ms, st));
-    TRY(make_token(ctx, agent, ttl_sec, res, &next, st));
+    const struct token_wish wish = {ttl_sec, req->token_hostname_pattern, req->token_source_cidr};
+    TRY(make_token(ctx, agent, &wish, res, &next, st));
     TRY(agent_readmit(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, next, ctx->arena,
                       agent, st));
     res->agent = arena_alloc(ctx->arena, sizeof(*res->agent));
@@ -582,6 +592,7 @@ static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *are
         .safe_mode = in->has_safe_mode && in->safe_mode,
         .safe_mode_reason = in->safe_mode_reason,
         .audit_problem = in->audit_problem && *in->audit_problem ? in->audit_problem : NULL,
+        .metrics = metrics_of(in->metrics, arena),
     };
     if (in->facts) {
         wire_pack(&in->facts->base, arena, &out.facts.data, &out.facts.len);
@@ -701,6 +712,8 @@ const struct rpc_method registry_methods[] = {
     {"GetAuditConsistency", on_get_audit_consistency},
     {"ListFleetHeads", on_list_fleet_heads},
     {"GetFleetConsistency", on_get_fleet_consistency},
+    {"CosignHead", on_cosign_head},
+    {"ListCosignatures", on_list_cosignatures},
     {"ReportRefusals", on_report_refusals},
     {"ListAlerts", on_list_alerts},
     {"AcknowledgeAlert", on_acknowledge_alert},
@@ -718,5 +731,6 @@ const struct rpc_method registry_methods[] = {
     {"GetPlatform", on_get_platform},
     {"EnterPlatformSafeMode", on_enter_platform_safe_mode},
     {"LeavePlatformSafeMode", on_leave_platform_safe_mode},
+    {"GetAgentMetrics", on_get_agent_metrics},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

@@ -339,3 +339,58 @@ enum code audit_head_witnessed(struct db *db, enum audit_witness witness, uint64
     *ret_given_up = !done && db_bool(rows, 0, 0);
     return CODE_OK;
 }
+
+/* ---- co-signatures ---- */
+
+enum code store_cosignature_put(struct db *db, const struct audit_cosignature *in, int64_t day,
+                                struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO audit_cosignatures (tree_id, size, agent_id, day, made_at, signer, cms) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, in->tree_id);
+    db_arg_int(args, (int64_t)in->size);
+    db_arg_text(args, in->agent_id);
+    db_arg_int(args, day);
+    db_arg_time(args, in->made_at_ms);
+    db_arg_text(args, in->signer_sha256);
+    db_arg_bytes(args, in->cms.data, in->cms.len);
+    return db_query(db, sql, args, NULL, st);
+}
+
+enum code store_cosignatures(struct db *db, const struct cosign_filter *filter, size_t max,
+                             struct arena *arena, struct audit_cosignature **ret, size_t *ret_n,
+                             struct status *st)
+{
+    static const char sql[] =
+        "SELECT tree_id, size, agent_id, made_at, signer, cms FROM audit_cosignatures "
+        "WHERE tree_id = (SELECT tree_id FROM audit_tree) AND ($1::bigint < 0 OR size = $1) "
+        "AND ($2::uuid IS NULL OR agent_id = $2) AND ($3::bigint < 0 OR (size, agent_id) > ($3, $4::uuid)) "
+        "ORDER BY size, agent_id LIMIT $5";
+    struct db_args *args = db_args_new(arena);
+    db_arg_int(args, filter->size);
+    db_arg_text(args, filter->agent_id);
+    db_arg_int(args, filter->after_size);
+    db_arg_text(args, filter->after_agent_id);
+    db_arg_int(args, (int64_t)max);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct audit_cosignature){.tree_id = copy_text(rows, i, 0, arena),
+                                               .size = (uint64_t)db_int(rows, i, 1),
+                                               .agent_id = copy_text(rows, i, 2, arena),
+                                               .made_at_ms = db_time(rows, i, 3),
+                                               .signer_sha256 = copy_text(rows, i, 4, arena),
+                                               .cms = copy_bytes(rows, i, 5, arena)};
+    return CODE_OK;
+}
+
+enum code store_cosignatures_trim(struct db *db, int64_t before_ms, struct arena *arena, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, before_ms);
+    return db_query(db, "DELETE FROM audit_cosignatures WHERE made_at < $1", args, NULL, st);
+}

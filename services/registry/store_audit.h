@@ -47,4 +47,13 @@ enum code store_audit_heads(struct db *db, uint64_t after_size, int64_t from_ms,
 enum code store_audit_head(struct db *db, int64_t size, struct arena *arena, struct audit_head *ret,
                            struct status *st) MUST_CHECK;
 
+/* One that is there, of this head or this day, stays. */
+enum code store_cosignature_put(struct db *db, const struct audit_cosignature *in, int64_t day,
+                                struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_cosignatures(struct db *db, const struct cosign_filter *filter, size_t max,
+                             struct arena *arena, struct audit_cosignature **ret, size_t *ret_n,
+                             struct status *st) MUST_CHECK;
+enum code store_cosignatures_trim(struct db *db, int64_t before_ms, struct arena *arena,
+                                  struct status *st) MUST_CHECK;
+
 #endif

@@ -23,5 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (dns_name_matches(pattern, subject) &&
         (!*subject || strpbrk(subject, "/ ") || !dns_pattern_valid(pattern)))
         abort();
+    if (hostname_matches(pattern, subject) &&
+        (!*subject || strpbrk(subject, "/ *") || !hostname_pattern_valid(pattern)))
+        abort();
     return 0;
 }

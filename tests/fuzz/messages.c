@@ -7,6 +7,7 @@
 #include "agent/ipc.pb-c.h"
 #include "base/id.h"
 #include "proto/agent.pb-c.h"
+#include "proto/audit.pb-c.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/bus.pb-c.h"
 #include "proto/envelope.pb-c.h"
@@ -28,7 +29,8 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__signed_bytes__descriptor,        &clm__assertion__descriptor,
     &clm__authority__descriptor,           &clm__agent__frame__descriptor,
     &clm__agent__runner_frame__descriptor, &clm__agent__enrol_request__descriptor,
-    &clm__agent__enrol_answer__descriptor,
+    &clm__agent__enrol_answer__descriptor, &clm__audit_head__descriptor,
+    &clm__cosignature__descriptor,
 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &clm__registry__descriptor, &clm__bootstrap__descriptor, &clm__tasks__descriptor};
@@ -87,6 +89,7 @@ static char *example_text(const struct wire_limit *limit, struct arena *arena)
         "0192f0c1-2345-7abc-8def-0123456789ab",
         "www.example.com",
         "www.example.com:443",
+        "10.1.0.0/16",
         "/etc/ssl/site.pem",
         "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
         "0123456789abcdef",

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from clm.host import Agent, Nginx  # noqa: E402
 from clm.platform import Platform, write  # noqa: E402
 
+BALANCER = "127.0.0.99"
 ALL_OPERATIONS = ("DEPLOY", "RENEW", "VALIDATE", "DISCOVER")
 
 
@@ -66,7 +67,10 @@ def start_platform(platform, between=lambda name: None):
 
 @pytest.fixture(scope="session")
 def platform(make_platform):
-    return start_platform(make_platform("platform"))
+    """Connections from BALANCER begin with a PROXY header; all others are what they are."""
+    platform = make_platform("platform")
+    return start_platform(platform, lambda name: name == "configuration" and platform.write_config(
+        "gateway", {"gateway": {"proxy_protocol_from": BALANCER}}))
 
 
 @pytest.fixture

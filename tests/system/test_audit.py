@@ -410,7 +410,7 @@ def test_activity_is_listed_and_filtered(host, rest):
 # ---- what agents hold -----------------------------------------------------------------------------------------
 
 
-def test_an_agent_keeps_the_head_and_notices_when_history_is_changed(own, own_rest, scratch):
+def test_an_agent_keeps_the_head_and_notices_when_history_is_changed(own, own_rest, clmctl, scratch):
     agent = Agent(own, scratch / "audit-agent", "agent-audit")
     write(agent.conf, ini({"agent": {"state_dir": agent.state, "net_user": "nobody"}}))
     answer = own_rest.register(f"witness-{uuid.uuid4().hex[:6]}.example.com", operations=["VALIDATE"])
@@ -428,6 +428,31 @@ def test_an_agent_keeps_the_head_and_notices_when_history_is_changed(own, own_re
         root = own_rest.get("/api/v1/audit/consistency", first=later["records"], second=later["records"])["secondRootSha256"]
         assert later["root"] == base64.b64decode(root).hex()
         assert not alerts(own_rest, kind="AUDIT_INCONSISTENT")
+
+        # It co-signs one head a day with its task key: the first one it has.
+        def cosignatures():
+            return own_rest.get("/api/v1/audit/cosignatures", agentId=agent_id)["cosignatures"]
+        said = wait_until("the co-signature", cosignatures, 30)[0]
+        assert said == own_rest.get("/api/v1/audit/cosignatures", treeSize=said["treeSize"])["cosignatures"][0]
+        assert not own_rest.get("/api/v1/audit/cosignatures", treeSize=1000000).get("cosignatures")
+        key, certificate = agent.task_identity()
+        (scratch / "said.der").write_bytes(base64.b64decode(said["cosignature"]))
+        content = run(["openssl", "cms", "-verify", "-inform", "DER", "-in", scratch / "said.der", "-CAfile", own.roots,
+                       "-certfile", certificate, "-purpose", "any", "-binary", "-out", scratch / "said.pb"], check=False)
+        assert content.returncode == 0, content
+        assert agent_id.encode() in (scratch / "said.pb").read_bytes()
+        assert clmctl("audit", "export", scratch / "log").returncode == 0
+        done = clmctl("audit", "verify", scratch / "log", "--roots", own.roots)
+        assert done.returncode == 0 and "1 co-signatures" in done.stdout, done
+        lines = (scratch / "log").read_text().splitlines()
+        at = next(i for i, line in enumerate(lines) if '"cosignature"' in line)
+        for name, altered in {"under another head": [*lines[:at], *lines[at + 1:], lines[at]],
+                              "of another agent": [line.replace(agent_id, str(uuid.uuid4())) if i == at else line for i, line in enumerate(lines)]}.items():
+            (scratch / "altered").write_text("".join(line + "\n" for line in altered))
+            assert clmctl("audit", "verify", scratch / "altered", "--roots", own.roots).returncode == 1, name
+        with pytest.raises(RestError) as refused:
+            own_rest.get("/api/v1/audit/cosignatures", pageToken="x.y")
+        assert refused.value.status == 400
 
         # Somebody with the database and the registry makes another history: the tree is as it was before the last records.
         own["registry"].stop()

@@ -27,8 +27,11 @@ class Token:
 class Link(http.client.HTTPConnection):
     """TLS 1.3 to the agent listener; the server is verified against the platform's root."""
 
-    def __init__(self, platform, certificate=None, key=None, port=None, version=ssl.TLSVersion.TLSv1_3):
+    def __init__(self, platform, certificate=None, key=None, port=None, version=ssl.TLSVersion.TLSv1_3,
+                 source=None, proxy=b""):
+        """From the address `source`, with the bytes `proxy` before everything."""
         super().__init__(HOST, port or platform.ports["agent"], timeout=30)
+        self.source, self.proxy = source, proxy
         self.context = ssl.create_default_context(cafile=platform.roots)
         self.context.check_hostname = False
         self.context.minimum_version = self.context.maximum_version = version
@@ -36,7 +39,8 @@ class Link(http.client.HTTPConnection):
             self.context.load_cert_chain(certificate, key)
 
     def connect(self):
-        plain = socket.create_connection((self.host, self.port), self.timeout)
+        plain = socket.create_connection((self.host, self.port), self.timeout, (self.source, 0) if self.source else None)
+        plain.sendall(self.proxy)
         self.sock = self.context.wrap_socket(plain, server_hostname=self.host)
 
     def call(self, path, body):
@@ -55,16 +59,16 @@ class Peer:
         self.token = Token(token)
         self.identity_key, self.task_key = new_key(self.dir / "identity.key"), new_key(self.dir / "task.key")
         self.identity_crt, self.task_crt = self.dir / "identity.crt", self.dir / "task.crt"
-        self.generation = None
+        self.generation, self.hostname = None, "peer"
         self.instance = "01890a5d-ac96-774b-bcce-b302099a8057"
         self.link = None
 
     def bootstrap_body(self):
-        facts = pb.encode((1, "peer"), (2, "test"), (5, "0.1.0"))
+        facts = pb.encode((1, self.hostname), (2, "test"), (5, "0.1.0"))
         return pb.encode((1, self.token.secret_text), (2, csr(self.identity_key)), (3, csr(self.task_key)), (4, facts))
 
-    def bootstrap(self):
-        link = Link(self.platform)
+    def bootstrap(self, link=None):
+        link = link or Link(self.platform)
         status, answer = link.call("/agent/v1/bootstrap", self.bootstrap_body())
         link.close()
         if status == 200:

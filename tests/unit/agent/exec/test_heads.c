@@ -10,6 +10,8 @@
 
 #include "agent/exec/heads.h"
 #include "agent/pki_fixture.h"
+#include "audit/cosign.h"
+#include "base/clock.h"
 #include "proto/audit.pb-c.h"
 
 #define TREE_ID "019a0000-0000-7000-8000-00000000cccc"
@@ -42,6 +44,8 @@ static int tear_down(void **unused)
     (void)unused;
     char path[96];
     (void)snprintf(path, sizeof(path), "%s/audit-head", dir);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof(path), "%s/audit-cosigned", dir);
     (void)unlink(path);
     (void)rmdir(dir);
     test_state_free(state);
@@ -168,6 +172,24 @@ static void changed_history_is_a_problem_and_what_was_known_stays(void **unused)
     assert_true(strstr(same.problem, "same length") != NULL);
 }
 
+static void head_proved_from_another_is_passed_over_but_not_for_ever(void **unused)
+{
+    (void)unused;
+    struct tree tree;
+    struct agent_heads heads = {0};
+    grow(&tree, 99);
+    assert_true(take(&heads, sign(&tree, 0, 5, &registry, 0)));
+    for (int i = 0; i < 15; i++)
+        assert_false(take(&heads, sign(&tree, 8, 11, &registry, 0)));
+    assert_string_equal(heads.problem, "");
+    struct agent_heads same = {.known = heads.known, .unproved = heads.unproved};
+    assert_true(take(&same, sign(&tree, 5, 11, &registry, 0)));
+    assert_string_equal(same.problem, "");
+    assert_true(take(&heads, sign(&tree, 8, 11, &registry, 0)));
+    assert_true(strstr(heads.problem, "does not prove") != NULL);
+    assert_int_equal(heads.known.size, 5);
+}
+
 static void shorter_history_made_later_is_a_problem_and_an_older_head_is_none(void **unused)
 {
     (void)unused;
@@ -217,6 +239,125 @@ static void damaged_file_counts_as_none(void **unused)
     assert_int_equal(heads.known.size, 0);
 }
 
+/* ---- co-signatures ---- */
+
+static Clm__SignedCosignature cosignature_of(const struct agent_heads *heads)
+{
+    Clm__SignedCosignature out = CLM__SIGNED_COSIGNATURE__INIT;
+    out.has_cosignature = out.has_tree_size = out.has_made_at_ms = 1;
+    out.cosignature = (ProtobufCBinaryData){heads->cosignature.len, heads->cosignature.data};
+    out.agent_id = state->agent_id;
+    out.tree_id = (char *)(uintptr_t)heads->cosignature_of.tree_id;
+    out.tree_size = heads->cosignature_of.size;
+    out.made_at_ms = heads->cosignature_of.made_at_ms;
+    return out;
+}
+
+static void head_is_cosigned_once_a_day_and_a_restart_does_not_forget_it(void **unused)
+{
+    (void)unused;
+    struct tree tree;
+    struct agent_heads heads = {0}, again = {0};
+    int64_t now = TEST_NOW_MS;
+    grow(&tree, 99);
+    assert_false(heads_cosign(&heads, state, now)); /* nothing is known yet */
+    assert_true(take(&heads, sign(&tree, 0, 5, &registry, 0)));
+    assert_true(heads_cosign(&heads, state, now));
+    assert_false(heads_cosign(&heads, state, now)); /* it is on its way */
+    assert_false(heads_cosigned(&heads, state, now - 1));
+    assert_true(heads_cosigned(&heads, state, now));
+    assert_int_equal(heads.cosignature.len, 0);
+    assert_false(heads_cosign(&heads, state, now));
+    heads_load(&again, state);
+    assert_int_equal(again.cosigned_at_ms, now);
+    assert_false(heads_cosign(&again, state, now));
+    assert_true(heads_cosign(&again, state, now + COSIGN_DAY_MS));
+    /* One that was never answered is made anew the next day, of the head that is known then. */
+    assert_true(heads_cosign(&again, state, now + 2 * COSIGN_DAY_MS));
+    heads_done(&again);
+}
+
+static void cosignature_is_the_agents_word_for_the_head_that_it_holds(void **unused)
+{
+    (void)unused;
+    struct tree tree;
+    struct agent_heads heads = {0};
+    struct cosignature said;
+    struct status st = {0};
+    grow(&tree, 99);
+    assert_true(take(&heads, sign(&tree, 0, 11, &registry, 0)));
+    assert_true(heads_cosign(&heads, state, TEST_NOW_MS));
+    Clm__SignedCosignature in = cosignature_of(&heads);
+    if (cosignature_open(&in, &state->roots, &said, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    assert_string_equal(said.agent_id, TEST_AGENT_ID);
+    assert_string_equal(said.head.tree_id, TREE_ID);
+    assert_int_equal(said.generation, 3);
+    assert_int_equal(said.head.size, 11);
+    assert_true(merkle_hash_equal(&said.head.root, &tree.root[11]));
+
+    in.tree_size = 12;
+    assert_int_equal(cosignature_open(&in, &state->roots, &said, &st), CODE_UNAUTHENTICATED);
+    in.tree_size = 11;
+    in.agent_id = (char *)(uintptr_t)TEST_OTHER_AGENT;
+    assert_int_equal(cosignature_open(&in, &state->roots, &said, &st), CODE_UNAUTHENTICATED);
+    in.agent_id = state->agent_id;
+    in.made_at_ms += 24LL * 3600 * 1000; /* the certificate is past its end then */
+    assert_int_equal(cosignature_open(&in, &state->roots, &said, &st), CODE_UNAUTHENTICATED);
+    in.made_at_ms = TEST_NOW_MS;
+    for (size_t cut = 0; cut < in.cosignature.len; cut += 97) {
+        Clm__SignedCosignature damaged = in;
+        damaged.cosignature.len = cut;
+        assert_int_not_equal(cosignature_open(&damaged, &state->roots, &said, &st), CODE_OK);
+    }
+    in.cosignature.data[in.cosignature.len - 1] ^= 1;
+    assert_int_equal(cosignature_open(&in, &state->roots, &said, &st), CODE_UNAUTHENTICATED);
+    heads_done(&heads);
+}
+
+static void cosignature_by_another_key_of_the_platform_is_refused(void **unused)
+{
+    (void)unused;
+    struct test_signer *others[] = {&registry, &tasks};
+    struct agent_heads heads = {.known = {.tree_id = TREE_ID, .size = 5}};
+    struct cosignature said;
+    struct status st = {0};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        struct agent_state forger = *state;
+        forger.task_key = others[i]->key;
+        forger.task_chain = (struct der_list){.n = 1, .item = {others[i]->cert}};
+        assert_true(heads_cosign(&heads, &forger, TEST_NOW_MS));
+        Clm__SignedCosignature in = cosignature_of(&heads);
+        assert_int_equal(cosignature_open(&in, &state->roots, &said, &st), CODE_UNAUTHENTICATED);
+        heads_done(&heads);
+    }
+    /* A receipt or a request signed with the right key is no co-signature. */
+    struct der other = {0};
+    struct der_list none = {0};
+    assert_int_equal(cms_sign(CMS_CONTENT_REQUEST, (struct bytes){(const uint8_t *)"x", 1}, state->task_key,
+                              der_bytes(&state->task_chain.item[0]), &none, &other, &st),
+                     CODE_OK);
+    Clm__SignedCosignature in = cosignature_of(&heads);
+    in.cosignature = (ProtobufCBinaryData){other.len, other.data};
+    in.made_at_ms = TEST_NOW_MS;
+    assert_int_not_equal(cosignature_open(&in, &state->roots, &said, &st), CODE_OK);
+    der_done(&other);
+}
+
+static void days_of_agents_begin_at_different_times(void **unused)
+{
+    (void)unused;
+    size_t changes_in_an_hour = 0;
+    for (unsigned i = 0; i < 2400; i++) {
+        char id[UUID_TEXT_SIZE];
+        (void)snprintf(id, sizeof(id), "019a0000-0000-7000-8000-%012x", i);
+        int64_t day = cosign_day(id, TEST_NOW_MS);
+        assert_int_equal(cosign_day(id, TEST_NOW_MS + COSIGN_DAY_MS), day + 1);
+        changes_in_an_hour += cosign_day(id, TEST_NOW_MS + 3600 * 1000) != day;
+    }
+    assert_in_range(changes_in_an_hour, 50, 150); /* a twenty-fourth of them */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -224,9 +365,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(later_heads_that_only_add_are_kept_and_survive_a_restart),
         TEST(changed_history_is_a_problem_and_what_was_known_stays),
+        TEST(head_proved_from_another_is_passed_over_but_not_for_ever),
         TEST(shorter_history_made_later_is_a_problem_and_an_older_head_is_none),
         TEST(head_of_another_service_or_with_other_words_beside_it_is_refused),
         TEST(damaged_file_counts_as_none),
+        TEST(head_is_cosigned_once_a_day_and_a_restart_does_not_forget_it),
+        TEST(cosignature_is_the_agents_word_for_the_head_that_it_holds),
+        TEST(cosignature_by_another_key_of_the_platform_is_refused),
+        TEST(days_of_agents_begin_at_different_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -237,10 +237,10 @@ void load_policy(struct host *host, const char *target_lines, const char *reload
         buf_printf(&conf,
                    "[agent]\nstate_dir = %s/state\n[policy]\noperations = deploy renew validate discover\n"
                    "dns_names = *.example.test 127.0.0.1\ndiscovery_roots = %s\n"
-                   "[target nginx]\ncertificate = %s/cert.pem\nkey = %s/key.pem\nreload = nginx\n%s"
-                   "[reload nginx]\n%s",
-                   host->dir, host->dir, host->dir, host->dir, target_lines ? target_lines : target,
-                   reload_lines ? reload_lines : reload));
+                   "[target nginx]\ncertificate = %s/cert.pem\nkey = %s/key.pem\nreload = nginx\n"
+                   "preset = nginx\nconfiguration = %s/nginx.conf\n%s[reload nginx]\n%s",
+                   host->dir, host->dir, host->dir, host->dir, host->dir,
+                   target_lines ? target_lines : target, reload_lines ? reload_lines : reload));
     write_text(host_path(host, "agent.conf"), buf_text(&conf), 0644);
     policy_free(host->policy);
     host->policy = NULL;

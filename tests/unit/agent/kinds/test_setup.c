@@ -13,7 +13,8 @@ static size_t shown_len;
 static bool set_up(struct host *host, bool yes)
 {
     struct setup_options options = {.config = host_path(host, "conf/agent.conf"),
-                                    .nginx_conf = host_path(host, "nginx.conf"),
+                                    .manage = {{"nginx", host_path(host, "nginx.conf")}},
+                                    .n_manage = 1,
                                     .yes = yes};
     bool written = false;
     FILE *in = fopen("/dev/null", "re");
@@ -148,8 +149,12 @@ static void broken_policy_is_not_overwritten(void **state)
 static void wrong_arguments_are_told(void **state)
 {
     (void)state;
-    char *bad[] = {(char[]){"setup"}, (char[]){"--manage"}, (char[]){"apache"}, NULL};
+    char *bad[] = {(char[]){"setup"}, (char[]){"--manage"}, (char[]){"sendmail"}, NULL};
     assert_int_equal(setup_main(3, bad), 2);
+    char *nowhere[] = {(char[]){"setup"}, (char[]){"--manage"}, (char[]){"nginx="}, NULL};
+    assert_int_equal(setup_main(3, nowhere), 2);
+    char *whose[] = {(char[]){"setup"}, (char[]){"--command"}, (char[]){"/bin/true"}, NULL};
+    assert_int_equal(setup_main(3, whose), 2);
     char *more[] = {(char[]){"setup"}, (char[]){"now"}, NULL};
     assert_int_equal(setup_main(2, more), 2);
 }

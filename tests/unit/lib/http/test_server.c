@@ -21,7 +21,8 @@ struct fixture {
     struct http_request *held[HELD_MAX], *stream;
     int held_count, requests, gone, pending_behind, opened, closed, writable;
     bool answer_hold_when_pending, refuse_accept, refuse_open, drained;
-    char params[512];
+    char params[512], accepted[64];
+    struct cidr balancers;
 };
 
 static struct fixture *f;
@@ -29,7 +30,9 @@ static struct fixture *f;
 static bool on_accept(const char *peer, void *arg)
 {
     (void)arg;
-    assert_string_equal(peer, "127.0.0.1");
+    (void)snprintf(f->accepted, sizeof(f->accepted), "%s", peer);
+    if (!f->config.n_proxies)
+        assert_string_equal(peer, "127.0.0.1");
     return !f->refuse_accept;
 }
 
@@ -74,6 +77,12 @@ static void on_request(struct http_request *request, void *arg)
         size_t len;
         const uint8_t *body = http_request_body(request, &len);
         http_respond(request, 200, NULL, body, len);
+    } else if (strcmp(path, "/peer") == 0) {
+        const struct http_connection *connection = http_request_connection(request);
+        char text[80];
+        (void)snprintf(text, sizeof(text), "%s %s", http_connection_peer(connection),
+                       http_connection_proxied(connection) ? "proven" : "as it came");
+        respond_text(request, text);
     } else if (strcmp(path, "/params") == 0) {
         bool good = http_request_params(request, on_param, NULL);
         respond_text(request, good ? f->params : "malformed");
@@ -750,6 +759,100 @@ static void bad_address_is_refused_with_its_name(void **state)
     raw_free(c);
 }
 
+/* ---- behind a balancer ---- */
+
+#define PROXY_HEAD "\r\n\r\n\0\r\nQUIT\n"
+
+static struct raw *start_behind(const char *balancers)
+{
+    assert_true(cidr_parse(balancers, &f->balancers));
+    f->config.proxies = &f->balancers;
+    f->config.n_proxies = 1;
+    return start();
+}
+
+static void send_bytes(struct raw *c, const char *data, size_t len)
+{
+    assert_int_equal(send(c->fd, data, len, MSG_NOSIGNAL), (ssize_t)len);
+    spin(f->loop);
+}
+#define SEND(c, literal) send_bytes(c, literal, sizeof(literal) - 1)
+
+static void a_balancer_names_the_source(void **state)
+{
+    (void)state;
+    struct raw *c = start_behind("127.0.0.0/8");
+    assert_int_equal(http_server_handshakes(f->server), 1);
+    SEND(c, PROXY_HEAD "\x21\x11\0\x0c\xc0\0\2\7\x7f\0\0\1\0\1\0\1" GET("/peer"));
+    assert_true(raw_expect(c, "\r\n\r\n192.0.2.7 proven"));
+    assert_string_equal(f->accepted, "192.0.2.7");
+    assert_int_equal(http_server_handshakes(f->server), 0);
+    raw_free(c);
+}
+
+static void a_header_may_come_in_pieces(void **state)
+{
+    (void)state;
+    static const char all[] = PROXY_HEAD "\x21\x11\0\x0c\xc0\0\2\7\x7f\0\0\1\0\1\0\1" GET("/peer");
+    struct raw *c = start_behind("127.0.0.1");
+    for (size_t i = 0; i < sizeof(all) - 1; i++)
+        send_bytes(c, all + i, 1);
+    assert_true(raw_expect(c, "192.0.2.7 proven"));
+    raw_free(c);
+}
+
+static void a_balancers_own_check_is_not_proven(void **state)
+{
+    (void)state;
+    struct raw *c = start_behind("127.0.0.1");
+    SEND(c, PROXY_HEAD "\x20\0\0\0" GET("/peer"));
+    assert_true(raw_expect(c, "127.0.0.1 as it came"));
+    raw_free(c);
+}
+
+static void others_speak_for_themselves(void **state)
+{
+    (void)state;
+    struct raw *c = start_behind("127.0.0.99");
+    SEND(c, GET("/peer"));
+    assert_true(raw_expect(c, "127.0.0.1 as it came"));
+    raw_forget(c);
+    raw_free(c);
+    /* Who is no balancer cannot say who it is. */
+    c = raw_connect(f->loop, http_server_port(f->server));
+    SEND(c, PROXY_HEAD "\x21\x11\0\x0c\xc0\0\2\7\x7f\0\0\1\0\1\0\1" GET("/peer"));
+    assert_true(raw_expect(c, "400"));
+    assert_null(strstr(c->in, "192.0.2.7"));
+    raw_free(c);
+}
+
+static void a_balancer_without_a_proper_header_is_closed(void **state)
+{
+    (void)state;
+    f->config.handshake_timeout_ms = 50;
+    struct raw *c = start_behind("127.0.0.1");
+    SEND(c, GET("/peer"));
+    assert_true(raw_expect_close(c) || c->reset);
+    raw_free(c);
+    c = raw_connect(f->loop, http_server_port(f->server));
+    SEND(c, PROXY_HEAD);
+    assert_true(raw_expect_close(c)); /* the rest never comes */
+    raw_free(c);
+    c = raw_connect(f->loop, http_server_port(f->server));
+    SEND(c, PROXY_HEAD "\x21");
+    raw_free(c); /* it leaves */
+    spin(f->loop);
+    f->refuse_accept = true;
+    c = raw_connect(f->loop, http_server_port(f->server));
+    SEND(c, PROXY_HEAD "\x21\x11\0\x0c\xc0\0\2\7\x7f\0\0\1\0\1\0\1");
+    assert_true(raw_expect_close(c));
+    raw_free(c);
+    assert_int_equal(http_server_handshakes(f->server), 0);
+    assert_int_equal(f->requests, 0);
+    c = raw_connect(f->loop, http_server_port(f->server)); /* freed with the server */
+    raw_free(c);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -788,6 +891,11 @@ int main(void)
         TEST(draining_closes_idle_and_finishes_the_others),
         TEST(freeing_the_server_tells_about_what_it_held),
         TEST(bad_address_is_refused_with_its_name),
+        TEST(a_balancer_names_the_source),
+        TEST(a_header_may_come_in_pieces),
+        TEST(a_balancers_own_check_is_not_proven),
+        TEST(others_speak_for_themselves),
+        TEST(a_balancer_without_a_proper_header_is_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

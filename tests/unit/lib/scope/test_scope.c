@@ -164,6 +164,28 @@ static void a_scope_allows_what_one_of_its_rows_allows(void **state)
     assert_false(scope_allows_dns_name(&scope, "b.example.com"));
 }
 
+static void a_star_of_a_hostname_pattern_stays_within_its_label(void **state)
+{
+    (void)state;
+    assert_true(hostname_matches("web-*", "web-1"));
+    assert_true(hostname_matches("web-*", "WEB-"
+                                          "prod-17"));
+    assert_true(hostname_matches("*-db.*.example.com", "eu-db.a.example.com"));
+    assert_true(hostname_matches("*a*b", "xaxxbxb"));
+    assert_true(hostname_matches("host", "HOST"));
+    assert_false(hostname_matches("web-*", "web-1.example.com"));
+    assert_false(hostname_matches("*", "a.b"));
+    assert_false(hostname_matches("web-*", "db-1"));
+    assert_false(hostname_matches("web-*", "web-*"));
+    assert_false(hostname_matches("web-*", ""));
+    assert_false(hostname_matches("", ""));
+    assert_false(hostname_matches("a..b", "a..b"));
+    assert_false(hostname_matches("host", "hos"));
+    assert_false(hostname_matches("hos", "host"));
+    assert_false(hostname_pattern_valid("web *"));
+    assert_false(hostname_pattern_valid("web/*"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +196,7 @@ int main(void)
         cmocka_unit_test(what_is_no_name_matches_nothing),
         cmocka_unit_test(an_empty_scope_allows_nothing),
         cmocka_unit_test(a_scope_allows_what_one_of_its_rows_allows),
+        cmocka_unit_test(a_star_of_a_hostname_pattern_stays_within_its_label),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

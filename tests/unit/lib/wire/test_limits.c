@@ -22,6 +22,7 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__signed_bytes__descriptor,      &clm__assertion__descriptor,
     &clm__authority__descriptor,         &clm__task_result__descriptor,
     &clm__audit_export_line__descriptor, &clm__audit_head__descriptor,
+    &clm__cosignature__descriptor,
 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &clm__registry__descriptor, &clm__bootstrap__descriptor, &clm__tasks__descriptor};

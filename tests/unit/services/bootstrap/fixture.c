@@ -270,6 +270,9 @@ void agent_done(struct agent *agent)
     *agent = (struct agent){0};
 }
 
+const char *fixture_hostname = "", *fixture_hostname_pattern, *fixture_source_cidr;
+bool fixture_source_proven;
+
 void fixture_token(struct request *req, const char *agent_id, const char *dns, uint32_t ttl_sec,
                    char ret_secret[64], char ret_agent_id[UUID_TEXT_SIZE])
 {
@@ -284,6 +287,8 @@ void fixture_token(struct request *req, const char *agent_id, const char *dns, u
     struct token_order order = {
         .agent_id = ret_agent_id,
         .hostname = "host.test.example",
+        .hostname_pattern = fixture_hostname_pattern,
+        .source_cidr = fixture_source_cidr,
         .ttl_sec = ttl_sec,
         .scope = {.scope_version = 1,
                   .operations = operations,
@@ -305,8 +310,10 @@ enum code fixture_enrol(struct request *req, struct agent *agent, const char *se
     struct enrolled done;
     const char *refusal;
     const struct enrolment in = {
+        .source_proven = fixture_source_proven,
+        .hostname = fixture_hostname,
         .token_secret = secret,
-        .source = "192.0.2.7:5555",
+        .source = "192.0.2.7",
         .csrs.identity = der_bytes(&agent->identity_csr),
         .csrs.task = der_bytes(&agent->task_csr),
     };

@@ -55,8 +55,12 @@ void agent_done(struct agent *agent);
 
 /* The secret part of a new token for a new agent (or agent_id) whose scope allows RENEW of dns (may be NULL).
  */
+extern const char *fixture_hostname_pattern, *fixture_source_cidr; /* of the next tokens; NULL: none */
 void fixture_token(struct request *req, const char *agent_id, const char *dns, uint32_t ttl_sec,
                    char ret_secret[64], char ret_agent_id[UUID_TEXT_SIZE]);
+/* What the next enrolments say beside the token; "" and false at the start. */
+extern const char *fixture_hostname;
+extern bool fixture_source_proven;
 enum code fixture_enrol(struct request *req, struct agent *agent, const char *secret, struct status *st);
 /* Token, enrolment and confirmation. */
 void fixture_confirmed_agent(struct request *req, struct agent *agent, const char *dns);

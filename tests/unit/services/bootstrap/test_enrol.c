@@ -31,6 +31,9 @@ static int teardown(void **state)
 {
     (void)state;
     clock_real();
+    fixture_hostname = "";
+    fixture_hostname_pattern = fixture_source_cidr = NULL;
+    fixture_source_proven = false;
     fixture_request_free(req);
     return 0;
 }
@@ -250,6 +253,63 @@ static void a_source_with_too_many_failures_is_told_to_wait(void **state)
     assert_refused(&agent, "", "unknown");
 }
 
+static void a_token_bound_to_hostnames_is_refused_on_other_hosts(void **state)
+{
+    (void)state;
+    AUTO_AGENT struct agent agent;
+    char secret[64], id[UUID_TEXT_SIZE];
+
+    agent_init(&agent);
+    fixture_hostname_pattern = "web-*.example.com";
+    fixture_token(req, NULL, NULL, 0, secret, id);
+    static const char *const others[] = {"", "db-1.example.com", "web-1.example.org", "web-1.a.example.com",
+                                         "*"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        fixture_hostname = others[i];
+        assert_refused(&agent, secret, "hostname");
+    }
+    fixture_hostname = "WEB-17.example.com";
+    assert_ok(fixture_enrol(req, &agent, secret, &why)); /* the refusals have not used it up */
+}
+
+static void a_token_bound_to_a_source_needs_a_balancers_word(void **state)
+{
+    (void)state;
+    AUTO_AGENT struct agent agent;
+    char secret[64], id[UUID_TEXT_SIZE];
+
+    agent_init(&agent);
+    fixture_source_cidr = "198.51.100.0/24"; /* the fixture comes from 192.0.2.7 */
+    fixture_token(req, NULL, NULL, 0, secret, id);
+    fixture_source_proven = true;
+    assert_refused(&agent, secret, "source");
+    fixture_source_cidr = "192.0.2.0/24";
+    fixture_token(req, NULL, NULL, 0, secret, id);
+    fixture_source_proven = false;
+    assert_refused(&agent, secret, "source");
+    fixture_source_proven = true;
+    assert_ok(fixture_enrol(req, &agent, secret, &why));
+    struct token_view *tokens;
+    size_t n;
+    assert_ok(token_list(req, id, &tokens, &n, &why));
+    assert_string_equal(tokens[0].source_cidr, "192.0.2.0/24");
+    assert_null(tokens[0].hostname_pattern);
+}
+
+static void bounds_that_nothing_meets_are_refused(void **state)
+{
+    (void)state;
+    struct token_made made;
+    char id[UUID_TEXT_SIZE];
+    uuid_v7(id);
+    struct token_order order = {.agent_id = id, .hostname = "h", .hostname_pattern = "web_*..example.com"};
+    assert_int_equal(token_create(req, &order, &made, &why), CODE_INVALID_ARGUMENT);
+    order.hostname_pattern = NULL;
+    order.source_cidr = "10.1.2.3/16";
+    assert_int_equal(token_create(req, &order, &made, &why), CODE_INVALID_ARGUMENT);
+    assert_int_equal(fixture_events_count("token.created"), 0);
+}
+
 static void a_signer_that_is_away_records_nothing(void **state)
 {
     (void)state;
@@ -431,6 +491,9 @@ int main(void)
         TEST(a_disabled_agent_gets_no_identity),
         TEST(keys_that_will_not_do_leave_the_token_open),
         TEST(a_source_with_too_many_failures_is_told_to_wait),
+        TEST(a_token_bound_to_hostnames_is_refused_on_other_hosts),
+        TEST(a_token_bound_to_a_source_needs_a_balancers_word),
+        TEST(bounds_that_nothing_meets_are_refused),
         TEST(a_signer_that_is_away_records_nothing),
         TEST(a_thousand_hosts_with_one_token_become_one_agent),
         TEST(confirming_twice_changes_nothing_the_second_time),

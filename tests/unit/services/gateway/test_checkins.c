@@ -24,6 +24,7 @@ struct http_request {
     int status;
     size_t n_deliveries;
     bool confirmed;
+    int64_t cosigned_at_ms;
 };
 
 struct http_connection {
@@ -54,6 +55,7 @@ void http_respond(struct http_request *request, int status, const struct http_he
     assert_int_equal(wire_unpack(&clm__checkin_response__descriptor, body, len, arena, &message, &st),
                      CODE_OK);
     request->n_deliveries = ((Clm__CheckinResponse *)message)->n_deliveries;
+    request->cosigned_at_ms = ((Clm__CheckinResponse *)message)->cosigned_at_ms;
     request->confirmed = ((Clm__CheckinResponse *)message)->has_confirmed_generation;
 }
 
@@ -431,6 +433,73 @@ static void confirmation_ends_the_hold_and_is_told(void **state)
     fixture_free(f);
 }
 
+static void checkin_cosigned(struct fixture *f, int64_t made_at_ms)
+{
+    Clm__SignedCosignature cosignature = CLM__SIGNED_COSIGNATURE__INIT;
+    cosignature.has_cosignature = cosignature.has_tree_size = cosignature.has_made_at_ms = true;
+    cosignature.cosignature = (ProtobufCBinaryData){3, (uint8_t *)(uintptr_t) "cms"};
+    cosignature.agent_id = (char *)(uintptr_t)AGENT;
+    cosignature.tree_id = (char *)(uintptr_t)OTHER;
+    cosignature.tree_size = 42;
+    cosignature.made_at_ms = made_at_ms;
+    Clm__CheckinRequest body = CLM__CHECKIN_REQUEST__INIT;
+    body.has_hold_ms = body.has_sent_at_ms = true;
+    body.hold_ms = 30000;
+    body.sent_at_ms = clock_wall_ms();
+    body.instance_id = (char *)(uintptr_t)OTHER;
+    body.boot_id = (char *)(uintptr_t)OTHER;
+    body.cosignature = &cosignature;
+    f->request = (struct http_request){0};
+    agent_checkin(f->agent, &f->request, &body);
+}
+
+static void answer_cosign(struct fixture *f, enum code code)
+{
+    struct pending *call = open_call("CosignHead");
+    assert_non_null(call);
+    call->open = false;
+    const Clm__CosignHeadResponse response = CLM__COSIGN_HEAD_RESPONSE__INIT;
+    const struct status st = {.code = code};
+    call->on_reply(&f->edge, NULL, code == CODE_OK ? &response.base : NULL, &st, call->arg);
+}
+
+static void cosignature_is_passed_on_and_answered_without_ending_the_hold(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new();
+    checkin_cosigned(f, 7000);
+    turn(f, 1);
+    assert_int_equal(count_calls("CosignHead"), 1);
+    answer_lease(f, false);
+    agent_checkin_release(f->agent); /* too early for the answer: the agent says it again */
+    assert_int_equal(f->request.cosigned_at_ms, 0);
+    checkin_cosigned(f, 7000);
+    assert_int_equal(count_calls("CosignHead"), 1); /* the first one is under way */
+    answer_cosign(f, CODE_OK);
+    assert_int_equal(f->request.answers, 0);
+    agent_checkin_release(f->agent);
+    assert_int_equal(f->request.cosigned_at_ms, 7000);
+    fixture_free(f);
+}
+
+static void cosignature_that_is_refused_ends_and_one_that_found_nobody_comes_again(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new();
+    checkin_cosigned(f, 7000);
+    turn(f, 1);
+    answer_lease(f, false);
+    answer_cosign(f, CODE_UNAVAILABLE);
+    agent_checkin_release(f->agent);
+    assert_int_equal(f->request.cosigned_at_ms, 0);
+    checkin_cosigned(f, 7000);
+    assert_int_equal(count_calls("CosignHead"), 2);
+    answer_cosign(f, CODE_UNAUTHENTICATED);
+    agent_checkin_release(f->agent);
+    assert_int_equal(f->request.cosigned_at_ms, 7000);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -447,6 +516,8 @@ int main(void)
         cmocka_unit_test(heartbeat_that_failed_is_sent_again),
         cmocka_unit_test(agent_that_may_not_speak_any_more_is_cut),
         cmocka_unit_test(confirmation_ends_the_hold_and_is_told),
+        cmocka_unit_test(cosignature_is_passed_on_and_answered_without_ending_the_hold),
+        cmocka_unit_test(cosignature_that_is_refused_ends_and_one_that_found_nobody_comes_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
