@@ -63,6 +63,9 @@ struct bus_identity;
 enum code bus_identity_new(const struct key *key, struct bytes cert, const struct der_list *intermediates,
                            const struct der_list *roots, struct bus_identity **ret,
                            struct status *st) MUST_CHECK;
+/* Signs with another key and certificate from now on. The key is taken, even when this fails. Any thread. */
+enum code bus_identity_replace(struct bus_identity *identity, struct key *key /* taken */, struct bytes cert,
+                               struct status *st) MUST_CHECK;
 void bus_identity_free(struct bus_identity *identity);
 
 struct actor {      /* who is behind a request; strings live in the request's arena */

@@ -23,7 +23,8 @@ const struct bus_user bus_users[] = {
         .name = "bootstrap",
         .serves = true,
         .emits = true,
-        .call = {"registry.ListAgentSnapshot", "tasks.AuthorizeCertificate"},
+        .call = {"registry.ListAgentSnapshot", "tasks.AuthorizeCertificate",
+                 "bootstrap.IssueServiceCertificate"},
         .consumer = {{"bootstrap_registry", "clm.event.registry.agent.>"}},
     },
     {

@@ -40,8 +40,7 @@ struct gateway {
     struct heads *heads;
     struct verdicts *verdicts; /* on agents' certificates */
     struct tls_context *agent_tls, *operator_tls;
-    struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */
-    uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */
+    struct der_list intermediates; /* every issuing CA of the platform: agents' are not ours */
     struct bus_sub *wakes;
     struct edge *edges[EDGES_MAX];
     size_t n_edges;

@@ -14,7 +14,6 @@
 
 #define VERDICTS_MAX       16384
 #define TLS_FILE_MAX       (256 * 1024)
-#define TLS_WATCH_MS       60000
 #define REFUSALS_MS        1000
 #define SUPERSEDED_CALL_MS 5000
 #define SESSION_LIFE_MS    (3600 * 1000)
@@ -141,7 +140,7 @@ static void on_refused(const struct tls_refusal *refusal, void *arg)
              refusal->subject, "reason", refusal->reason, NULL);
 }
 
-/* ---- TLS contexts: made at the start, replaced when the files change ---- */
+/* ---- TLS contexts: made at the start, replaced when the certificate is ---- */
 
 static enum code certs_pem(const struct gateway *gateway, struct buf *out, struct status *st)
 {
@@ -160,24 +159,21 @@ static enum code load_intermediates(struct gateway *gateway, struct status *st)
     return CODE_OK;
 }
 
-static enum code load_tls(struct gateway *gateway, struct status *st)
+/* Handshakes from now on; connections go on with what they have. */
+static enum code use_tls(struct service *service UNUSED, const struct credential *credential, void *arg,
+                         struct status *st)
 {
+    struct gateway *gateway = arg;
     const struct gateway_config *config = gateway->config;
-    AUTO_SECRET struct secret *key = NULL;
     AUTO_BUF struct buf chain = {0}, trust = {0};
 
-    TRY(secret_read_file(config->tls_key, TLS_FILE_MAX, false, &key, st));
-    TRY(file_read(config->tls_certificate, TLS_FILE_MAX, &chain, st));
+    buf_init(&chain, TLS_FILE_MAX);
+    TRY(certs_to_pem(&credential->chain, &chain, st));
     TRY(certs_pem(gateway, &trust, st));
-    uint8_t digest[SHA256_SIZE];
-    sha256((struct bytes){chain.data, chain.len}, digest);
-    if (gateway->agent_tls && memcmp(digest, gateway->chain_digest, sizeof digest) == 0)
-        return CODE_OK; /* replacing drops the sessions kept: only for something new */
-    memcpy(gateway->chain_digest, digest, sizeof digest);
     struct tls_server_config agents = {
         .chain = chain.data,
         .chain_len = chain.len,
-        .key = key,
+        .key = credential->key,
         .min_version = TLS_1_3,
         .client_auth = TLS_CLIENT_OPTIONAL,
         .client_ca = trust.data,
@@ -220,12 +216,17 @@ static enum code load_proxies(struct gateway *gateway, struct status *st)
     return CODE_OK;
 }
 
-/* The files are replaced from outside (renewal, a mounted Secret): no restart is needed. */
-static enum code reload_tls(struct worker *worker, struct status *st)
+static enum code load_tls(struct gateway *gateway, struct status *st)
 {
-    struct gateway *gateway = service_state(worker->service);
-    TRY(load_tls(gateway, st));
-    return CODE_OK;
+    const struct renewal renewal = {
+        .name = "tls",
+        .tls = true,
+        .key_path = gateway->config->tls_key,
+        .certificate_path = gateway->config->tls_certificate,
+        .use = use_tls,
+        .arg = gateway,
+    };
+    return service_renewal(gateway->service, &renewal, st);
 }
 
 /* What is left when we leave goes in gateway_stop. */
@@ -328,9 +329,8 @@ static enum code gateway_start(struct service *service, struct status *st)
     TRY(fleet_start(gateway->fleet, st));
     TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
     TRY(service_periodic(service, "gateway-refusals", REFUSALS_MS, false, report_refusals, st));
-    TRY(service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
-                         st));
-    return service_periodic(service, "gateway-tls", TLS_WATCH_MS, false, reload_tls, st);
+    return service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
+                            st);
 }
 
 static bool gateway_ready(struct service *service, char why[128])
