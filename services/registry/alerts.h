@@ -44,8 +44,8 @@ enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size
 /* Those of one agent and kind; 0: of every kind. */
 enum code alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind, int64_t now_ms,
                                   struct arena *arena, struct status *st) MUST_CHECK;
-/* Refused tokens and refused orders have no opposite that would end them: after ALERTS_QUIET_MS without another
- * one they are over. */
+/* Refused tokens and refused orders have no opposite that would end them: after ALERTS_QUIET_MS without
+ * another one they are over. */
 enum code alerts_quiet(struct db *db, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
 #define ALERTS_QUIET_MS (24LL * 3600 * 1000)
 /* What a change of agents says: each with its state until now. */

@@ -9,8 +9,8 @@
 #include "db/outbox.h"
 #include "store.h"
 
-static enum code tell(struct db *tx, const struct cause *cause, const struct agent *agent, struct arena *arena,
-                      struct status *st)
+static enum code tell(struct db *tx, const struct cause *cause, const struct agent *agent,
+                      struct arena *arena, struct status *st)
 {
     char event_id[UUID_TEXT_SIZE];
     struct bytes body;

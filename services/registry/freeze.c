@@ -18,11 +18,12 @@ static enum code set_safe_mode(struct agent *agent, bool *dirty, bool *heard, vo
 {
     (void)heard;
     const bool *on = arg;
-    const char *reason = agent->status == AGENT_SAFE_MODE ? agent_reason(agent) : agent_safe_mode_reason(agent);
+    const char *reason =
+        agent->status == AGENT_SAFE_MODE ? agent_reason(agent) : agent_safe_mode_reason(agent);
     const struct safe_reason_info *info = safe_reason_find(reason);
     if (!*on && !agent->operator_safe_mode && *reason)
-        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is in safe mode by %s, which ends %s", agent->id,
-                          reason, info ? info->ends : "on the host");
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is in safe mode by %s, which ends %s",
+                          agent->id, reason, info ? info->ends : "on the host");
     *dirty = agent->operator_safe_mode != *on;
     agent->operator_safe_mode = *on;
     return CODE_OK;

@@ -1,6 +1,6 @@
 /*
- * The whole platform's safe mode. The flag and its event are one transaction, so that tasks holds changes back
- * at once; the agents' statuses follow in the sweep, batch by batch, each with its own event.
+ * The whole platform's safe mode. The flag and its event are one transaction, so that tasks holds changes
+ * back at once; the agents' statuses follow in the sweep, batch by batch, each with its own event.
  */
 #include "alerts.h"
 #include "audit.h"
@@ -40,7 +40,8 @@ static enum code tell(struct db *tx, const struct cause *cause, const struct pla
         .occurred_at_ms = cause->now_ms,
         .event = "platform.changed",
         .actor = cause->actor,
-        .message = arena_printf(arena, "%s%s%s", record.outcome, *platform->reason ? ": " : "", platform->reason),
+        .message =
+            arena_printf(arena, "%s%s%s", record.outcome, *platform->reason ? ": " : "", platform->reason),
     };
     return store_activity_add(tx, &activity, 1, arena, st);
 }
@@ -58,7 +59,8 @@ enum code platform_set_safe_mode(struct db *db, const struct cause *cause, bool 
     const struct alert_change alert = {
         .kind = ALERT_SAFE_MODE,
         .entity = ENTITY,
-        .message = arena_printf(arena, "the whole platform is in safe mode%s%s", *reason ? ": " : "", reason)};
+        .message =
+            arena_printf(arena, "the whole platform is in safe mode%s%s", *reason ? ": " : "", reason)};
     TRY(on ? alerts_raise(tx, &alert, 1, cause->now_ms, arena, st)
            : alerts_resolve(tx, &alert, 1, cause->now_ms, arena, st));
     return db_commit(tx, st);

@@ -124,7 +124,8 @@ struct platform {
     int64_t since_ms;        /* -1: never changed */
     int64_t version;
 };
-enum code platform_get(struct db *db, struct arena *arena, struct platform *ret, struct status *st) MUST_CHECK;
+enum code platform_get(struct db *db, struct arena *arena, struct platform *ret,
+                       struct status *st) MUST_CHECK;
 /* Setting what is set changes nothing. */
 enum code platform_set_safe_mode(struct db *db, const struct cause *cause, bool on, const char *reason,
                                  struct arena *arena, struct platform *ret, struct status *st) MUST_CHECK;

@@ -406,7 +406,8 @@ static enum code on_delete_agent(struct rpc_ctx *ctx, const void *request, void 
     const Clm__AgentRequest *req = request;
     const struct cause cause = cause_of(ctx);
     struct agent agent;
-    TRY(agent_delete(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent, st));
+    TRY(agent_delete(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent,
+                     st));
     fill_view(response, &agent, ctx->arena);
     return CODE_OK;
 }

@@ -11,7 +11,7 @@
     "jsonb_each_text(a.labels) l), "                                                                         \
     "a.scope, a.facts, a.min_generation, a.generation, a.identity_generation, a.identity_fingerprint, "      \
     "a.identity_not_after, a.created_at, a.bootstrapped_at, a.agent_version, a.version, h.last_at, "         \
-    "h.clock_skew_ms, a.frozen_reason, a.operator_safe_mode, a.token_generation, "         \
+    "h.clock_skew_ms, a.frozen_reason, a.operator_safe_mode, a.token_generation, "                           \
     "coalesce(a.status_since, a.created_at)"
 enum column {
     COL_ID,
@@ -272,12 +272,14 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
         "$6::bigint[], "
         "  $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::timestamptz[], "
         "$13::bigint[], "
-        "  $14::boolean[], $15::boolean[], $16::bytea[], $17::text[], $18::boolean[], $19::bigint[], $20::timestamptz[]) AS "
+        "  $14::boolean[], $15::boolean[], $16::bytea[], $17::text[], $18::boolean[], $19::bigint[], "
+        "$20::timestamptz[]) AS "
         "c(id, disabled_reason, safe_mode_reason, "
         "fingerprint, "
         "  agent_version, status, before, min_generation, generation, identity_generation, not_after, "
         "bootstrapped_at, "
-        "  version, disabled, safe_mode, facts, frozen_reason, operator_safe_mode, token_generation, status_since)), "
+        "  version, disabled, safe_mode, facts, frozen_reason, operator_safe_mode, token_generation, "
+        "status_since)), "
         "counted AS (INSERT INTO agent_counts (status, n) SELECT s, sum(d) FROM "
         "  (SELECT before AS s, -1 AS d FROM c UNION ALL SELECT status, 1 FROM c) x GROUP BY s HAVING sum(d) "
         "<> 0), watched AS (UPDATE heartbeats h SET watched = c.status IN (5, 6) FROM c "
@@ -604,7 +606,8 @@ enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t n
         "  FROM i WHERE h.agent_id = i.id RETURNING h.agent_id, h.returns) "
         "SELECT a.id, t.returns >= 3 FROM touched t JOIN agents a ON a.id = t.agent_id JOIN i ON i.id = a.id "
         "WHERE a.status <> CASE WHEN i.safe_mode OR a.operator_safe_mode OR a.frozen_reason <> '' "
-        "  OR (SELECT safe_mode FROM platform) THEN 5 ELSE 6 END OR a.safe_mode <> i.safe_mode OR (t.returns >= 3 AND a.frozen_reason <> 'CLONE') "
+        "  OR (SELECT safe_mode FROM platform) THEN 5 ELSE 6 END OR a.safe_mode <> i.safe_mode OR (t.returns "
+        ">= 3 AND a.frozen_reason <> 'CLONE') "
         "  OR a.safe_mode_reason <> i.reason OR a.generation < i.generation "
         "  OR (i.facts IS NOT NULL AND i.facts IS DISTINCT FROM a.facts)";
     struct db_args *args = db_args_new(arena);
@@ -639,10 +642,12 @@ enum code store_instances_forget(struct db *tx, const char *id, struct arena *ar
 enum code store_sweep_mark(struct db *db, const struct timing *timing, int64_t now_ms, struct arena *arena,
                            struct status *st)
 {
-    /* While no gateway is heard, agents have nobody to speak to, or the bus is away: their silence says nothing. */
+    /* While no gateway is heard, agents have nobody to speak to, or the bus is away: their silence says
+     * nothing. */
     static const char sql[] =
         "UPDATE platform SET last_sweep_at = $3, counting_from = CASE WHEN last_sweep_at < $1 "
-        "OR NOT EXISTS (SELECT FROM gateways WHERE last_seen_at >= $1) THEN $3 + $2 * interval '1 millisecond' ELSE counting_from END";
+        "OR NOT EXISTS (SELECT FROM gateways WHERE last_seen_at >= $1) THEN $3 + $2 * interval '1 "
+        "millisecond' ELSE counting_from END";
     struct db_args *args = db_args_new(arena);
     arg_timing(args, timing, now_ms);
     db_arg_time(args, now_ms);

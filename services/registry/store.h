@@ -23,7 +23,8 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
 /* The version of each is the new one; `before` its status until now. */
 enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
                             size_t n, struct arena *arena, struct status *st) MUST_CHECK;
-enum code store_agent_delete(struct db *tx, const char *id, struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_agent_delete(struct db *tx, const char *id, struct arena *arena,
+                             struct status *st) MUST_CHECK;
 enum code store_platform_get(struct db *db, struct arena *arena, struct platform *ret,
                              struct status *st) MUST_CHECK;
 /* *ret_changed false: it was so already. */

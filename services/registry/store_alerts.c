@@ -56,8 +56,9 @@ enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes
     return db_query(tx, sql, args, NULL, st);
 }
 
-enum code store_alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind, int64_t now_ms,
-                                        const char *by, struct arena *arena, struct status *st)
+enum code store_alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind,
+                                        int64_t now_ms, const char *by, struct arena *arena,
+                                        struct status *st)
 {
     static const char sql[] = "UPDATE alerts SET resolved_at = $3, resolved_by = $4 WHERE agent_id = $1 "
                               "AND ($2::bigint = 0 OR kind = $2) AND resolved_at IS NULL";

@@ -1,6 +1,7 @@
 /*
- * Once a second on one replica: who fell silent, whose certificate ended, whom the platform's safe mode reaches. It only names candidates; the rule
- * decides in agents_change, under the agents' locks, on what is true then.
+ * Once a second on one replica: who fell silent, whose certificate ended, whom the platform's safe mode
+ * reaches. It only names candidates; the rule decides in agents_change, under the agents' locks, on what is
+ * true then.
  */
 #include "alerts.h"
 #include "base/clock.h"

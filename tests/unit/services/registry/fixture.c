@@ -59,7 +59,9 @@ int fixture_reset(void **state)
     fixture_arena = arena_new();
     struct db_args *args = db_args_new(fixture_arena);
     db_arg_time(args, T0);
-    check(db_query(fixture_db, "UPDATE platform SET last_sweep_at = $1, counting_from = $1, safe_mode = false", args, NULL, &st),
+    check(db_query(fixture_db,
+                   "UPDATE platform SET last_sweep_at = $1, counting_from = $1, safe_mode = false", args,
+                   NULL, &st),
           &st, "platform");
     return 0;
 }

@@ -179,11 +179,13 @@ static void operators_safe_mode_is_an_alert_too(void **state)
     const char *id = fixture_agent("web1", "prod");
     const struct cause cause = fixture_cause(T0 + 2000);
     fixture_beat(id, T0 + 1000);
-    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, true, fixture_arena, &agent, NULL), CODE_OK);
+    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, true, fixture_arena, &agent, NULL),
+                     CODE_OK);
     assert_int_equal(list("", 0, &alerts), 1);
     assert_int_equal(alerts[0].kind, ALERT_SAFE_MODE);
     assert_int_equal(strncmp(alerts[0].message, "OPERATOR: ", 10), 0);
-    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, false, fixture_arena, &agent, NULL), CODE_OK);
+    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, false, fixture_arena, &agent, NULL),
+                     CODE_OK);
     assert_int_equal(list("", 0, &alerts), 0);
 }
 
@@ -196,7 +198,8 @@ static void frozen_identity_is_a_clone_alert_until_it_is_unfrozen(void **state)
     const struct cause cause = fixture_cause(T0 + 2000);
     fixture_beat(id, T0 + 1000);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(agent_freeze(fixture_db, &cause, id, FROZEN_SECOND_KEY, fixture_arena, NULL), CODE_OK);
+        assert_int_equal(agent_freeze(fixture_db, &cause, id, FROZEN_SECOND_KEY, fixture_arena, NULL),
+                         CODE_OK);
     assert_int_equal(list("", 0, &alerts), 1);
     assert_int_equal(alerts[0].kind, ALERT_CLONE);
     assert_int_equal(alerts[0].count, 1);
@@ -241,8 +244,12 @@ static void failed_or_refused_task_is_an_alert_until_one_of_its_kind_succeeds(vo
     (void)state;
     struct alert *alerts;
     const char *id = fixture_agent("web1", "prod");
-    struct task_ended renew = {
-        .agent_id = id, .kind = "RENEW", .target = "nginx", .message = "why", .end = TASK_END_FAILED, .changed = true};
+    struct task_ended renew = {.agent_id = id,
+                               .kind = "RENEW",
+                               .target = "nginx",
+                               .message = "why",
+                               .end = TASK_END_FAILED,
+                               .changed = true};
     ended(&renew, T0);
     ended(&renew, T0 + 1000);
     struct task_ended other = renew;
@@ -310,7 +317,8 @@ int main(void)
         cmocka_unit_test_setup(operators_safe_mode_is_an_alert_too, fixture_reset),
         cmocka_unit_test_setup(frozen_identity_is_a_clone_alert_until_it_is_unfrozen, fixture_reset),
         cmocka_unit_test_setup(refused_bootstrap_is_an_alert_until_the_agent_is_there, fixture_reset),
-        cmocka_unit_test_setup(failed_or_refused_task_is_an_alert_until_one_of_its_kind_succeeds, fixture_reset),
+        cmocka_unit_test_setup(failed_or_refused_task_is_an_alert_until_one_of_its_kind_succeeds,
+                               fixture_reset),
         cmocka_unit_test_setup(served_and_not_intended_is_one_alert_of_its_target, fixture_reset),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);

@@ -14,7 +14,8 @@ static void set(bool on, int64_t now_ms)
     const struct cause cause = fixture_cause(now_ms);
     struct platform platform;
     struct status st = {0};
-    if (platform_set_safe_mode(fixture_db, &cause, on, "incident 7", fixture_arena, &platform, &st) != CODE_OK)
+    if (platform_set_safe_mode(fixture_db, &cause, on, "incident 7", fixture_arena, &platform, &st) !=
+        CODE_OK)
         fail_msg("%s", st.msg);
     assert_int_equal(platform.safe_mode, on);
 }
@@ -79,12 +80,15 @@ static void it_is_one_alert_one_event_and_one_record_whatever_the_fleet(void **s
     assert_non_null(strstr(alerts[0].message, "incident 7"));
     assert_int_equal(alerts[0].count, 1);
     assert_int_equal(
-        fixture_number("SELECT count(*) FROM outbox WHERE subject = 'clm.event.registry.platform.changed'"), 1);
-    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action = 'platform.changed'"), 1);
+        fixture_number("SELECT count(*) FROM outbox WHERE subject = 'clm.event.registry.platform.changed'"),
+        1);
+    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action = 'platform.changed'"),
+                     1);
     set(false, T0 + 4000);
     assert_int_equal(alerts_list(fixture_db, &all, 10, fixture_arena, &alerts, &n, NULL), CODE_OK);
     assert_int_equal(n, 0);
-    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action = 'platform.changed'"), 2);
+    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action = 'platform.changed'"),
+                     2);
 }
 
 static void safe_mode_is_left_by_the_exit_of_its_reason_alone(void **state)
@@ -107,9 +111,11 @@ static void safe_mode_is_left_by_the_exit_of_its_reason_alone(void **state)
     assert_non_null(strstr(st.msg, "PLATFORM"));
     set(false, T0 + 5000);
     fixture_sweep(T0 + 5000);
-    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, true, fixture_arena, &agent, &st), CODE_OK);
+    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, true, fixture_arena, &agent, &st),
+                     CODE_OK);
     assert_string_equal(agent_reason(&agent), "OPERATOR");
-    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, false, fixture_arena, &agent, &st), CODE_OK);
+    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, false, fixture_arena, &agent, &st),
+                     CODE_OK);
     assert_int_equal(agent.status, AGENT_ONLINE);
 }
 
@@ -125,7 +131,8 @@ static void a_deleted_agent_is_gone_and_its_history_stays(void **state)
     const struct alert_filter all = {.selector = ""};
     beat_with(id, "CLOCK", T0 + 1000);
     int64_t version = fixture_get(id).version;
-    assert_int_equal(agent_delete(fixture_db, &cause, "env=test", id, fixture_arena, &agent, &st), CODE_NOT_FOUND);
+    assert_int_equal(agent_delete(fixture_db, &cause, "env=test", id, fixture_arena, &agent, &st),
+                     CODE_NOT_FOUND);
     assert_int_equal(agent_delete(fixture_db, &cause, "", id, fixture_arena, &agent, &st), CODE_OK);
     assert_int_equal(agent.version, version + 1);
     assert_int_equal(agent_get(fixture_db, "", id, fixture_arena, &agent, &st), CODE_NOT_FOUND);
