@@ -756,7 +756,8 @@ enum code store_agent_put(struct db *db, struct arena *arena, const char *agent_
     return db_query(
         db,
         "INSERT INTO agents AS a (agent_id, version, status, safe_mode, disabled, deleted, min_generation, "
-        "  scope, agent_version, safe_column, reason, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, "
+        "  scope, agent_version, safe_column, reason, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
+        "$10, $11, "
         "  (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($12::text[], $13::text[]) l(n, v))) "
         "ON CONFLICT (agent_id) DO UPDATE SET version = excluded.version, status = excluded.status, "
         "  safe_mode = excluded.safe_mode, disabled = excluded.disabled, deleted = excluded.deleted, "
