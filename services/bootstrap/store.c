@@ -193,7 +193,7 @@ enum code store_token_list(struct db *db, struct arena *arena, const char *agent
     return CODE_OK;
 }
 
-enum code store_tokens_void(struct db *db, const char *agent_id, int64_t now_ms, struct status *st)
+enum code store_tokens_void_of_agent(struct db *db, const char *agent_id, int64_t now_ms, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     struct db_args *args = db_args_new(arena);
