@@ -25,7 +25,8 @@ enum code task_retry(struct db *db, struct arena *arena, const char *task_id, co
         return status_set(st, CODE_NOT_FOUND, "no agent %s", task.agent_id);
     if (task.break_glass)
         return status_set(st, CODE_FAILED_PRECONDITION,
-                          "task %s was released once (breakGlass): an admin has to release another one", task_id);
+                          "task %s was released once (breakGlass): an admin has to release another one",
+                          task_id);
     if (!safe_allows(agent.safe_column, safe_action_of_kind(task.kind), false))
         return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is %s: it gets no such task", task.agent_id,
                           safe_column_name(agent.safe_column));
