@@ -103,6 +103,17 @@ static void what_did_not_succeed_is_told_with_its_reason(void **state)
     outcome_done(&out);
 }
 
+static void pre_hook_that_does_not_end_forbids_the_change(void **state)
+{
+    struct host *host = *state;
+    load_policy(host, NULL, "command = /bin/true\npre = /bin/sleep 60\ntimeout = 1s\n");
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(out.st.msg, "did not end within 1000 ms and was killed"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    outcome_done(&out);
+}
+
 static void failure_hook_needs_no_pre_hook(void **state)
 {
     struct host *host = *state;
@@ -155,8 +166,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(pre_hook_that_lets_pass_is_followed_by_the_change), TEST(pre_hook_may_forbid_the_change),
-        TEST(what_did_not_succeed_is_told_with_its_reason),      TEST(failure_hook_needs_no_pre_hook),
+        TEST(pre_hook_that_lets_pass_is_followed_by_the_change),
+        TEST(pre_hook_may_forbid_the_change),
+        TEST(what_did_not_succeed_is_told_with_its_reason),
+        TEST(failure_hook_needs_no_pre_hook),
+        TEST(pre_hook_that_does_not_end_forbids_the_change),
         TEST(every_server_that_uses_the_file_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
