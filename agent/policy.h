@@ -36,11 +36,12 @@ struct policy_target {
     char *certificate; /* leaf and intermediates, PEM; the key too when there is no key file */
     char *key;         /* NULL or equal to certificate: one file holds both */
     char *chain;       /* intermediates apart from the leaf, when the server wants them so; else NULL */
-    char *reload;      /* a [reload …]; NULL: nothing to reload */
-    char *endpoint;    /* host:port to look at; NULL: nothing to verify */
-    char *starttls;    /* what is spoken before TLS; NULL: by the endpoint's port */
-    char *server_name; /* SNI; NULL: the certificate's first name */
-    char **dns_names;  /* what may be installed here; NULL: the policy's */
+    char *reload;      /* names of [reload …], as written; NULL: nothing to reload */
+    struct policy_reload **reloads; /* those, in that order; NULL-ended; borrowed but for the array */
+    char *endpoint;                 /* host:port to look at; NULL: nothing to verify */
+    char *starttls;                 /* what is spoken before TLS; NULL: by the endpoint's port */
+    char *server_name;              /* SNI; NULL: the certificate's first name */
+    char **dns_names;               /* what may be installed here; NULL: the policy's */
     /* What DISCOVER and VALIDATE may look up about it; NULL: nothing. */
     char *preset;        /* the server that uses it: a row of presets/preset.c */
     char *configuration; /* that server's, where it is not the distribution's */
