@@ -6,9 +6,11 @@
 #include "base/file.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "gateway/docs.h"
 #include "gateway/edge.h"
 #include "gateway/gateway.h"
 #include "gateway/openapi.h"
+#include "gateway/streams.h"
 #include "pki/cert.h"
 #include "proto/registry.pb-c.h"
 
@@ -45,6 +47,8 @@ static const struct config_key config_keys[] = {
      .help = "repeated refusals of one source within it are one audit record, with a count"},
     {"gateway", "audit_head_interval", CONFIG_DURATION, KEY(head_interval_ms), "60s", .min = 1000,
      .max = 3600000, .help = "how often new heads of the audit log are fetched for agents"},
+    {"gateway", "requests_per_minute", CONFIG_INT, KEY(requests_per_minute), "6000", .min = 1,
+     .max = 1000000000, .help = "REST requests that one operator or API key may make; beyond it, 429"},
     {.name = NULL},
 };
 
@@ -253,6 +257,15 @@ static void on_cut(const char *agent_id, void *arg)
     }
 }
 
+static void on_more_events(void *arg)
+{
+    struct gateway *gateway = arg;
+    for (size_t i = 0; i < gateway->n_edges; i++) {
+        if (gateway->edges[i])
+            streams_post_more(gateway->edges[i]->streams);
+    }
+}
+
 static void on_wake(const char *subject UNUSED, const void *data, size_t len, void *arg)
 {
     struct gateway *gateway = arg;
@@ -267,6 +280,7 @@ static void gateway_stop(struct service *service)
         return;
     bus_unsubscribe(gateway->wakes);
     fleet_stop(gateway->fleet);
+    feed_stop(gateway->feed);
     for (size_t i = 0; i < gateway->n_edges; i++)
         edge_stop(gateway->edges[i]);
     struct status st = {0};
@@ -274,12 +288,15 @@ static void gateway_stop(struct service *service)
         log_warn("refusals were not reported", "why", st.msg, NULL);
     refusals_free(gateway->refusals);
     heads_free(gateway->heads);
+    feed_free(gateway->feed);
+    rates_free(gateway->rates);
     fleet_free(gateway->fleet);
     verdicts_free(gateway->verdicts);
     tls_context_free(gateway->agent_tls);
     tls_context_free(gateway->operator_tls);
     der_list_done(&gateway->intermediates);
     buf_done(&gateway->openapi);
+    buf_done(&gateway->docs);
     free(gateway->proxies);
     free(gateway);
     service_set_state(service, NULL);
@@ -312,12 +329,16 @@ static enum code gateway_start(struct service *service, struct status *st)
     uuid_v7(gateway->epoch);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
     gateway->heads = heads_new(service);
+    gateway->rates = rates_new((uint32_t)gateway->config->requests_per_minute);
+    gateway->feed = feed_new(service, on_more_events, gateway);
     gateway->verdicts = verdicts_new(VERDICTS_MAX);
     gateway->fleet = fleet_new(service, on_cut, gateway);
     service_set_state(service, gateway);
     make_metrics(gateway);
     buf_init(&gateway->openapi, 0);
     TRY(openapi_write(&gateway->openapi, st));
+    buf_init(&gateway->docs, 0);
+    TRY(docs_write(&gateway->docs, st));
     TRY(load_intermediates(gateway, st));
     TRY(load_tls(gateway, st));
     TRY(load_proxies(gateway, st));
@@ -327,6 +348,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     for (size_t i = 0; i < gateway->n_edges; i++)
         TRY(edge_start(gateway, (unsigned)i, &gateway->edges[i], st));
     TRY(fleet_start(gateway->fleet, st));
+    TRY(feed_start(gateway->feed, st));
     TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
     TRY(service_periodic(service, "gateway-refusals", REFUSALS_MS, false, report_refusals, st));
     return service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
