@@ -9,7 +9,7 @@ enum code projection_apply(struct request *req, const struct scope_row *row, boo
         return status_set(st, CODE_INVALID_ARGUMENT, "an agent's event without its id or version");
     if (!deleted)
         return store_scope_apply(req->db, row, st);
-    TRY(store_tokens_void(req->db, row->agent_id, clock_wall_ms(), st));
+    TRY(store_tokens_void_of_agent(req->db, row->agent_id, clock_wall_ms(), st));
     struct scope_row gone = {.agent_id = row->agent_id,
                              .version = row->version,
                              .scope_version = row->scope_version,

@@ -196,6 +196,9 @@ enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, c
 /* Of an agent that is no more; inside the caller's transaction. */
 enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *agent_id,
                                 struct status *st) MUST_CHECK;
+/* The database is a backup's: leases that were given before are void. *ret_voided counts them. */
+enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, int64_t restored_at_ms,
+                            uint32_t *ret_voided, struct status *st) MUST_CHECK;
 enum code task_lease(struct tasks *tasks, struct db *db, struct arena *arena,
                      const struct lease_request *requests, size_t n, struct lease_answer *ret,
                      struct status *st) MUST_CHECK;
