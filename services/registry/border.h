@@ -56,6 +56,11 @@ rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_
     on_list_activity;
 /* platform_rpc.c */
 rpc_handler on_get_platform, on_enter_platform_safe_mode, on_leave_platform_safe_mode;
+/* inventory_rpc.c */
+rpc_handler on_list_certificates;
+struct Clm__InventoryReported;
+enum code inventory_take(struct db *tx, const struct Clm__InventoryReported *in, int64_t seen_ms,
+                         struct arena *arena, struct status *st) MUST_CHECK;
 /* metrics_rpc.c */
 rpc_handler on_get_agent_metrics;
 struct Clm__HostMetrics;

@@ -8,6 +8,7 @@
 #include "alerts.h"
 #include "base/clock.h"
 #include "border.h"
+#include "drift.h"
 #include "proto/event.pb-c.h"
 #include "proto/registry.pb-c.h"
 #include "wire/wire.h"
@@ -102,6 +103,25 @@ void platform_event_encode(const struct platform *platform, const struct cause *
     event.actor = text(cause->actor);
     event.traceparent = text(cause->traceparent);
     event.platform = &changed;
+    wire_pack(&event.base, arena, &ret->data, &ret->len);
+}
+
+void drift_event_encode(const struct drift_change *change, const struct cause *cause, const char *event_id,
+                        struct arena *arena, struct bytes *ret)
+{
+    Clm__CertificateDrift body = CLM__CERTIFICATE_DRIFT__INIT;
+    Clm__Event event = CLM__EVENT__INIT;
+    body.agent_id = text(change->agent_id);
+    body.reason = text(change->message);
+    event.id = text(event_id);
+    event.subject = text(change->mended ? SUBJECT_MENDED : SUBJECT_DRIFTED);
+    event.entity_id = text(change->entity);
+    event.has_entity_version = true;
+    event.entity_version = (uint64_t)cause->now_ms;
+    event.has_occurred_at_ms = true;
+    event.occurred_at_ms = cause->now_ms;
+    event.actor = arena_printf(arena, "agent:%s", change->agent_id);
+    event.drift = &body;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
 
@@ -257,6 +277,30 @@ static enum code on_task(struct worker *worker, struct arena *arena, const void 
                 arena, st);
 }
 
+/* What a scan found is the state of a host and no deed: that the task ended is what is written down. */
+static enum code on_inventory(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    const Clm__Event *event = msg;
+    if (!event->inventory || !event->has_occurred_at_ms)
+        return status_set(st, CODE_INVALID_ARGUMENT, "inventory.reported is not complete");
+    return inventory_take(worker->db, event->inventory, event->occurred_at_ms, arena, st);
+}
+
+/* A revocation list that is not renewed in time stops nobody, but somebody should look. */
+static enum code on_crl(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    const Clm__Event *event = msg;
+    bool late = strcmp(short_name(event->subject), "crl.late") == 0;
+    const char *message = arena_printf(
+        arena, "the revocation list of the CA \"%s\" cannot be renewed: see the log of clm-bootstrap",
+        event->entity_id);
+    const struct alert_change change = {
+        .kind = ALERT_CRL_LATE, .entity = event->entity_id, .message = message};
+    TRY(late ? alerts_raise(worker->db, &change, 1, clock_wall_ms(), arena, st)
+             : alerts_resolve(worker->db, &change, 1, clock_wall_ms(), arena, st));
+    return note(worker, event, NULL, event->entity_id, arena, st);
+}
+
 /* Whatever else services tell: it has happened, so it is written down. */
 static enum code on_other(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
 {
@@ -284,7 +328,9 @@ const struct event_handler registry_events[] = {
     {"clm.event.bootstrap.token.>", true, on_token},
     {"clm.event.bootstrap.certificate.issued", false, on_certificate},
     {"clm.event.tasks.task.>", false, on_task},
+    {"clm.event.tasks.inventory.reported", false, on_inventory},
     {"clm.event.bootstrap.identity.>", true, on_other},
+    {"clm.event.bootstrap.crl.>", true, on_crl},
     {"clm.event.bootstrap.>", false, on_other},
     {"clm.event.tasks.>", false, on_other},
     {.subject = NULL},

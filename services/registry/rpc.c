@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "border.h"
+#include "drift.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
 #include "safemode/safemode.h"
@@ -612,9 +613,9 @@ static enum code on_create_agent_token(struct rpc_ctx *ctx, const void *request,
     return CODE_OK;
 }
 
-/* The operator's grant is the registry's to check; the tokens are bootstrap's. */
+/* The operator's grant is the registry's to check; tokens and identities are bootstrap's. *ret: the reply. */
 static enum code ask_bootstrap(struct rpc_ctx *ctx, const char *agent_id, const char *method,
-                               const ProtobufCMessage *request, bool authority, Clm__ListTokensResponse *res,
+                               const ProtobufCMessage *request, bool authority, ProtobufCMessage **ret,
                                struct status *st)
 {
     struct worker *worker = worker_of(ctx);
@@ -631,11 +632,8 @@ static enum code ask_bootstrap(struct rpc_ctx *ctx, const char *agent_id, const 
         .assertion = ctx->assertion,
         .authority = authority,
     };
-    ProtobufCMessage *reply = NULL;
-    TRY(rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, &reply,
-                 st));
-    *res = *(const Clm__ListTokensResponse *)reply;
-    return CODE_OK;
+    return rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, ret,
+                    st);
 }
 
 static enum code on_list_agent_tokens(struct rpc_ctx *ctx, const void *request, void *response,
@@ -643,8 +641,23 @@ static enum code on_list_agent_tokens(struct rpc_ctx *ctx, const void *request, 
 {
     const Clm__AgentRequest *req = request;
     Clm__ListTokensRequest ask = CLM__LIST_TOKENS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
     ask.agent_id = req->agent_id;
-    return ask_bootstrap(ctx, req->agent_id, "ListTokens", &ask.base, false, response, st);
+    TRY(ask_bootstrap(ctx, req->agent_id, "ListTokens", &ask.base, false, &reply, st));
+    *(Clm__ListTokensResponse *)response = *(const Clm__ListTokensResponse *)reply;
+    return CODE_OK;
+}
+
+static enum code on_list_agent_identities(struct rpc_ctx *ctx, const void *request, void *response,
+                                          struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    Clm__ListAgentIdentitiesRequest ask = CLM__LIST_AGENT_IDENTITIES_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    ask.agent_id = req->agent_id;
+    TRY(ask_bootstrap(ctx, req->agent_id, "ListAgentIdentities", &ask.base, false, &reply, st));
+    *(Clm__ListAgentIdentitiesResponse *)response = *(const Clm__ListAgentIdentitiesResponse *)reply;
+    return CODE_OK;
 }
 
 static enum code on_revoke_agent_token(struct rpc_ctx *ctx, const void *request, void *response,
@@ -652,9 +665,12 @@ static enum code on_revoke_agent_token(struct rpc_ctx *ctx, const void *request,
 {
     const Clm__RevokeAgentTokenRequest *req = request;
     Clm__RevokeTokenRequest ask = CLM__REVOKE_TOKEN_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
     ask.agent_id = req->agent_id;
     ask.token_id = req->token_id;
-    return ask_bootstrap(ctx, req->agent_id, "RevokeToken", &ask.base, true, response, st);
+    TRY(ask_bootstrap(ctx, req->agent_id, "RevokeToken", &ask.base, true, &reply, st));
+    *(Clm__ListTokensResponse *)response = *(const Clm__ListTokensResponse *)reply;
+    return CODE_OK;
 }
 
 static enum code on_report_superseded(struct rpc_ctx *ctx, const void *request, void *response,
@@ -735,6 +751,41 @@ static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *are
     return out;
 }
 
+/* An agent's last word of a batch is what holds. */
+static bool has_later(const Clm__ReportHeartbeatsRequest *req, size_t index)
+{
+    for (size_t i = index + 1; i < req->n_heartbeats; i++) {
+        if (req->heartbeats[i]->drift &&
+            strcmp(req->heartbeats[i]->agent_id, req->heartbeats[index]->agent_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum code report_drifts(struct rpc_ctx *ctx, const Clm__ReportHeartbeatsRequest *req,
+                               struct status *st)
+{
+    size_t n_agents = 0, n_drifts = 0, room = 0;
+    for (size_t i = 0; i < req->n_heartbeats; i++)
+        room += req->heartbeats[i]->drift ? req->heartbeats[i]->drift->n_drifts : 0;
+    const char **agents = arena_array(ctx->arena, req->n_heartbeats + 1, sizeof(*agents));
+    struct drift *drifts = arena_array(ctx->arena, room + 1, sizeof(*drifts));
+    for (size_t i = 0; i < req->n_heartbeats; i++) {
+        const Clm__Heartbeat *beat = req->heartbeats[i];
+        if (!beat->drift || has_later(req, i))
+            continue;
+        agents[n_agents++] = beat->agent_id;
+        for (size_t k = 0; k < beat->drift->n_drifts; k++) {
+            const Clm__Drift *drift = beat->drift->drifts[k];
+            drifts[n_drifts++] =
+                (struct drift){beat->agent_id, drift->target, drift->reason ? drift->reason : ""};
+        }
+    }
+    const struct cause cause = {.now_ms = clock_wall_ms(),
+                                .timing = registry_timing(worker_of(ctx)->service)};
+    return drifts_report(worker_of(ctx)->db, &cause, agents, n_agents, drifts, n_drifts, ctx->arena, st);
+}
+
 static enum code on_report_heartbeats(struct rpc_ctx *ctx, const void *request, void *response,
                                       struct status *st)
 {
@@ -745,8 +796,9 @@ static enum code on_report_heartbeats(struct rpc_ctx *ctx, const void *request, 
         beats[i] = heartbeat_of(req->heartbeats[i], ctx->arena);
     struct worker *worker = worker_of(ctx);
     TRY(take_reports(worker, req->heartbeats, req->n_heartbeats, ctx->arena, st));
-    return heartbeats_report(worker->db, registry_timing(worker->service), clock_wall_ms(), req->gateway_id,
-                             req->epoch ? req->epoch : "", beats, req->n_heartbeats, ctx->arena, st);
+    TRY(heartbeats_report(worker->db, registry_timing(worker->service), clock_wall_ms(), req->gateway_id,
+                          req->epoch ? req->epoch : "", beats, req->n_heartbeats, ctx->arena, st));
+    return report_drifts(ctx, req, st);
 }
 
 static size_t page_size(bool has, uint32_t asked, size_t max)
@@ -878,11 +930,13 @@ const struct rpc_method registry_methods[] = {
     {"CreateAgentToken", on_create_agent_token},
     {"ListAgentTokens", on_list_agent_tokens},
     {"RevokeAgentToken", on_revoke_agent_token},
+    {"ListAgentIdentities", on_list_agent_identities},
     {"ReportSuperseded", on_report_superseded},
     {"DeleteAgent", on_delete_agent},
     {"GetPlatform", on_get_platform},
     {"EnterPlatformSafeMode", on_enter_platform_safe_mode},
     {"LeavePlatformSafeMode", on_leave_platform_safe_mode},
     {"GetAgentMetrics", on_get_agent_metrics},
+    {"ListCertificates", on_list_certificates},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

@@ -360,23 +360,3 @@ def test_exec_refuses_and_the_platform_is_told_of(what, platform, host, rest, ta
     assert rest.task(task_id)["state"] in ("LEASED", "RUNNING")
     wait_until("it to be in the audit log", lambda: rest.get(
         "/api/v1/audit/records", action="task.order_rejected", agentId=host.id)["entries"], 20)
-
-
-def test_a_replayed_order_is_not_run_again_and_the_platform_is_told(platform, host, rest, take_over):
-    task = rest.run_task(host.id, "VALIDATE", {"target": "nginx"})
-    assert task["state"] == "SUCCEEDED"
-    wait_until("the receipt to be acknowledged on the host", lambda: rest.task(task["id"])["state"] == "SUCCEEDED", 10)
-    envelope = bytes.fromhex(platform.sql(f"SELECT encode(envelope, 'hex') FROM tasks.tasks WHERE id = '{task['id']}'")[0][0])
-    host.agent.stop()
-    gateway = take_over(deliveries=[pb.encode((1, task["id"]), (2, 1), (3, 1), (4, envelope))])
-    host.use_gateway(f"{HOST}:{gateway.port}")
-    host.agent.start()
-    wait_until("the agent to send its refusal", lambda: any(path.endswith("/result") for path, _ in gateway.seen), 30)
-    gateway.stop()
-    relay = Relay(gateway.port, platform.ports["agent"])
-    try:
-        alert = wait_until("the alert", lambda: rejected(rest, host.id), 60, process=host.agent.process)
-    finally:
-        relay.stop()
-    assert "replayed" in alert["message"]
-    assert rest.task(task["id"]) == task
