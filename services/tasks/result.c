@@ -241,8 +241,9 @@ enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *a
     struct status why = *st;
     if (has_receipt)
         TRY(verify(tx, arena, submission, &taken, st));
-    /* The agent may have been given an order that nobody here made: that is what it reports. */
-    if (has_receipt && taken.receipt.outcome == OUTCOME_NOT_GENUINE) {
+    /* The agent may have been given an order that nobody here made for it: that is what it reports. */
+    if (has_receipt && (taken.receipt.outcome == OUTCOME_NOT_GENUINE ||
+                        (taken.receipt.outcome == OUTCOME_CANNOT_OPEN && !leased))) {
         TRY(tell_not_genuine(tx, arena, submission, &taken, st));
         if (!leased) {
             *ret_finished = true;

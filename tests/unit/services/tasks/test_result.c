@@ -305,6 +305,9 @@ static void an_order_that_is_not_genuine_is_told_whoevers_it_was(void **state)
     assert_ok(fixture_submit(&a, theirs.id, 7, CLM__RECEIPT__OUTCOME__NOT_GENUINE, false));
     assert_int_equal(rejected_events(), 2);
     assert_int_equal(fixture_get(theirs.id).state, STATE_READY);
+    clock_advance(60000); /* made for another agent's key */
+    assert_ok(fixture_submit(&a, theirs.id, 1, CLM__RECEIPT__OUTCOME__CANNOT_OPEN, false));
+    assert_int_equal(rejected_events(), 3);
     /* A receipt of another kind for it stays what it was: refused. */
     assert_int_equal(fixture_submit(&a, theirs.id, 1, CLM__RECEIPT__OUTCOME__REFUSED, false), CODE_NOT_FOUND);
     assert_int_equal(fixture_submit(&a, NO_TASK, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED, false), CODE_NOT_FOUND);
