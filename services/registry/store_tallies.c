@@ -1,4 +1,4 @@
-/* The tallies' SQL (migrations/0010_tallies.sql): triggers keep them, the fold once a minute makes them few.
+/* The tallies' SQL (migrations/0011_tallies.sql): triggers keep them, the fold once a minute makes them few.
  */
 #include "store_tallies.h"
 
