@@ -129,10 +129,11 @@ static void agent_shows_its_last_result_and_durations_by_kind(void **state)
     (void)fixture_lease(AGENT_A);
     int64_t began = clock_wall_ms();
     clock_advance(1500);
-    (void)fixture_count(arena_printf(arena,
-                                     "WITH t AS (UPDATE tasks SET started_at = to_timestamp(%lld / 1000.0) WHERE id "
-                                     "= '%s' RETURNING 1) SELECT count(*) FROM t",
-                                     (long long)began, timed.id));
+    (void)fixture_count(
+        arena_printf(arena,
+                     "WITH t AS (UPDATE tasks SET started_at = to_timestamp(%lld / 1000.0) WHERE id "
+                     "= '%s' RETURNING 1) SELECT count(*) FROM t",
+                     (long long)began, timed.id));
     assert_ok(fixture_submit(&a, timed.id, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED, false));
     assert_ok(tasks_agent_jobs(db, arena, AGENT_A, &jobs, &n, &st));
     assert_int_equal(n, 2);
