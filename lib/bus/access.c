@@ -13,6 +13,7 @@ static const struct method_access table[] = {
     {"registry", "DisableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "EnableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "GetDashboard", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "GetAgentJobs", ROLES_VIEWER, SENDER_ANY},
     {"registry", "Login", 0, SENDER_GATEWAY},
     {"registry", "RedeemLink", 0, SENDER_GATEWAY},
     {"registry", "GetSession", ROLES_VIEWER, SENDER_ANY},
@@ -92,6 +93,8 @@ static const struct method_access table[] = {
     {"tasks", "SubmitResult", 0, SENDER_ANY},
     {"tasks", "AuthorizeCertificate", 0, SENDER_BOOTSTRAP},
     {"tasks", "BeginEpoch", ROLES_ADMIN, SENDER_REGISTRY},
+    {"tasks", "GetTaskStatistics", ROLES_VIEWER, SENDER_ANY},
+    {"tasks", "GetAgentJobs", ROLES_VIEWER, SENDER_REGISTRY},
 };
 
 const struct method_access *method_access_find(const char *service, const char *method)

@@ -240,6 +240,8 @@ struct activity {
     int64_t id, occurred_at_ms;                     /* id: of a stored one */
     const char *event, *agent_id, *actor, *message; /* agent_id may be NULL */
 };
+#define DASHBOARD_ENDS     6
+#define DASHBOARD_VERSIONS 20
 struct alert; /* alerts.h */
 struct dashboard {
     int64_t count[AGENT_STATUS_END], total, identities_expiring, open_alerts;
@@ -247,6 +249,17 @@ struct dashboard {
     size_t n_recent;
     struct alert *alerts; /* open ones, newest first */
     size_t n_alerts;
+    int64_t in_safe_mode;
+    int64_t ends[DASHBOARD_ENDS]; /* identities: see dashboard_end_sec */
+    struct version_count *versions;
+    size_t n_versions;
+    int64_t open_by_kind[64]; /* alerts, by enum alert_kind */
+};
+/* ends[i] counts identities that end within that many seconds, and not within those before; -1: later. */
+extern const int64_t dashboard_end_sec[DASHBOARD_ENDS];
+struct version_count {
+    const char *version;
+    int64_t n;
 };
 #define DASHBOARD_ALERTS      10
 #define DASHBOARD_RECENT      20

@@ -1,6 +1,6 @@
 /* The registry's SQL. Blocking, on the session of the calling thread; rows are copied into the caller's
  * arena. */
-#include "store.h"
+#include "store_tallies.h"
 
 #include <string.h>
 
@@ -492,21 +492,6 @@ enum code store_counts(struct db *db, const struct label_terms *terms, struct da
     return CODE_OK;
 }
 
-enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t now_ms, int64_t until_ms,
-                         int64_t *ret_n, struct arena *arena, struct status *st)
-{
-    static const char sql[] = "SELECT count(*) FROM agents a WHERE " LABELS_HOLD
-                              " AND identity_not_after > $4 AND identity_not_after <= $5 AND NOT disabled";
-    struct db_args *args = db_args_new(arena);
-    arg_terms(args, terms);
-    db_arg_time(args, now_ms);
-    db_arg_time(args, until_ms);
-    AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query_one(db, sql, args, &rows, st));
-    *ret_n = db_int(rows, 0, 0);
-    return CODE_OK;
-}
-
 void store_arg_terms(struct db_args *args, const struct label_terms *terms)
 {
     arg_terms(args, terms);
@@ -611,7 +596,8 @@ enum code store_counts_fold(struct db *db, struct status *st)
         "WITH old AS (DELETE FROM agent_counts RETURNING status, n) "
         "INSERT INTO agent_counts (status, n) SELECT status, sum(n) FROM old GROUP BY status "
         "HAVING sum(n) <> 0";
-    return db_query(db, sql, NULL, NULL, st);
+    TRY(db_query(db, sql, NULL, NULL, st));
+    return store_tallies_fold(db, st);
 }
 
 /* ---- heartbeats

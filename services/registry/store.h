@@ -43,8 +43,6 @@ enum code store_agents_select(struct db *db, const struct agent_filter *filter,
                               struct status *st) MUST_CHECK;
 enum code store_counts(struct db *db, const struct label_terms *terms, struct dashboard *ret,
                        struct arena *arena, struct status *st) MUST_CHECK;
-enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t now_ms, int64_t until_ms,
-                         int64_t *ret_n, struct arena *arena, struct status *st) MUST_CHECK;
 enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
                                 struct arena *arena, struct activity **ret, size_t *ret_n,
                                 struct status *st) MUST_CHECK;

@@ -120,6 +120,13 @@ enum code store_receipt_exists(struct db *db, struct arena *arena, const char *t
 enum code store_void_leases(struct db *db, struct arena *arena, int64_t before_ms, int64_t now_ms,
                             struct task **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 
+enum code store_task_periods(struct db *db, struct arena *arena, int64_t period, int64_t from_ms,
+                             struct task_period **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_agent_jobs(struct db *db, struct arena *arena, const char *agent_id,
+                           struct job_statistics **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_tallies_fold(struct db *db, struct arena *arena, int64_t hours_from_ms, int64_t days_from_ms,
+                             struct status *st) MUST_CHECK;
+
 /* ---- sweep: each at most 1,000 rows; the changed tasks
  * ------------------------------------------------------- */
 

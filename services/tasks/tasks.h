@@ -210,6 +210,30 @@ enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *
 /* What ended other than well becomes the next attempt, due at once. FAILED_PRECONDITION for anything else. */
 enum code task_retry(struct db *db, struct arena *arena, const char *task_id, const char *actor,
                      struct task *ret, struct status *st) MUST_CHECK;
+/* ---- what became of tasks (statistics.c): kept by triggers as they end */
+
+struct task_period {
+    int64_t at_ms, n[STATE_COUNT + 1]; /* by terminal state */
+};
+#define STATISTICS_HOURS 24
+#define STATISTICS_DAYS  30
+/* Periods without an end are left out; oldest first; at most STATISTICS_HOURS + 1 and STATISTICS_DAYS + 1. */
+enum code tasks_statistics(struct db *db, struct arena *arena, int64_t now_ms, struct task_period **ret_hours,
+                           size_t *ret_n_hours, struct task_period **ret_days, size_t *ret_n_days,
+                           struct status *st) MUST_CHECK;
+struct job_statistics {
+    enum task_kind kind;
+    int64_t succeeded, unverified, failed, cancelled, expired, timed, total_ms, longest_ms;
+    const char *last_task_id, *last_message;
+    enum task_state last_state;
+    int64_t last_finished_at_ms, last_ms; /* last_ms -1: it never began */
+};
+enum code tasks_agent_jobs(struct db *db, struct arena *arena, const char *agent_id,
+                           struct job_statistics **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* One row for each period and state again; forgets what is old. Once a minute. */
+enum code tasks_statistics_fold(struct db *db, struct arena *arena, int64_t now_ms,
+                                struct status *st) MUST_CHECK;
+
 /* The database is a backup's: leases that were given before are void. *ret_voided counts them. */
 enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, int64_t restored_at_ms,
                             uint32_t *ret_voided, struct status *st) MUST_CHECK;

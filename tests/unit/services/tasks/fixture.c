@@ -86,8 +86,10 @@ int fixture_setup(void **state)
     n_woken = 0;
     db = fixture_db();
     if (db_migrate(db, "tasks", tasks_migrations, &st) != CODE_OK ||
-        db_query(db, "TRUNCATE tasks, agents, identities, receipts, outbox, order_reports CASCADE", NULL,
-                 NULL, &st) != CODE_OK)
+        db_query(db,
+                 "TRUNCATE tasks, agents, identities, receipts, outbox, task_tallies, agent_jobs, "
+                 "order_reports CASCADE",
+                 NULL, NULL, &st) != CODE_OK)
         fail_msg("%s", st.msg);
     fixture_platform(false);
     if (!ca)
