@@ -12,6 +12,7 @@
 #include "agent/exec/enrol.h"
 #include "agent/exec/exec.h"
 #include "agent/exec/heads.h"
+#include "agent/exec/safemarks.h"
 #include "agent/exec/spawn.h"
 #include "agent/facts.h"
 #include "agent/inspect.h"
@@ -24,7 +25,7 @@
 #define EXIT_USAGE     2
 
 struct options {
-    const char *config, *state_dir, *token_file;
+    const char *config, *state_dir, *token_file, *reason;
     const char *dir, *user; /* of the hidden commands */
 };
 
@@ -57,6 +58,16 @@ static int run_status(const struct options *options)
 static int run_audit_head(const struct options *options)
 {
     return heads_print_main(options->config, options->state_dir);
+}
+
+static int run_safe_mode(const struct options *options)
+{
+    return safe_mode_enter_main(options->config, options->state_dir, options->reason);
+}
+
+static int run_leave_safe_mode(const struct options *options)
+{
+    return safe_mode_leave_main(options->config, options->state_dir);
 }
 
 static int run_version(const struct options *options)
@@ -141,6 +152,11 @@ const struct command commands[] = {
      run_status, NULL},
     {"audit-head", "[--config FILE] [--state-dir DIR]",
      "Prints the newest head of the platform's audit log that this host has verified.", run_audit_head, NULL},
+    {"safe-mode", "[--config FILE] [--state-dir DIR] [--reason TEXT]",
+     "Puts this agent into safe mode: it looks and reports, and changes nothing.", run_safe_mode, NULL},
+    {"leave-safe-mode", "[--config FILE] [--state-dir DIR]",
+     "Ends the safe mode that was asked for on this host, or that a failed rollback left behind.",
+     run_leave_safe_mode, NULL},
     {"version", "", "Prints the version.", run_version, NULL},
     {"help", "", "Prints this.", run_help, NULL},
     {"net", "", NULL, run_net, NULL},
@@ -151,9 +167,13 @@ const struct command commands[] = {
 static bool parse_options(int argc, char **argv, struct options *ret)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},     {"state-dir", required_argument, NULL, 's'},
-        {"token-file", required_argument, NULL, 't'}, {"dir", required_argument, NULL, 'd'},
-        {"user", required_argument, NULL, 'u'},       {0},
+        {"config", required_argument, NULL, 'c'},
+        {"state-dir", required_argument, NULL, 's'},
+        {"token-file", required_argument, NULL, 't'},
+        {"dir", required_argument, NULL, 'd'},
+        {"user", required_argument, NULL, 'u'},
+        {"reason", required_argument, NULL, 'r'},
+        {0},
     };
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (c) {
@@ -171,6 +191,9 @@ static bool parse_options(int argc, char **argv, struct options *ret)
             break;
         case 'u':
             ret->user = optarg;
+            break;
+        case 'r':
+            ret->reason = optarg;
             break;
         default:
             return false;

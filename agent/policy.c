@@ -18,10 +18,12 @@
 #include "proto/common.pb-c.h"
 #include "scope/scope.h"
 
-#define ARGV_MAX       64
-#define VARIABLES_MAX  32
-#define SECTIONS_MAX   256
-#define ROOT_PATTERN_N 8
+#define ARGV_MAX        64
+#define VARIABLES_MAX   32
+#define RELOADS_MAX     8 /* of one target */
+#define LABEL_BYTES_MAX 63
+#define SECTIONS_MAX    256
+#define ROOT_PATTERN_N  8
 
 #define LABEL_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 #define ALIAS_CHARACTERS LABEL_CHARACTERS
@@ -73,6 +75,8 @@ static const struct config_key policy_keys[] = {
      .help = "directories that may be searched; unset: /etc /opt /srv /usr/local"},
     {KEY("policy", "probe_hosts", CONFIG_LIST, probe_hosts), .optional = true,
      .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
+    {KEY("policy", "break_glass", CONFIG_BOOL, break_glass), .fallback = "no",
+     .help = "yes: in safe mode, one change at a time that an admin of the platform released may be done"},
     {KEY("policy", "probe_rate", CONFIG_INT, probe_rate), .fallback = "200", .min = 1, .max = 100000,
      .help = "how many of them discovery may begin to look at in a second"},
     {KEY("policy", "fetch_hosts", CONFIG_LIST, fetch_hosts), .optional = true,
@@ -101,7 +105,7 @@ static const struct config_key target_keys[] = {
      .help = "the keystore's entry; unset: the one that it has"},
     {KEY("encryption", CONFIG_STRING, encryption), .optional = true,
      .help = "of the keystore: modern (unset), or legacy for what cannot read that"},
-    {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME]"},
+    {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME], or several"},
     {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true,
      .help = "host:port that serves the certificate"},
     {KEY("starttls", CONFIG_STRING, starttls), .optional = true,
@@ -393,15 +397,34 @@ static enum code check_store(struct policy_target *target, const char *section, 
     return CODE_OK;
 }
 
+/* "nginx postfix": both use the file, and both are told. */
+static enum code resolve_reloads(const struct policy *policy, struct policy_target *target,
+                                 const char *section, struct status *st)
+{
+    size_t n = 0;
+    target->reloads = must(calloc(RELOADS_MAX + 1, sizeof(*target->reloads)));
+    for (const char *at = target->reload ? target->reload : ""; *at; at += strspn(at, ", \t")) {
+        char name[LABEL_BYTES_MAX + 1] = "";
+        size_t len = strcspn(at, ", \t");
+        if (len <= LABEL_BYTES_MAX)
+            memcpy(name, at, len);
+        const struct policy_reload *reload = policy_find_reload(policy, name);
+        if (!reload || n >= RELOADS_MAX)
+            return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %.*s]%s", section,
+                              (int)len, at, reload ? " that would not be one too many" : "");
+        target->reloads[n++] = (struct policy_reload *)(uintptr_t)reload;
+        at += len;
+    }
+    return CODE_OK;
+}
+
 static enum code check_target(const struct policy *policy, struct policy_target *target, struct status *st)
 {
     char section[96], host[256], port[6];
     (void)snprintf(section, sizeof(section), "target %s", target->name);
     TRY(check_names(section, target->dns_names, st));
     TRY(check_store(target, section, st));
-    if (target->reload && !policy_find_reload(policy, target->reload))
-        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %s]", section,
-                          target->reload);
+    TRY(resolve_reloads(policy, target, section, st));
     if (target->preset && !preset_find(target->preset))
         return status_set(st, CODE_INVALID_ARGUMENT, "[%s] preset: no server is called \"%.40s\"", section,
                           target->preset);
@@ -496,6 +519,7 @@ void policy_free(struct policy *policy)
         return;
     for (struct policy_target **t = policy->targets; t && *t; t++) {
         config_done(target_keys, *t);
+        free((*t)->reloads);
         free((*t)->name);
         free(*t);
     }

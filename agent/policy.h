@@ -4,7 +4,7 @@
  * DISCOVER of this host.
  *
  *   [agent]   gateway state_dir net_user log_level
- *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate metrics
+ *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate break_glass metrics
  *             watch_interval fetch_hosts
  *   [target nginx]  store certificate key chain password_file alias encryption reload endpoint starttls
  * server_name dns_names preset configuration; without `key` the certificate's file holds the key too. Owner,
@@ -36,11 +36,12 @@ struct policy_target {
     char *certificate; /* leaf and intermediates, PEM; the key too when there is no key file */
     char *key;         /* NULL or equal to certificate: one file holds both */
     char *chain;       /* intermediates apart from the leaf, when the server wants them so; else NULL */
-    char *reload;      /* a [reload …]; NULL: nothing to reload */
-    char *endpoint;    /* host:port to look at; NULL: nothing to verify */
-    char *starttls;    /* what is spoken before TLS; NULL: by the endpoint's port */
-    char *server_name; /* SNI; NULL: the certificate's first name */
-    char **dns_names;  /* what may be installed here; NULL: the policy's */
+    char *reload;      /* names of [reload …], as written; NULL: nothing to reload */
+    struct policy_reload **reloads; /* those, in that order; NULL-ended; borrowed but for the array */
+    char *endpoint;                 /* host:port to look at; NULL: nothing to verify */
+    char *starttls;                 /* what is spoken before TLS; NULL: by the endpoint's port */
+    char *server_name;              /* SNI; NULL: the certificate's first name */
+    char **dns_names;               /* what may be installed here; NULL: the policy's */
     /* What DISCOVER and VALIDATE may look up about it; NULL: nothing. */
     char *preset;        /* the server that uses it: a row of presets/preset.c */
     char *configuration; /* that server's, where it is not the distribution's */
@@ -60,6 +61,7 @@ struct policy {
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
+    bool break_glass;               /* in safe mode, one change that an admin released */
     char **fetch_hosts;             /* that may be asked for CRLs and OCSP answers */
     int64_t watch_interval_ms;      /* of looking at what the targets serve; 0: never */
     int64_t probe_rate;             /* looks begun in a second, of discovery in networks */

@@ -51,7 +51,16 @@ static enum code write_policy_lines(const struct plan *plan, struct buf *out, st
     return CODE_OK;
 }
 
-static enum code write_target(const struct target_plan *target, struct buf *out, struct status *st)
+static const char *reloads_of(const struct plan *plan, const struct target_plan *target)
+{
+    const char *list = target->server->reload;
+    for (size_t i = 0; i < target->n_also; i++)
+        list = arena_printf(plan->arena, "%s %s", list, target->also[i]->reload);
+    return list;
+}
+
+static enum code write_target(const struct plan *plan, const struct target_plan *target, struct buf *out,
+                              struct status *st)
 {
     const struct server_plan *server = target->server;
     const struct {
@@ -62,7 +71,7 @@ static enum code write_target(const struct target_plan *target, struct buf *out,
         {"key", strcmp(target->key, target->certificate) != 0 ? target->key : NULL},
         {"chain", target->chain},
         {"password_file", target->password_file},
-        {"reload", server->reload},
+        {"reload", reloads_of(plan, target)},
         {"endpoint", target->endpoint},
         {"starttls", target->starttls},
         {"server_name", target->server_name},
@@ -82,7 +91,7 @@ static enum code write_target(const struct target_plan *target, struct buf *out,
 static enum code write_sections(const struct plan *plan, struct buf *out, struct status *st)
 {
     for (size_t i = 0; i < plan->n_target; i++)
-        TRY(write_target(plan->target[i], out, st));
+        TRY(write_target(plan, plan->target[i], out, st));
     for (size_t i = 0; i < plan->n_server; i++) {
         const struct server_plan *server = plan->server[i];
         if (!server->new_reload)

@@ -75,11 +75,11 @@ static void add_names_in_place(struct plan *plan, struct target_plan *target)
         add_name(plan, target, info->dns_names[i]);
 }
 
-static const char *manager_of(const struct plan *plan, const char *certificate)
+static const struct policy_target *manager_of(const struct plan *plan, const char *certificate)
 {
     for (struct policy_target **t = plan->policy ? plan->policy->targets : NULL; t && *t; t++) {
         if (strcmp((*t)->certificate, certificate) == 0)
-            return (*t)->name;
+            return *t;
     }
     return NULL;
 }
@@ -175,7 +175,6 @@ static const char *unfit_keystore(struct plan *plan, const struct target_plan *m
 /* Why it cannot be a target; NULL if it can. */
 static const char *unfit(struct plan *plan, const struct target_plan *made)
 {
-    const struct target_plan *other = find_target(plan, made->certificate);
     if (!can_stand_in_a_line(made->certificate) || !can_stand_in_a_line(made->key) ||
         !can_stand_in_a_line(made->chain) || !can_stand_in_a_line(made->password_file))
         return "a path of its configuration cannot stand in the policy";
@@ -183,9 +182,6 @@ static const char *unfit(struct plan *plan, const struct target_plan *made)
         return arena_printf(plan->arena,
                             "%s is the distribution's placeholder: give the server a file of its own",
                             made->certificate);
-    if (other && other->server != made->server)
-        return arena_printf(plan->arena, "%s is what %s uses, too: have both told in one [reload]",
-                            made->certificate, other->server->preset->name);
     return unfit_keystore(plan, made);
 }
 
@@ -203,8 +199,14 @@ static void add_certificate(struct plan *plan, struct server_plan *server,
         .password_file = facts->password_file,
     };
     made.store = store_of_file(&made, facts->store);
-    if (manager_of(plan, made.certificate))
+    const struct policy_target *manager = manager_of(plan, made.certificate);
+    if (manager) {
+        if (manager->preset && strcmp(manager->preset, server->preset->name) != 0)
+            note(plan, server->preset->name,
+                 arena_printf(plan->arena, "%s is [target %s] already: add a reload for this server to it",
+                              made.certificate, manager->name));
         return;
+    }
     const char *why = unfit(plan, &made);
     if (why) {
         note(plan, server->preset->name, why);
@@ -214,6 +216,10 @@ static void add_certificate(struct plan *plan, struct server_plan *server,
     if (!target) {
         target = arena_dup(plan->arena, &made, sizeof(made));
         ARENA_PUSH(plan->arena, plan->target, plan->n_target, target);
+        server->n_target++;
+    } else if (target->server != server &&
+               (target->n_also == 0 || target->also[target->n_also - 1] != server)) {
+        ARENA_PUSH(plan->arena, target->also, target->n_also, server);
         server->n_target++;
     }
     for (size_t i = 0; i < facts->n_names; i++) {
@@ -280,6 +286,16 @@ static enum code find_commands(struct plan *plan, struct server_plan *server, co
 
 /* --- servers ------------------------------------------------------------------------------------------ */
 
+/* What add_certificate made of a server that cannot be told. */
+static void forget(struct plan *plan, const struct server_plan *server, size_t n_target)
+{
+    plan->n_target = n_target;
+    for (size_t i = 0; i < n_target; i++) {
+        struct target_plan *target = plan->target[i];
+        target->n_also -= target->n_also > 0 && target->also[target->n_also - 1] == server;
+    }
+}
+
 static enum code add_server(struct plan *plan, const struct preset *preset, const char *conf,
                             bool is_elsewhere, struct status *st)
 {
@@ -294,7 +310,7 @@ static enum code add_server(struct plan *plan, const struct preset *preset, cons
         return CODE_OK;
     enum code code = find_commands(plan, server, facts, st);
     if (code != CODE_OK) {
-        plan->n_target = targets;
+        forget(plan, server, targets);
         return code;
     }
     ARENA_PUSH(plan->arena, plan->server, plan->n_server, server);

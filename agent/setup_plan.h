@@ -21,6 +21,8 @@ struct server_plan {
 
 struct target_plan {
     struct server_plan *server;
+    struct server_plan **also; /* further servers that use the same file */
+    size_t n_also;
     char *label;
     const char *certificate, *key, *chain; /* real paths: symbolic links are refused later */
     const char *store;                     /* of what kind the file is; NULL: PEM */

@@ -7,6 +7,7 @@
 #include <sys/file.h>
 
 #include "agent/exec/exec.h"
+#include "agent/exec/safemarks.h"
 #include "agent/facts.h"
 #include "agent/journal.h"
 #include "base/clock.h"
@@ -73,6 +74,23 @@ static void print_tasks(const struct agent_state *state)
                      tally.unsent, tally.over);
 }
 
+static void print_safe_mode(const char *dir)
+{
+    bool any = false;
+    for (int i = 0; i < SAFE_AGENT_REASON_COUNT; i++) {
+        const struct safe_reason_info *info = safe_reason_info((enum safe_reason)i);
+        AUTO_BUF struct buf line = {0};
+        struct status st;
+        if (safe_mark_read(dir, (enum safe_reason)i, &line, &st) != CODE_OK)
+            continue;
+        (void)printf("%-12s %s: %s\n%-12s it ends %s\n", any ? "" : "safe mode", info->name, buf_text(&line),
+                     "", info->ends);
+        any = true;
+    }
+    if (!any)
+        (void)printf("%-12s no\n", "safe mode");
+}
+
 int agent_status_main(const char *config_path, const char *state_dir)
 {
     struct policy *policy = NULL;
@@ -96,6 +114,7 @@ int agent_status_main(const char *config_path, const char *state_dir)
                  state->confirmed ? "" : " (not yet confirmed)");
     print_certificate("identity", &state->identity_chain);
     print_certificate("task key", &state->task_chain);
+    print_safe_mode(state->dir);
     print_tasks(state);
     state_free(state);
     policy_free(policy);

@@ -131,6 +131,17 @@ static const char *join_scope(const Clm__Scope *scope, struct arena *arena)
     return *text ? text + 1 : text;
 }
 
+static const char *join_operations(const Clm__HostFacts *facts, struct arena *arena)
+{
+    const char *text = "";
+    for (size_t i = 0; i < facts->n_operations; i++) {
+        const ProtobufCEnumValue *kind =
+            protobuf_c_enum_descriptor_get_value(&clm__task__kind__descriptor, (int)facts->operations[i]);
+        text = kind ? arena_printf(arena, "%s%s%s", text, *text ? " " : "", kind->name) : text;
+    }
+    return text;
+}
+
 static void print_agent(const Clm__AgentView *agent, struct arena *arena)
 {
     table_field(stdout, "id", agent->id);
@@ -149,9 +160,14 @@ static void print_agent(const Clm__AgentView *agent, struct arena *arena)
     table_field(stdout, "identity", agent->identity_fingerprint_sha256);
     table_field(stdout, "identity until",
                 table_time(arena, agent->has_identity_not_after_at_ms, agent->identity_not_after_at_ms));
+    if (agent->has_identity_days_left)
+        table_field(stdout, "days left", arena_printf(arena, "%d", agent->identity_days_left));
     if (agent->facts) {
         table_field(stdout, "system", agent->facts->os);
         table_field(stdout, "agent version", agent->facts->agent_version);
+        table_field(stdout, "built", agent->facts->build_date);
+        table_field(stdout, "commit", agent->facts->git_commit);
+        table_field(stdout, "operations", join_operations(agent->facts, arena));
     }
 }
 

@@ -10,6 +10,57 @@ static const struct cli_option output_options[] = {
     {.name = NULL},
 };
 
+static const char *duration(struct arena *arena, uint32_t sec)
+{
+    return arena_printf(arena, "%u day%s", sec / 86400, sec == 86400 ? "" : "s");
+}
+
+static void print_ends(const Clm__Dashboard *dashboard, struct arena *arena)
+{
+    (void)puts("\nidentities end");
+    for (size_t i = 0; i < dashboard->n_identities_by_end; i++) {
+        const Clm__IdentityEnds *ends = dashboard->identities_by_end[i];
+        const char *when = !ends->has_within_sec   ? "later"
+                           : ends->within_sec == 0 ? "ended"
+                                                   : duration(arena, ends->within_sec);
+        (void)printf("  %-12s %u\n", when, ends->n);
+    }
+}
+
+static void print_tasks(const Clm__TaskStatistics *tasks, struct arena *arena)
+{
+    static const char *const headings[] = {"DAY",    "SUCCEEDED", "UNVERIFIED",
+                                           "FAILED", "CANCELLED", "EXPIRED"};
+    struct table *table = table_new(arena, headings, ARRAY_LEN(headings));
+    for (size_t i = 0; i < tasks->n_days; i++) {
+        const Clm__TaskPeriod *day = tasks->days[i];
+        const char *at = table_time(arena, day->has_at_ms, day->at_ms);
+        table_row(table, (const char *[]){at ? arena_strndup(arena, at, 10) : NULL,
+                                          arena_printf(arena, "%u", day->succeeded),
+                                          arena_printf(arena, "%u", day->installed_unverified),
+                                          arena_printf(arena, "%u", day->failed),
+                                          arena_printf(arena, "%u", day->cancelled),
+                                          arena_printf(arena, "%u", day->expired)});
+    }
+    (void)putchar('\n');
+    table_print(table, stdout);
+}
+
+static void print_alerts(const Clm__Dashboard *dashboard, struct arena *arena)
+{
+    static const char *const headings[] = {"LAST", "ALERT", "HOST", "MESSAGE"};
+    struct table *table = table_new(arena, headings, ARRAY_LEN(headings));
+    for (size_t i = 0; i < dashboard->n_recent_alerts; i++) {
+        const Clm__Alert *alert = dashboard->recent_alerts[i];
+        const ProtobufCEnumValue *kind =
+            protobuf_c_enum_descriptor_get_value(&clm__alert__kind__descriptor, (int)alert->kind);
+        table_row(table, (const char *[]){table_time(arena, alert->has_last_at_ms, alert->last_at_ms),
+                                          kind ? kind->name : "?", alert->hostname, alert->message});
+    }
+    (void)putchar('\n');
+    table_print(table, stdout);
+}
+
 static void print_activity(const Clm__Dashboard *dashboard, struct arena *arena)
 {
     static const char *const headings[] = {"WHEN", "EVENT", "AGENT", "BY", "MESSAGE"};
@@ -46,14 +97,24 @@ static enum code run_dashboard(struct client *client, const struct cli_args *arg
         {"agents", dashboard->total},
         {"online", dashboard->online},
         {"offline", dashboard->offline},
-        {"safe mode", dashboard->safe_mode},
+        {"safe mode", dashboard->in_safe_mode},
         {"bootstrapping", dashboard->bootstrapping},
         {"expired", dashboard->expired},
         {"disabled", dashboard->disabled},
         {"expiring soon", dashboard->identities_expiring},
+        {"open alerts", dashboard->open_alerts},
     };
     for (size_t i = 0; i < ARRAY_LEN(counts); i++)
         (void)printf("%-14s %u\n", counts[i].name, counts[i].n);
+    print_ends(dashboard, arena);
+    if (dashboard->n_versions > 0)
+        (void)puts("\nagents by version");
+    for (size_t i = 0; i < dashboard->n_versions; i++)
+        (void)printf("  %-12s %u\n", dashboard->versions[i]->version, dashboard->versions[i]->n);
+    if (dashboard->tasks && dashboard->tasks->n_days > 0)
+        print_tasks(dashboard->tasks, arena);
+    if (dashboard->n_recent_alerts > 0)
+        print_alerts(dashboard, arena);
     if (dashboard->n_recent_activity > 0)
         print_activity(dashboard, arena);
     return CODE_OK;

@@ -9,16 +9,19 @@
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 
 #include "agent/exec/enrol.h"
 #include "agent/exec/heads.h"
 #include "agent/exec/receipt.h"
+#include "agent/exec/safemarks.h"
 #include "agent/exec/watch.h"
 #include "agent/facts.h"
 #include "agent/ipc.h"
 #include "agent/journal.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
 
 #define DEFAULT_STATE_DIR  "/var/lib/clm-agent"
@@ -113,16 +116,104 @@ static void on_progress_timer(void *arg)
 /* ---- safe mode --------------------------------------------------------------------------------------------
  */
 
+/* The file follows the reason. Best effort: a full disk must not keep the agent from being careful. */
+static void mark(struct exec *exec, enum safe_reason reason, const char *text)
+{
+    struct status st;
+    bool on = exec->safe_mode.active[reason];
+    enum code code = on ? safe_mark_put(exec->state->dir, reason, text, &st)
+                        : safe_mark_remove(exec->state->dir, reason, &st);
+    if (code == CODE_OK)
+        exec->marked[reason] = on;
+    else
+        log_warn("a reason for safe mode cannot be noted down", "reason", st.msg, NULL);
+}
+
 void exec_report(struct exec *exec, enum safe_reason reason, bool bad)
 {
     if (!safe_mode_report(&exec->safe_mode, reason, bad, clock_mono_ms()))
         return;
+    const struct safe_reason_info *info = safe_reason_info(reason);
     if (exec->safe_mode.active[reason])
-        log_error("safe mode: only what changes nothing is done", "reason", safe_reason_name(reason), NULL);
+        log_error("safe mode: only what changes nothing is done", "reason", info->name, "because",
+                  info->means, "it_ends", info->ends, NULL);
     else
-        log_info("a reason for safe mode is over", "reason", safe_reason_name(reason), "safe_mode",
+        log_info("a reason for safe mode is over", "reason", info->name, "safe_mode",
                  safe_mode_active(&exec->safe_mode) ? "on" : "off", NULL);
+    mark(exec, reason, info->means);
     exec_changed(exec);
+}
+
+void exec_enter(struct exec *exec, enum safe_reason reason, const char *text)
+{
+    exec_report(exec, reason, true);
+    mark(exec, reason, text);
+}
+
+/* ---- what the host's administrator says about it ---------------------------------------------------------
+ */
+
+void exec_look_at_marks(struct exec *exec)
+{
+    for (int i = 0; i < SAFE_AGENT_REASON_COUNT; i++) {
+        enum safe_reason reason = (enum safe_reason)i;
+        if (safe_reason_info(reason)->exit != SAFE_EXIT_HOST)
+            continue;
+        bool there = safe_mark_there(exec->state->dir, reason);
+        bool was = exec->marked[i];
+        exec->marked[i] = there;
+        if (there)
+            exec_report(exec, reason, true);
+        else if (was)
+            exec_report(exec, reason, false);
+        else if (exec->safe_mode.active[i]) /* it could not be written: nobody has ended it */
+            mark(exec, reason, safe_reason_info(reason)->means);
+    }
+}
+
+static void on_marks_changed(int fd, int events, void *arg)
+{
+    (void)events;
+    char ignored[4096];
+    while (read(fd, ignored, sizeof(ignored)) > 0)
+        ;
+    exec_look_at_marks(arg);
+}
+
+/* Without a watch the minute's check sees it, and every delivery. */
+static void marks_start(struct exec *exec)
+{
+    AUTO_FREE char *dir = safe_marks_dir(exec->state->dir);
+    struct status st;
+    for (int i = 0; i < SAFE_AGENT_REASON_COUNT; i++) /* of a former run */
+        if (safe_reason_info((enum safe_reason)i)->exit != SAFE_EXIT_HOST &&
+            safe_mark_remove(exec->state->dir, (enum safe_reason)i, &st) != CODE_OK)
+            log_warn("a former reason for safe mode stays noted down", "reason", st.msg, NULL);
+    exec->marks_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (dir_make(dir, 0700, &st) != CODE_OK || exec->marks_fd < 0 ||
+        inotify_add_watch(exec->marks_fd, dir, IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_ONLYDIR) < 0)
+        log_warn("changes of safe mode on this host are noticed within a minute only", "directory", dir,
+                 NULL);
+    else
+        exec->marks_watch = loop_watch_new(exec->loop, exec->marks_fd, LOOP_READ, on_marks_changed, exec);
+    exec_look_at_marks(exec);
+}
+
+/* ---- what exec itself finds ------------------------------------------------------------------------------
+ */
+
+/* Whether a root that we hold is valid now: without one nobody can prove to be the platform. */
+static bool roots_hold(const struct exec *exec)
+{
+    int64_t now_ms = clock_wall_ms();
+    for (size_t i = 0; i < exec->state->roots.n; i++) {
+        AUTO_CERT_INFO struct cert_info info = {0};
+        struct status st;
+        if (cert_read(der_bytes(&exec->state->roots.item[i]), &info, &st) == CODE_OK &&
+            info.not_before_ms <= now_ms && now_ms < info.not_after_ms)
+            return true;
+    }
+    return false;
 }
 
 static void on_check_timer(void *arg)
@@ -134,6 +225,9 @@ static void on_check_timer(void *arg)
         log_error("the state directory cannot be written", "reason", st.msg, NULL);
     exec_report(exec, SAFE_STATE_FULL, code != CODE_OK);
     exec_report(exec, SAFE_CRASH_LOOP, false); /* this long without a crash */
+    if (!roots_hold(exec))
+        exec_report(exec, SAFE_CA_TRUST, true);
+    exec_look_at_marks(exec);
     state_prune(exec->state, clock_wall_ms());
     if (heads_cosign(&exec->heads, exec->state, clock_wall_ms()))
         snapshot_send(exec, false);
@@ -194,6 +288,11 @@ static void link_changed(struct exec *exec, const Clm__Agent__LinkState *link)
         log_warn("not connected", "gateway", exec->state->gateway, "reason", message, NULL);
     memcpy(exec->link_message, message, sizeof(message));
     exec->link_up = link->connected;
+    /* The platform has answered over a connection that led to a root of ours; it was told the reason then. */
+    if (link->connected && roots_hold(exec))
+        exec_report(exec, SAFE_CA_TRUST, false);
+    else if (link->untrusted)
+        exec_report(exec, SAFE_CA_TRUST, true);
 }
 
 static enum code make_confirmation(struct exec *exec, struct status *st)
@@ -498,7 +597,7 @@ static enum code start(struct exec *exec, const struct exec_options *options, st
     if (policy_load(options->config_path, &exec->policy, &why) != CODE_OK) {
         log_error("the local policy is invalid: safe mode", "reason", why.msg, NULL);
         exec->policy = policy_none(options->config_path);
-        exec->safe_mode.active[SAFE_INVALID_POLICY] = true;
+        exec->safe_mode.active[SAFE_INVALID_POLICY] = true; /* its file follows in run_loop */
     } else if (exec->policy->log_level && log_level_parse(exec->policy->log_level) >= 0) {
         log_set_level((enum log_level)log_level_parse(exec->policy->log_level));
     }
@@ -515,13 +614,13 @@ static void note_start(struct exec *exec)
     struct status st;
     if (state_note_start(exec->state, clock_wall_ms(), SAFE_CRASH_MS, &crashes, &st) != CODE_OK) {
         log_error("the start cannot be noted", "reason", st.msg, NULL);
-        (void)safe_mode_report(&exec->safe_mode, SAFE_STATE_FULL, true, clock_mono_ms());
+        exec_report(exec, SAFE_STATE_FULL, true);
     }
     if (crashes < SAFE_CRASHES)
         return;
     log_error("safe mode: the agent has crashed again and again", "crashes_in_10_min", LOG_NUM(crashes),
               NULL);
-    (void)safe_mode_report(&exec->safe_mode, SAFE_CRASH_LOOP, true, clock_mono_ms());
+    exec_report(exec, SAFE_CRASH_LOOP, true);
 }
 
 static void note_stop(struct exec *exec)
@@ -545,6 +644,9 @@ static enum code run_loop(struct exec *exec, struct status *st)
     if (code == CODE_OK) {
         log_info("agent is running", "agent", exec->state->agent_id, "version", AGENT_VERSION, "gateway",
                  exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
+        marks_start(exec);
+        if (exec->safe_mode.active[SAFE_INVALID_POLICY])
+            mark(exec, SAFE_INVALID_POLICY, safe_reason_info(SAFE_INVALID_POLICY)->means);
         note_start(exec);
         net_start(exec);
         rotation_start(exec);
@@ -571,6 +673,9 @@ static void done(struct exec *exec)
     loop_timer_free(exec->progress_timer);
     loop_timer_free(exec->check_timer);
     loop_timer_free(exec->stop_timer);
+    loop_watch_free(exec->marks_watch);
+    if (exec->marks_fd >= 0)
+        (void)close(exec->marks_fd);
     loop_free(exec->loop);
     der_done(&exec->confirmation);
     heads_done(&exec->heads);
@@ -582,7 +687,7 @@ static void done(struct exec *exec)
 
 int exec_main(const struct exec_options *options)
 {
-    struct exec exec = {.config_path = options->config_path};
+    struct exec exec = {.config_path = options->config_path, .marks_fd = -1};
     struct status st;
     secret_harden_process();
     (void)signal(SIGPIPE, SIG_IGN);

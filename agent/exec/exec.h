@@ -47,6 +47,9 @@ struct exec {
     struct agent_state *state;
     struct policy *policy;
     struct safe_mode safe_mode;
+    bool marked[SAFE_AGENT_REASON_COUNT]; /* its file was there */
+    int marks_fd;                         /* inotify of <state>/safe-mode; -1: looked at now and then only */
+    struct loop_watch *marks_watch;
     struct arena *facts_arena;
     Clm__HostFacts facts;
     struct agent_heads heads;
@@ -73,7 +76,10 @@ void exec_send(struct exec *exec, const Clm__Agent__Frame *frame); /* dropped wh
 void exec_changed(struct exec *exec);                              /* the snapshot, now and urgently */
 void exec_progressed(struct exec *exec);                           /* merged, at most once a second */
 void exec_report(struct exec *exec, enum safe_reason reason, bool bad);
-void exec_job_ended(struct exec *exec); /* when stopping, the last one ends the loop */
+/* A reason that only the host's administrator ends; text goes to its file. */
+void exec_enter(struct exec *exec, enum safe_reason reason, const char *text);
+void exec_look_at_marks(struct exec *exec); /* what the administrator asked for since */
+void exec_job_ended(struct exec *exec);     /* when stopping, the last one ends the loop */
 
 /* Tells net who it is from now on, and makes the confirmation that check-ins carry. */
 enum code exec_identity_changed(struct exec *exec, struct status *st) MUST_CHECK;

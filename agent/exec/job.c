@@ -369,6 +369,39 @@ static void on_runner_progress(const char *phase, uint32_t permille, const char 
     exec_progressed(job->exec);
 }
 
+static bool job_decode(const struct job *job, struct arena *arena, struct order *ret)
+{
+    struct status st;
+    return order_decode(der_bytes(&job->order), arena, ret, &st) == CODE_OK;
+}
+
+/* What it changes is neither done nor undone: it says so itself, or it died again and again in the middle. */
+static bool rollback_failed(const struct job *job, const struct runner_result *result)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct order order;
+    struct journal *journal;
+    struct status st;
+    if (!job_decode(job, arena, &order) || safe_action_of_kind((unsigned)order.kind->kind) != SAFE_CHANGE)
+        return false;
+    if (!result->died)
+        return result->data_loss;
+    if (journal_open(job->exec->state->journal_dir, job->task_id, job->attempt, &journal, &st) != CODE_OK)
+        return true;
+    bool begun = journal_find_step(journal, "swap"),
+         over = journal_find_step(journal, "commit") || journal_find_step(journal, "rolled-back");
+    journal_close(journal);
+    return begun && !over;
+}
+
+static void report_rollback_failed(struct job *job, const struct runner_result *result)
+{
+    char text[400];
+    (void)snprintf(text, sizeof(text), "task %s: %.300s", job->task_id,
+                   result->died ? "its process died in the middle of a change" : result->message);
+    exec_enter(job->exec, SAFE_ROLLBACK_FAILED, text);
+}
+
 static void on_runner_done(const struct runner_result *result, void *arg)
 {
     struct job *job = arg;
@@ -378,7 +411,10 @@ static void on_runner_done(const struct runner_result *result, void *arg)
     loop_timer_cancel(job->sign_timer);
     bool put_off = exec->stopping && !job->cancel &&
                    (result->died || result->outcome == CLM__RECEIPT__OUTCOME__CANCELLED);
-    if (put_off || (result->died && job->runs < RUNS_MAX)) {
+    bool again = put_off || (result->died && job->runs < RUNS_MAX);
+    if (!again && rollback_failed(job, result))
+        report_rollback_failed(job, result);
+    if (again) {
         job->resume = true; /* now, or when the agent starts again */
     } else if (result->died) {
         job_finish(job, CLM__RECEIPT__OUTCOME__FAILED, true,
@@ -401,6 +437,17 @@ static bool task_is_running(const struct exec *exec, const char *task_id)
     return false;
 }
 
+/* Safe mode may have begun since it was accepted; what was begun before is finished or undone. */
+static bool may_begin(const struct job *job, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    const struct exec *exec = job->exec;
+    const struct order_context context = {.policy = exec->policy, .safe_mode = &exec->safe_mode};
+    struct order order;
+    return job->resume || job->runs > 0 || !job_decode(job, arena, &order) ||
+           order_safe_mode(&context, &order, st) == CODE_OK;
+}
+
 static void job_start(struct job *job)
 {
     struct exec *exec = job->exec;
@@ -417,6 +464,10 @@ static void job_start(struct job *job)
                                    .on_sign = on_runner_sign,
                                    .on_done = on_runner_done,
                                    .arg = job};
+    if (!may_begin(job, &st)) {
+        job_finish(job, CLM__RECEIPT__OUTCOME__REFUSED, false, st.msg, (struct bytes){NULL, 0});
+        return;
+    }
     if (job->started_ms == 0)
         job->started_ms = clock_wall_ms();
     job->runs++;
@@ -478,15 +529,20 @@ void jobs_stop(struct exec *exec, bool kill)
 /* ---- deliveries -------------------------------------------------------------------------------------------
  */
 
-/* What the journal knows of a pair: a job for what is not over, or for what must be told again. *ret_known
- * false: there is no file, or an empty one. */
+struct known {
+    bool there; /* false: there is no file, or an empty one */
+    bool acknowledged;
+    uint32_t lease; /* under which it was accepted */
+};
+
+/* What the journal knows of a pair: a job for what is not over, or for what must be told again. */
 static enum code job_from_journal(struct exec *exec, const char *task_id, uint32_t attempt, bool tell_again,
-                                  bool *ret_known, struct status *st)
+                                  struct known *ret, struct status *st)
 {
     struct journal *journal;
     const Clm__Agent__JournalRecord *accepted = NULL, *finished = NULL;
     bool acknowledged = false;
-    *ret_known = false;
+    *ret = (struct known){0};
     if (!journal_exists(exec->state->journal_dir, task_id, attempt))
         return CODE_OK;
     TRY(journal_open(exec->state->journal_dir, task_id, attempt, &journal, st));
@@ -499,7 +555,7 @@ static enum code job_from_journal(struct exec *exec, const char *task_id, uint32
         else if (record->type == CLM__AGENT__JOURNAL_RECORD__TYPE__ACKNOWLEDGED)
             acknowledged = true;
     }
-    *ret_known = accepted || finished;
+    *ret = (struct known){accepted || finished, finished && acknowledged, accepted ? accepted->lease : 0};
     if (finished && (!acknowledged || tell_again)) {
         struct job *job = job_new(exec, task_id, attempt, accepted ? accepted->lease : 0);
         job->state = JOB_FINISHED;
@@ -518,7 +574,7 @@ static enum code job_from_journal(struct exec *exec, const char *task_id, uint32
 
 static enum code recover_one(const char *task_id, uint32_t attempt, void *arg, struct status *st)
 {
-    bool known;
+    struct known known;
     return job_from_journal(arg, task_id, attempt, false, &known, st);
 }
 
@@ -535,14 +591,16 @@ enum code jobs_recover(struct exec *exec, struct status *st)
 static void refuse(struct exec *exec, const Clm__Delivery *delivery, enum order_verdict verdict,
                    const struct status *why)
 {
+    static const Clm__Receipt__Outcome outcomes[] = {
+        [ORDER_REFUSED] = CLM__RECEIPT__OUTCOME__REFUSED,
+        [ORDER_NOT_GENUINE] = CLM__RECEIPT__OUTCOME__NOT_GENUINE,
+        [ORDER_CANNOT_OPEN] = CLM__RECEIPT__OUTCOME__CANNOT_OPEN,
+    };
     struct job *job = job_new(exec, delivery->task_id, delivery->attempt, delivery->lease);
     job->fleeting = verdict != ORDER_REFUSED;
     log_warn("an order is refused", "task", job->task_id, "attempt", LOG_NUM(job->attempt), "reason",
              why->msg, NULL);
-    job_finish(job,
-               verdict == ORDER_CANNOT_OPEN ? CLM__RECEIPT__OUTCOME__CANNOT_OPEN
-                                            : CLM__RECEIPT__OUTCOME__REFUSED,
-               false, why->msg, (struct bytes){NULL, 0});
+    job_finish(job, outcomes[verdict], false, why->msg, (struct bytes){NULL, 0});
 }
 
 static void accept(struct exec *exec, const Clm__Delivery *delivery, const struct order *order)
@@ -558,17 +616,40 @@ static void accept(struct exec *exec, const Clm__Delivery *delivery, const struc
     job_finish(job, CLM__RECEIPT__OUTCOME__FAILED, true, st.msg, (struct bytes){NULL, 0});
 }
 
-static void deliver_new(struct exec *exec, const Clm__Delivery *delivery)
+static enum order_verdict judge(const struct exec *exec, const Clm__Delivery *delivery, struct arena *arena,
+                                struct order *ret, struct status *why)
 {
-    AUTO_ARENA struct arena *arena = arena_new();
     struct order_context context = {.state = exec->state,
                                     .policy = exec->policy,
                                     .safe_mode = &exec->safe_mode,
                                     .now_ms = clock_wall_ms(),
                                     .parser_uid = exec->parser_uid};
+    return order_open(&context, delivery, arena, ret, why);
+}
+
+/* The platform has this attempt's receipt. It may ask again, but under a new lease: an envelope of an old one
+ * was kept by somebody on the way. */
+static bool is_replayed(const struct exec *exec, const Clm__Delivery *delivery, const struct known *known,
+                        struct status *why)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct order order;
+    enum order_verdict verdict = judge(exec, delivery, arena, &order, why);
+    if (verdict == ORDER_NOT_GENUINE)
+        return true;
+    if (verdict == ORDER_CANNOT_OPEN || order.order->lease > known->lease)
+        return false;
+    (void)status_set(why, CODE_PERMISSION_DENIED,
+                     "the order is not genuine: it was replayed, this attempt is over and acknowledged");
+    return true;
+}
+
+static void deliver_new(struct exec *exec, const Clm__Delivery *delivery)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
     struct order order;
     struct status why;
-    enum order_verdict verdict = order_open(&context, delivery, arena, &order, &why);
+    enum order_verdict verdict = judge(exec, delivery, arena, &order, &why);
     if (verdict == ORDER_RUN)
         accept(exec, delivery, &order);
     else
@@ -578,10 +659,11 @@ static void deliver_new(struct exec *exec, const Clm__Delivery *delivery)
 void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)
 {
     struct status st;
-    bool known = false;
+    struct known known;
     struct job *job = job_find(exec, delivery->task_id, delivery->attempt);
     if (exec->stopping)
         return;
+    exec_look_at_marks(exec);
     if (job && !job->fleeting) {
         job->lease = delivery->lease;
         return; /* it runs, or its receipt is on the way */
@@ -598,8 +680,12 @@ void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)
         exec_report(exec, SAFE_STATE_FULL, true);
         return;
     }
-    if (!known)
+    if (!known.there) {
         deliver_new(exec, delivery);
+    } else if (known.acknowledged && is_replayed(exec, delivery, &known, &st)) {
+        job_remove(job_find(exec, delivery->task_id, delivery->attempt));
+        refuse(exec, delivery, ORDER_NOT_GENUINE, &st);
+    }
     results_pump(exec);
     jobs_start_next(exec);
     exec_changed(exec);

@@ -137,13 +137,23 @@ static enum code scope_check(const Clm__TaskOrder *order, const struct task_kind
     return CODE_OK;
 }
 
-static enum code safe_mode_check(const struct safe_mode *mode, const struct task_kind *kind,
-                                 struct status *st)
+/* What the platform signed about this agent counts beside what the agent knows of itself. */
+enum code order_safe_mode(const struct order_context *context, const struct order *order, struct status *st)
 {
-    if (safe_mode_allows(mode, kind->read_only ? SAFE_ACTION_READ_ONLY : SAFE_ACTION_CHANGE))
-        return CODE_OK;
-    return status_set(st, CODE_FAILED_PRECONDITION, "the agent is in safe mode (%s): %s is not allowed",
-                      safe_mode_reason(mode), kind->name);
+    enum safe_column column = safe_mode_column(context->safe_mode);
+    if (order->order->safe_mode)
+        column = safe_strictest(column, SAFE_SAFE_MODE);
+    enum safe_action action = safe_action_of_kind((unsigned)order->kind->kind);
+    const char *reason = safe_mode_reason(context->safe_mode);
+    if (!safe_allows(column, action, order->order->break_glass != 0))
+        return status_set(st, CODE_FAILED_PRECONDITION, "the agent is in safe mode (%s): %s is not allowed",
+                          reason ? reason : "asked for by the platform", order->kind->name);
+    if (safe_verdict(column, action) == SAFE_BREAK_GLASS && !context->policy->break_glass)
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "local policy forbids changes in safe mode (%s), also one that an admin released: "
+                          "set \"break_glass = yes\" in [policy] of %s",
+                          reason ? reason : "asked for by the platform", context->policy->path);
+    return CODE_OK;
 }
 
 enum order_verdict order_check(const struct order_context *context, const Clm__Delivery *delivery,
@@ -155,7 +165,7 @@ enum order_verdict order_check(const struct order_context *context, const Clm__D
         return not_genuine(why, st.msg);
     if (spec_unpack(arena, ret, why) != CODE_OK || scope_check(ret->order, ret->kind, why) != CODE_OK ||
         policy_allows_operation(context->policy, (int)ret->kind->kind, why) != CODE_OK ||
-        safe_mode_check(context->safe_mode, ret->kind, why) != CODE_OK)
+        order_safe_mode(context, ret, why) != CODE_OK)
         return ORDER_REFUSED;
     return ORDER_RUN;
 }

@@ -40,6 +40,11 @@ enum order_verdict order_check(const struct order_context *context, const Clm__D
                                struct bytes plain, struct arena *arena, struct order *ret,
                                struct status *why);
 
+/* The last of them alone: for an order that was accepted and has not begun. FAILED_PRECONDITION, or
+ * PERMISSION_DENIED where only the local policy is in the way of a released task. */
+enum code order_safe_mode(const struct order_context *context, const struct order *order,
+                          struct status *st) MUST_CHECK;
+
 /* A TaskOrder from the journal, which passed all checks when it was written. */
 enum code order_decode(struct bytes plain, struct arena *arena, struct order *ret,
                        struct status *st) MUST_CHECK;

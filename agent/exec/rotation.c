@@ -99,7 +99,7 @@ static bool possible_now(const struct exec *exec)
     if (jobs_running(exec) > 0 && clock_wall_ms() < exec->rotation.latest_ms)
         return false;
     return exec->state->confirmed && exec->net_ipc && !exec->stopping &&
-           safe_mode_allows(&exec->safe_mode, SAFE_ACTION_RENEW_IDENTITY);
+           safe_allows(safe_mode_column(&exec->safe_mode), SAFE_RENEW_IDENTITY, false);
 }
 
 static void on_timer(void *arg)

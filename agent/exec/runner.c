@@ -253,6 +253,7 @@ static void take_done(struct runner *runner, const Clm__Agent__Done *done)
     runner->result = (struct runner_result){
         .outcome = failed ? CLM__RECEIPT__OUTCOME__FAILED : (Clm__Receipt__Outcome)done->outcome,
         .retryable = done->code != CODE_OK && info->retryable,
+        .data_loss = done->code == CODE_DATA_LOSS,
         .message = runner->message,
         .result = {runner->result_data, done->result.len},
     };

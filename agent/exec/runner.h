@@ -18,6 +18,7 @@ struct runner_result {
     bool died; /* without a word: resume it */
     Clm__Receipt__Outcome outcome;
     bool retryable;
+    bool data_loss; /* neither done nor undone */
     const char *message;
     struct bytes result; /* encoded TaskResult; borrowed */
 };

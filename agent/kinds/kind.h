@@ -37,7 +37,6 @@ struct task_run {
 struct task_kind {
     Clm__Task__Kind kind;
     const char *name; /* "renew": also the operation's name in the local policy */
-    bool read_only;   /* allowed in safe mode */
     /* Fills run->result and run->message; *ret_outcome. An error return counts as FAILED, retryable if the
      * code is. */
     enum code (*run)(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st);

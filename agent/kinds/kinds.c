@@ -12,10 +12,10 @@
 #include "stores/store.h"
 
 const struct task_kind task_kinds[] = {
-    {CLM__TASK__KIND__DEPLOY, "deploy", false, deploy_run},
-    {CLM__TASK__KIND__RENEW, "renew", false, renew_run},
-    {CLM__TASK__KIND__VALIDATE, "validate", true, validate_run},
-    {CLM__TASK__KIND__DISCOVER, "discover", true, discover_run},
+    {CLM__TASK__KIND__DEPLOY, "deploy", deploy_run},
+    {CLM__TASK__KIND__RENEW, "renew", renew_run},
+    {CLM__TASK__KIND__VALIDATE, "validate", validate_run},
+    {CLM__TASK__KIND__DISCOVER, "discover", discover_run},
     {.name = NULL},
 };
 

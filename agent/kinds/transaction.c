@@ -39,7 +39,7 @@ struct tx_file {
 struct tx {
     struct task_run *run;
     const struct policy_target *target;
-    const struct policy_reload *reload; /* NULL: nothing to reload */
+    struct policy_reload *const *reload; /* NULL-ended */
     struct tx_file file[FILES_MAX];
     size_t n;
     struct secret *password; /* of the keystore; NULL: it has none */
@@ -48,7 +48,7 @@ struct tx {
     char leaf[SHA256_HEX_SIZE];   /* of the new certificate */
     char before[SHA256_HEX_SIZE]; /* served before; "" if nothing was */
     bool old_is_dead;             /* expired, or no certificate at all */
-    bool let_pass;                /* by the pre hook */
+    bool let_pass;                /* by the pre hooks */
     bool reloaded;
 };
 
@@ -76,12 +76,13 @@ static enum code note(struct tx *tx, const char *step, const char *path, const c
 }
 
 /* What the commands of a reload are told beside what the policy lists for them. */
-static const char **hook_environment(struct tx *tx, const char *hook, const char *reason)
+static const char **hook_environment(struct tx *tx, const struct policy_reload *reload, const char *hook,
+                                     const char *reason)
 {
     struct arena *arena = tx->run->arena;
     char **list = NULL;
     size_t n = 0;
-    for (char **one = tx->reload->environment; one && *one; one++)
+    for (char **one = reload->environment; one && *one; one++)
         ARENA_PUSH(arena, list, n, *one);
     ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_HOOK=%s", hook));
     ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_TASK=%s", tx->run->order->task_id));
@@ -94,12 +95,12 @@ static const char **hook_environment(struct tx *tx, const char *hook, const char
 }
 
 /* The step shows more of the output than a message has room for. */
-static enum code hook_step(struct tx *tx, const char *name, char *const *argv, const char *reason,
-                           struct status *st)
+static enum code hook_step(struct tx *tx, const struct policy_reload *reload, const char *name,
+                           char *const *argv, const char *reason, struct status *st)
 {
     AUTO_BUF struct buf out = {0};
     int64_t started = clock_wall_ms();
-    struct command command = {argv, hook_environment(tx, name, reason), tx->reload->timeout_ms};
+    struct command command = {argv, hook_environment(tx, reload, name, reason), reload->timeout_ms};
     enum code code = command_run(&command, &out, st);
     const char *text = buf_text(&out);
     size_t len = strlen(text), from = len > STEP_OUTPUT_MAX ? len - STEP_OUTPUT_MAX : 0;
@@ -127,9 +128,10 @@ static void set_up(struct tx *tx, struct task_run *run, const struct policy_targ
     memset(tx, 0, sizeof(*tx));
     tx->run = run;
     tx->target = target;
-    tx->reload = target->reload ? policy_find_reload(run->policy, target->reload) : NULL;
+    tx->reload = target->reloads;
     tx->server_name = target->server_name;
-    tx->let_pass = run->resume && journal_find_step(run->journal, "pre");
+    tx->let_pass =
+        run->resume && (journal_find_step(run->journal, "pre") || journal_find_step(run->journal, "swap"));
     /* The certificate comes last: a server that restarts in between finds the old pair or, for an instant, a
      * key too new. */
     if (!target_is_bundle(target))
@@ -188,13 +190,21 @@ static enum code probe_before(struct tx *tx, struct status *st)
     return CODE_OK;
 }
 
+static int64_t verify_ms(const struct tx *tx)
+{
+    int64_t longest = *tx->reload ? 0 : VERIFY_DEFAULT_MS;
+    for (struct policy_reload *const *r = tx->reload; *r; r++)
+        longest = (*r)->timeout_ms > longest ? (*r)->timeout_ms : longest;
+    return longest;
+}
+
 /* Until the endpoint serves `wanted` twice in a row, or the time is up: for an instant after a reload the
  * former workers still answer beside the new ones. That instant is short for most servers (nginx gives its
  * new workers 100 ms), so the first steps are. */
 static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HEX_SIZE], char *why,
                         size_t why_size)
 {
-    int64_t end_ms = clock_mono_ms() + (tx->reload ? tx->reload->timeout_ms : VERIFY_DEFAULT_MS);
+    int64_t end_ms = clock_mono_ms() + verify_ms(tx);
     int64_t quick_until_ms = clock_mono_ms() + VERIFY_QUICK_MS;
     for (unsigned seen = 0;;) {
         int64_t started_ms = clock_mono_ms();
@@ -470,11 +480,11 @@ static enum code restore_all(struct tx *tx, struct status *st)
         }
     }
     task_step(tx->run, "rollback", true, started, "the former files are back");
-    if (tx->reloaded && tx->reload) {
+    for (struct policy_reload *const *r = tx->reload; tx->reloaded && *r; r++) {
         struct status ignored;
-        if (tx->reload->test)
-            (void)hook_step(tx, "rollback-test", tx->reload->test, NULL, &ignored);
-        (void)hook_step(tx, "rollback-reload", tx->reload->command, NULL, &ignored);
+        if ((*r)->test)
+            (void)hook_step(tx, *r, "rollback-test", (*r)->test, NULL, &ignored);
+        (void)hook_step(tx, *r, "rollback-reload", (*r)->command, NULL, &ignored);
     }
     if (!tx->target->endpoint || !tx->before[0])
         return CODE_OK;
@@ -576,17 +586,23 @@ static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, str
 {
     struct status why = {0};
     bool reload_ok = true;
-    if (tx->reload && tx->reload->test) {
-        TRY(note(tx, "test", NULL, NULL, NULL, st));
-        if (hook_step(tx, "test", tx->reload->test, NULL, &why) != CODE_OK) {
+    for (struct policy_reload *const *r = tx->reload; *r; r++) {
+        if (!(*r)->test)
+            continue;
+        TRY(note(tx, "test", NULL, (*r)->name, NULL, st));
+        if (hook_step(tx, *r, "test", (*r)->test, NULL, &why) != CODE_OK) {
             status_wrap(&why, "the configuration test failed");
             return roll_back(tx, why.msg, ret_outcome, st);
         }
     }
-    if (tx->reload) {
-        TRY(note(tx, "reload", NULL, NULL, NULL, st));
+    for (struct policy_reload *const *r = tx->reload; *r && reload_ok; r++) {
+        TRY(note(tx, "reload", NULL, (*r)->name, NULL, st));
         tx->reloaded = true;
-        reload_ok = hook_step(tx, "reload", tx->reload->command, NULL, &why) == CODE_OK;
+        reload_ok = hook_step(tx, *r, "reload", (*r)->command, NULL, &why) == CODE_OK;
+    }
+    if (!reload_ok && tx->reload[1]) { /* the endpoint is one server's, and the others use the file, too */
+        status_wrap(&why, "the reload failed");
+        return roll_back(tx, why.msg, ret_outcome, st);
     }
     return verify(tx, reload_ok, why.msg, ret_outcome, st);
 }
@@ -603,30 +619,36 @@ static enum code change_files(struct tx *tx, Clm__Receipt__Outcome *ret_outcome,
     return activate(tx, ret_outcome, st);
 }
 
-/* The administrator's last word before anything is changed. */
-static enum code ask_pre_hook(struct tx *tx, struct status *st)
+/* The administrator's last word before anything is changed. Once one of several let it pass, a later no is a
+ * failure, too. */
+static enum code ask_pre_hooks(struct tx *tx, struct status *st)
 {
-    if (!tx->reload || !tx->reload->pre)
-        return CODE_OK;
-    TRY(note(tx, "pre", NULL, NULL, NULL, st));
-    if (hook_step(tx, "pre", tx->reload->pre, NULL, st) != CODE_OK)
-        return status_set(st, CODE_FAILED_PRECONDITION, "the pre hook forbids the change: %.200s",
-                          arena_strdup(tx->run->arena, st->msg));
+    for (struct policy_reload *const *r = tx->reload; *r; r++) {
+        if (!(*r)->pre)
+            continue;
+        TRY(note(tx, "pre", NULL, (*r)->name, NULL, st));
+        if (hook_step(tx, *r, "pre", (*r)->pre, NULL, st) != CODE_OK)
+            return status_set(st, CODE_FAILED_PRECONDITION, "the pre hook forbids the change: %.200s",
+                              arena_strdup(tx->run->arena, st->msg));
+        tx->let_pass = true;
+    }
     tx->let_pass = true;
     return CODE_OK;
 }
 
-/* What the pre hook let pass did not succeed: whoever took the host out of service has to know. Its own
- * failure is only shown. */
-static void run_failure_hook(struct tx *tx, enum code code, Clm__Receipt__Outcome outcome,
-                             const struct status *st)
+/* What was let pass did not succeed: whoever took the host out of service has to know. A failure of the hook
+ * itself is only shown. */
+static void run_failure_hooks(struct tx *tx, enum code code, Clm__Receipt__Outcome outcome,
+                              const struct status *st)
 {
     struct status ignored = {0};
     bool done = code == CODE_OK && (outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED ||
                                     outcome == CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
-    if (!done && tx->let_pass && tx->reload && tx->reload->failure)
-        (void)hook_step(tx, "failure", tx->reload->failure, code != CODE_OK ? st->msg : tx->run->message,
-                        &ignored);
+    const char *reason = code != CODE_OK ? st->msg : tx->run->message;
+    for (struct policy_reload *const *r = tx->reload; !done && tx->let_pass && *r; r++) {
+        if ((*r)->failure)
+            (void)hook_step(tx, *r, "failure", (*r)->failure, reason, &ignored);
+    }
 }
 
 static enum code prepare(struct tx *tx, const struct change *change, struct status *st)
@@ -637,7 +659,7 @@ static enum code prepare(struct tx *tx, const struct change *change, struct stat
     TRY(check_new(tx, change, st));
     /* After the check, which settles the name to ask for: before and after must be the same question. */
     TRY(probe_before(tx, st));
-    TRY(ask_pre_hook(tx, st));
+    TRY(ask_pre_hooks(tx, st));
     enum code code = stage(tx, st);
     if (code == CODE_OK)
         code = back_up(tx, st);
@@ -663,7 +685,7 @@ enum code transaction_run(struct task_run *run, const struct change *change,
     } else if (code == CODE_OK) {
         code = change_files(&tx, ret_outcome, st);
     }
-    run_failure_hook(&tx, code, *ret_outcome, st);
+    run_failure_hooks(&tx, code, *ret_outcome, st);
     return code;
 }
 
@@ -780,7 +802,7 @@ enum code transaction_resume(struct task_run *run, const struct policy_target *t
             code =
                 code == CODE_OK ? activate(&tx, ret_outcome, st) : roll_back(&tx, why.msg, ret_outcome, st);
     }
-    run_failure_hook(&tx, code, *ret_outcome, st);
+    run_failure_hooks(&tx, code, *ret_outcome, st);
     recall_certificate(&tx);
     return code;
 }

@@ -28,6 +28,7 @@
 #define DRIFT_AGAIN_MS      (5 * 60 * 1000)
 #define CALL_TIMEOUT_MS     30000
 #define EXEC_WAIT_MS        200
+#define CLOCKS_AGREE_MS     2000 /* what wall and monotonic clock may differ by while a check-in is held */
 #define EMPTY_HOLD_MS       1000 /* a hold that ends sooner, for no reason of ours, is followed by a pause */
 #define BACKOFF_BASE_MS     500
 #define BACKOFF_CAP_MS      60000
@@ -54,7 +55,7 @@ struct item { /* a request of exec's, kept until it is answered for good */
 struct checkin { /* one in flight */
     struct link *link;
     struct http_call *call;
-    int64_t sent_ms;
+    int64_t sent_ms, sent_wall_ms;
     bool ended_by_us; /* something was sent behind it */
 };
 
@@ -92,13 +93,15 @@ static void link_connect(struct link *link);
 /* ---- telling exec -----------------------------------------------------------------------------------------
  */
 
-static void tell_link_state(struct link *link, bool connected, const char *message)
+static void tell_link_state(struct link *link, bool connected, bool untrusted, const char *message)
 {
     Clm__Agent__LinkState state = CLM__AGENT__LINK_STATE__INIT;
     Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
     state.has_connected = 1;
     state.connected = connected;
     state.message = (char *)(uintptr_t)message;
+    state.has_untrusted = 1;
+    state.untrusted = untrusted;
     frame.link = &state;
     link->connected = connected;
     link->config.on_frame(&frame, link->config.arg);
@@ -393,12 +396,21 @@ static void settings_apply(struct link *link, const Clm__AgentSettings *settings
     link->interval_ms = ms < INTERVAL_MIN_MS ? INTERVAL_MIN_MS : ms > INTERVAL_MAX_MS ? INTERVAL_MAX_MS : ms;
 }
 
+bool link_time_counts(int64_t held_mono_ms, int64_t held_wall_ms)
+{
+    int64_t apart = held_wall_ms - held_mono_ms;
+    return apart <= CLOCKS_AGREE_MS && apart >= -CLOCKS_AGREE_MS;
+}
+
 /* One frame each, so that none is larger than the channel's limit. */
-static void tell_answer(struct link *link, const Clm__CheckinResponse *response)
+static void tell_answer(struct link *link, const struct checkin *checkin,
+                        const Clm__CheckinResponse *response)
 {
     if (response->has_platform_time_at_ms || response->has_confirmed_generation) {
         Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
-        frame.has_platform_time_at_ms = response->has_platform_time_at_ms;
+        frame.has_platform_time_at_ms =
+            response->has_platform_time_at_ms &&
+            link_time_counts(clock_mono_ms() - checkin->sent_ms, clock_wall_ms() - checkin->sent_wall_ms);
         frame.platform_time_at_ms = response->platform_time_at_ms;
         frame.has_confirmed_generation = response->has_confirmed_generation;
         frame.confirmed_generation = response->confirmed_generation;
@@ -433,7 +445,7 @@ static void checkin_failed(struct link *link, int http_status, int64_t retry_aft
     link->waiting_for_exec = false;
     if (link->failures < 30)
         link->failures++;
-    tell_link_state(link, false, st->msg);
+    tell_link_state(link, false, false, st->msg);
 }
 
 static void checkin_answered(struct link *link, const struct checkin *checkin,
@@ -456,9 +468,9 @@ static void checkin_answered(struct link *link, const struct checkin *checkin,
     const Clm__CheckinResponse *answer = (const Clm__CheckinResponse *)msg;
     link->failures = 0;
     if (!link->connected)
-        tell_link_state(link, true, NULL);
+        tell_link_state(link, true, false, NULL);
     settings_apply(link, answer->settings);
-    tell_answer(link, answer);
+    tell_answer(link, checkin, answer);
     int64_t now = clock_mono_ms();
     if (answer->n_deliveries + answer->n_cancel_task_ids > 0) {
         wait_for_exec(link);
@@ -548,7 +560,7 @@ static void checkin_send(struct link *link, struct checkin *checkin)
                                           .timeout_ms = link->interval_ms + HOLD_SLACK_MS};
     for (size_t i = 0; i < ARRAY_LEN(link->checkin); i++)
         link->checkin[i].ended_by_us = true;
-    *checkin = (struct checkin){.link = link, .sent_ms = clock_mono_ms()};
+    *checkin = (struct checkin){.link = link, .sent_ms = clock_mono_ms(), .sent_wall_ms = body.sent_at_ms};
     link->facts_sent = true;
     link->urgent = false;
     checkin->call = http_client_send(link->client, &request, on_checkin_response, checkin);
@@ -650,7 +662,7 @@ static void on_closed(const struct status *st, void *arg)
         delay = link_pause_ms(403, 0, link->failures);
     if (link->failures < 30)
         link->failures++;
-    tell_link_state(link, false, why.msg);
+    tell_link_state(link, false, why.code == CODE_PERMISSION_DENIED, why.msg);
     loop_timer_set(link->connect_timer, delay);
 }
 

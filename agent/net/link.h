@@ -34,5 +34,9 @@ enum code link_send_renew(struct link *link, const Clm__Agent__Renew *renew, str
 /* How long until the next try after an answer: Retry-After with full jitter on top; and 5 minutes after a
  * refusal that only an operator ends. For tests. */
 int64_t link_pause_ms(int http_status, int64_t retry_after_ms, unsigned failures);
+/* Whether the platform's time in an answer may be held against our clock: wall and monotonic clock went alike
+ * while the check-in was held. Where they did not, the host slept (the monotonic clock stands still then) or
+ * its clock was set, and the answer's age is not known. For tests. */
+bool link_time_counts(int64_t held_mono_ms, int64_t held_wall_ms);
 
 #endif

@@ -13,6 +13,7 @@ static const struct method_access table[] = {
     {"registry", "DisableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "EnableAgent", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "GetDashboard", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "GetAgentJobs", ROLES_VIEWER, SENDER_ANY},
     {"registry", "Login", 0, SENDER_GATEWAY},
     {"registry", "RedeemLink", 0, SENDER_GATEWAY},
     {"registry", "GetSession", ROLES_VIEWER, SENDER_ANY},
@@ -61,6 +62,10 @@ static const struct method_access table[] = {
     {"registry", "ListAgentTokens", ROLES_VIEWER, SENDER_ANY},
     {"registry", "RevokeAgentToken", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "ReportSuperseded", 0, SENDER_ANY},
+    {"registry", "DeleteAgent", ROLES_ADMIN, SENDER_GATEWAY},
+    {"registry", "GetPlatform", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "EnterPlatformSafeMode", ROLES_ADMIN, SENDER_GATEWAY},
+    {"registry", "LeavePlatformSafeMode", ROLES_ADMIN, SENDER_GATEWAY},
     {"registry", "GetAgentMetrics", ROLES_VIEWER, SENDER_ANY},
 
     {"registry", "ListAgentIdentities", ROLES_VIEWER, SENDER_ANY},
@@ -88,6 +93,8 @@ static const struct method_access table[] = {
     {"tasks", "SubmitResult", 0, SENDER_ANY},
     {"tasks", "AuthorizeCertificate", 0, SENDER_BOOTSTRAP},
     {"tasks", "BeginEpoch", ROLES_ADMIN, SENDER_REGISTRY},
+    {"tasks", "GetTaskStatistics", ROLES_VIEWER, SENDER_ANY},
+    {"tasks", "GetAgentJobs", ROLES_VIEWER, SENDER_REGISTRY},
 };
 
 const struct method_access *method_access_find(const char *service, const char *method)

@@ -37,10 +37,8 @@ struct relay {
 
 /* Events that grant or take rights carry our signature. */
 static const char *const authority_prefixes[] = {
-    "clm.event.bootstrap.crl.",
-    "clm.event.registry.agent.",
-    "clm.event.bootstrap.identity.",
-    "clm.event.bootstrap.token.",
+    "clm.event.bootstrap.crl.",      "clm.event.registry.agent.",  "clm.event.registry.platform.",
+    "clm.event.bootstrap.identity.", "clm.event.bootstrap.token.",
 };
 
 static bool is_authority(const char *subject)

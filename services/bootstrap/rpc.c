@@ -501,5 +501,6 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
 const struct event_handler bootstrap_events[] = {
     {.subject = "clm.event.registry.agent.registered", .authority = true, .apply = apply_agent},
     {.subject = "clm.event.registry.agent.changed", .authority = true, .apply = apply_agent},
+    {.subject = "clm.event.registry.agent.deleted", .authority = true, .apply = apply_agent},
     {0},
 };

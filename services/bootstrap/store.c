@@ -193,6 +193,18 @@ enum code store_token_list(struct db *db, struct arena *arena, const char *agent
     return CODE_OK;
 }
 
+enum code store_tokens_void_of_agent(struct db *db, const char *agent_id, int64_t now_ms, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_time(args, now_ms);
+    return db_query(db,
+                    "UPDATE token SET revoked_at = $2, version = version + 1 "
+                    "WHERE agent_id = $1::uuid AND used_at IS NULL AND revoked_at IS NULL",
+                    args, NULL, st);
+}
+
 enum code store_token_revoke(struct db *db, const char *agent_id, const char *id, int64_t now_ms,
                              uint64_t *ret_version, struct status *st)
 {

@@ -209,6 +209,9 @@ struct scope_row {
  */
 enum code store_scope_seed(struct db *db, const struct scope_row *row, struct status *st) MUST_CHECK;
 /* What an event says; a version that is not greater changes nothing. */
+/* Of an agent that is no more. */
+enum code store_tokens_void_of_agent(struct db *db, const char *agent_id, int64_t now_ms,
+                                     struct status *st) MUST_CHECK;
 enum code store_scope_apply(struct db *db, const struct scope_row *row, struct status *st) MUST_CHECK;
 
 struct agent_scope {

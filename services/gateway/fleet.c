@@ -17,6 +17,7 @@
 #include "bus/bus.h"
 #include "proto/event.pb-c.h"
 #include "proto/registry.pb-c.h"
+#include "safemode/safemode.h"
 #include "service/service.h"
 
 #define TICK_MAX_AGE_MS     5000
@@ -298,7 +299,7 @@ enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t genera
     else if (entry->disabled && strcmp(entry->reason, "revoked") == 0)
         code = status_set(st, CODE_UNAUTHENTICATED,
                           "the identity of agent %s is revoked; a fresh token is needed", agent_id);
-    else if (entry->disabled)
+    else if (!safe_allows(safe_column_of(entry->disabled, false, false, false), SAFE_CHECKIN, false))
         code =
             status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled%s%s; an operator has to enable it",
                        agent_id, entry->reason[0] ? ": " : "", entry->reason);

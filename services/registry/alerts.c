@@ -3,7 +3,10 @@
 
 #include "audit.h"
 #include "base/id.h"
+#include "safemode/safemode.h"
 #include "selector.h"
+
+#include <string.h>
 
 #define EXPIRING_MAX 10000 /* new ones in one round; the rest come with the next */
 #define NOT_RESOLVED (1u << ALERT_OPEN | 1u << ALERT_ACKNOWLEDGED)
@@ -37,7 +40,25 @@ enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size
     return n == 0 ? CODE_OK : store_alerts_resolve(tx, changes, n, now_ms, SELF, arena, st);
 }
 
+enum code alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind, int64_t now_ms,
+                                  struct arena *arena, struct status *st)
+{
+    return store_alerts_resolve_of_agent(tx, agent_id, kind, now_ms, SELF, arena, st);
+}
+
+enum code alerts_quiet(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    return store_alerts_quiet(db, now_ms - ALERTS_QUIET_MS, now_ms, SELF, arena, st);
+}
+
 /* ---- agents ---- */
+
+/* "CLOCK: the host's clock is …; it ends by itself, …" */
+static const char *reason_text(const char *name, struct arena *arena)
+{
+    const struct safe_reason_info *info = safe_reason_find(name);
+    return info ? arena_printf(arena, "%s: %s; it ends %s", name, info->means, info->ends) : name;
+}
 
 static struct alert_change of_agent(const struct agent *agent, enum alert_kind kind, const char *message)
 {
@@ -57,8 +78,8 @@ enum code alerts_of_agents(struct db *tx, struct agent *const *agents, const str
         {AGENT_EXPIRED, ALERT_IDENTITY_EXPIRED,
          "the identity ended; only a fresh token brings the agent back"},
     };
-    struct alert_change *raise = arena_array(arena, 3 * n + 1, sizeof(*raise));
-    struct alert_change *resolve = arena_array(arena, 3 * n + 1, sizeof(*resolve));
+    struct alert_change *raise = arena_array(arena, 4 * n + 1, sizeof(*raise));
+    struct alert_change *resolve = arena_array(arena, 4 * n + 1, sizeof(*resolve));
     size_t n_raise = 0, n_resolve = 0;
     for (size_t i = 0; i < n; i++) {
         const struct agent *agent = agents[i];
@@ -69,11 +90,50 @@ enum code alerts_of_agents(struct db *tx, struct agent *const *agents, const str
             if (was && !is)
                 resolve[n_resolve++] = of_agent(agent, rules[k].kind, NULL);
         }
-        if (agent->safe_mode && !before[i].safe_mode)
-            raise[n_raise++] = of_agent(agent, ALERT_SAFE_MODE, agent->safe_mode_reason);
-        if (before[i].safe_mode && !agent->safe_mode)
-            resolve[n_resolve++] = of_agent(agent, ALERT_SAFE_MODE, NULL);
+        const struct {
+            enum alert_kind kind;
+            const char *was, *is;
+        } held[] = {
+            {ALERT_SAFE_MODE, before[i].safe_mode_reason, agent_safe_mode_reason(agent)},
+            {ALERT_CLONE, before[i].frozen_reason, agent->frozen_reason ? agent->frozen_reason : ""},
+        };
+        for (size_t k = 0; k < ARRAY_LEN(held); k++) {
+            if (strcmp(held[k].was, held[k].is) == 0)
+                continue;
+            if (*held[k].is)
+                raise[n_raise++] = of_agent(agent, held[k].kind, reason_text(held[k].is, arena));
+            else
+                resolve[n_resolve++] = of_agent(agent, held[k].kind, NULL);
+        }
     }
+    TRY(alerts_raise(tx, raise, n_raise, now_ms, arena, st));
+    return alerts_resolve(tx, resolve, n_resolve, now_ms, arena, st);
+}
+
+/* ---- tasks ---- */
+
+enum code alerts_of_task(struct db *tx, const struct task_ended *task, int64_t now_ms, struct arena *arena,
+                         struct status *st)
+{
+    const char *target = task->target ? task->target : "";
+    const char *of_kind = arena_printf(arena, "%s/%s/%s", task->agent_id, task->kind, target);
+    const char *of_target = arena_printf(arena, "%s/served/%s", task->agent_id, target);
+    const char *message = arena_printf(arena, "%s%s%s: %s", task->kind, *target ? " of " : "", target,
+                                       task->message ? task->message : "");
+    struct alert_change raise[2], resolve[3];
+    size_t n_raise = 0, n_resolve = 0;
+    if (task->end == TASK_END_FAILED)
+        raise[n_raise++] = (struct alert_change){task->refused ? ALERT_TASK_REFUSED : ALERT_TASK_FAILED,
+                                                 of_kind, task->agent_id, message};
+    if (task->end == TASK_END_SUCCEEDED || task->end == TASK_END_UNVERIFIED) {
+        resolve[n_resolve++] = (struct alert_change){.kind = ALERT_TASK_FAILED, .entity = of_kind};
+        resolve[n_resolve++] = (struct alert_change){.kind = ALERT_TASK_REFUSED, .entity = of_kind};
+    }
+    if (task->served_not_intended || task->end == TASK_END_UNVERIFIED)
+        raise[n_raise++] =
+            (struct alert_change){ALERT_SERVED_NOT_INTENDED, of_target, task->agent_id, message};
+    else if (task->end == TASK_END_SUCCEEDED && (task->looked || task->changed))
+        resolve[n_resolve++] = (struct alert_change){.kind = ALERT_SERVED_NOT_INTENDED, .entity = of_target};
     TRY(alerts_raise(tx, raise, n_raise, now_ms, arena, st));
     return alerts_resolve(tx, resolve, n_resolve, now_ms, arena, st);
 }

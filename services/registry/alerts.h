@@ -43,13 +43,33 @@ enum code alerts_raise(struct db *tx, const struct alert_change *changes, size_t
                        struct arena *arena, struct status *st) MUST_CHECK;
 enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                          struct arena *arena, struct status *st) MUST_CHECK;
+/* Those of one agent and kind; 0: of every kind. */
+enum code alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind, int64_t now_ms,
+                                  struct arena *arena, struct status *st) MUST_CHECK;
+/* Refused tokens and refused orders have no opposite that would end them: after ALERTS_QUIET_MS without
+ * another one they are over. */
+enum code alerts_quiet(struct db *db, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
+#define ALERTS_QUIET_MS (24LL * 3600 * 1000)
 /* What a change of agents says: each with its state until now. */
 struct agent_before {
     enum agent_status status;
-    bool safe_mode;
+    const char *safe_mode_reason, *frozen_reason; /* "": none */
 };
 enum code alerts_of_agents(struct db *tx, struct agent *const *agents, const struct agent_before *before,
                            size_t n, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
+/* What the end of a task says. Failures of one kind of task about one target on one agent are one alert,
+ * which the next success of that kind ends; what is served there is one alert of its own, whoever looked. */
+enum task_end { TASK_END_OTHER, TASK_END_SUCCEEDED, TASK_END_UNVERIFIED, TASK_END_FAILED };
+struct task_ended {
+    const char *agent_id, *kind, *target, *message; /* target, message may be NULL */
+    enum task_end end;
+    bool looked;              /* VALIDATE: it says what is served */
+    bool changed;             /* DEPLOY, RENEW: its success has seen the new certificate served */
+    bool refused;             /* FAILED because the host refused it */
+    bool served_not_intended; /* the endpoint serves another certificate than it should */
+};
+enum code alerts_of_task(struct db *tx, const struct task_ended *task, int64_t now_ms, struct arena *arena,
+                         struct status *st) MUST_CHECK;
 /* Identities that end within DASHBOARD_EXPIRING_MS: raises new ones, resolves those that were renewed. */
 enum code alerts_expiring(struct db *db, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
 /* Forgets what was resolved long ago. */

@@ -21,7 +21,7 @@ static enum agent_status derive(const struct agent *agent, bool heard_now, int64
         .identity_ended = agent->identity_not_after_ms >= 0 && agent->identity_not_after_ms <= now_ms,
         .heard = agent->last_heartbeat_at_ms >= 0,
         .silent = silent,
-        .safe_mode = agent_in_safe_mode(agent),
+        .safe_mode = agent_in_safe_mode(agent) || agent->platform_safe_mode,
     };
     return status_derive(&facts);
 }
@@ -85,7 +85,9 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
     size_t n_changed = 0;
     for (size_t i = 0; i < n_agents; i++) {
         struct agent *agent = &agents[i];
-        bool dirty = false, heard = false, was_safe = agent->safe_mode;
+        bool dirty = false, heard = false;
+        const struct agent_before was_so_far = {agent->status, agent_safe_mode_reason(agent),
+                                                agent->frozen_reason ? agent->frozen_reason : ""};
         if (mutate)
             TRY(mutate(agent, &dirty, &heard, arg, st));
         enum agent_status was = agent->status;
@@ -93,8 +95,10 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
         if (agent->status == was && !dirty)
             continue;
         agent->version++;
+        if (agent->status != was)
+            agent->status_since_ms = cause->now_ms;
         before[n_changed] = was;
-        was_so[n_changed] = (struct agent_before){was, was_safe};
+        was_so[n_changed] = was_so_far;
         changed[n_changed++] = agent;
     }
     if (n_changed > 0) {
@@ -260,5 +264,6 @@ enum code agent_identity_confirmed(struct db *tx, const struct cause *cause, con
                                    int64_t generation, struct arena *arena, struct status *st)
 {
     struct confirmed confirmed = {generation, cause->now_ms};
+    TRY(alerts_resolve_of_agent(tx, id, ALERT_BOOTSTRAP_REFUSED, cause->now_ms, arena, st));
     return agents_change(tx, cause, &id, 1, set_confirmed, &confirmed, arena, NULL, NULL, st);
 }

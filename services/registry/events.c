@@ -52,7 +52,8 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     changed.has_status = true;
     changed.status = (Clm__Agent__Status)agent->status;
     changed.has_safe_mode = true;
-    changed.safe_mode = agent_in_safe_mode(agent);
+    changed.safe_mode = agent_in_safe_mode(agent) || agent->status == AGENT_SAFE_MODE;
+    changed.has_deleted = changed.deleted = strcmp(subject, SUBJECT_AGENT_DELETED) == 0;
     changed.has_frozen = true;
     changed.frozen = agent_frozen(agent);
     changed.scope = scope_decode(agent->scope, arena);
@@ -81,6 +82,27 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     event.actor = cause->actor && *cause->actor ? text(cause->actor) : text("service:registry");
     event.traceparent = text(cause->traceparent);
     event.agent = &changed;
+    wire_pack(&event.base, arena, &ret->data, &ret->len);
+}
+
+void platform_event_encode(const struct platform *platform, const struct cause *cause, const char *event_id,
+                           struct arena *arena, struct bytes *ret)
+{
+    Clm__PlatformChanged changed = CLM__PLATFORM_CHANGED__INIT;
+    changed.has_safe_mode = true;
+    changed.safe_mode = platform->safe_mode;
+    changed.reason = text(platform->reason);
+    Clm__Event event = CLM__EVENT__INIT;
+    event.id = text(event_id);
+    event.subject = text(SUBJECT_PLATFORM_CHANGED);
+    event.entity_id = text("platform");
+    event.has_entity_version = true;
+    event.entity_version = (uint64_t)platform->version;
+    event.has_occurred_at_ms = true;
+    event.occurred_at_ms = cause->now_ms;
+    event.actor = text(cause->actor);
+    event.traceparent = text(cause->traceparent);
+    event.platform = &changed;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
 
@@ -189,8 +211,6 @@ static enum code on_token(struct worker *worker, struct arena *arena, const void
     if (second_key) {
         const struct cause cause = cause_of(worker, event);
         TRY(agent_freeze(worker->db, &cause, token->agent_id, FROZEN_SECOND_KEY, arena, st));
-        TRY(raise(worker, ALERT_CLONE, token->agent_id, token->agent_id,
-                  "a second host used this agent's bootstrap token with other keys", arena, st));
     } else if (refused) {
         const char *entity = known ? event->entity_id : token->source;
         TRY(raise(worker, ALERT_BOOTSTRAP_REFUSED, entity && *entity ? entity : event->entity_id,
@@ -212,26 +232,27 @@ static enum code on_certificate(struct worker *worker, struct arena *arena, cons
     return note(worker, event, issued ? issued->agent_id : NULL, subject, arena, st);
 }
 
-/* Failures of one kind of task on one agent are one alert; the next success resolves it. */
 static enum code alert_of_task(struct worker *worker, const Clm__TaskChanged *task, const char *kind,
                                struct arena *arena, struct status *st)
 {
-    const char *entity = arena_printf(arena, "%s/%s", task->agent_id, kind);
-    const char *message = arena_printf(arena, "%s: %s", kind, task->message ? task->message : "");
-    const struct alert_change resolved[] = {{.kind = ALERT_TASK_FAILED, .entity = entity},
-                                            {.kind = ALERT_TASK_REFUSED, .entity = entity},
-                                            {.kind = ALERT_SERVED_NOT_INTENDED, .entity = entity}};
-    switch (task->state) {
-    case CLM__TASK__STATE__FAILED:
-        return raise(worker, task->has_refused && task->refused ? ALERT_TASK_REFUSED : ALERT_TASK_FAILED,
-                     entity, task->agent_id, message, arena, st);
-    case CLM__TASK__STATE__INSTALLED_UNVERIFIED:
-        return raise(worker, ALERT_SERVED_NOT_INTENDED, entity, task->agent_id, message, arena, st);
-    case CLM__TASK__STATE__SUCCEEDED:
-        return alerts_resolve(worker->db, resolved, ARRAY_LEN(resolved), clock_wall_ms(), arena, st);
-    default:
-        return CODE_OK;
-    }
+    static const enum task_end ends[] = {
+        [CLM__TASK__STATE__SUCCEEDED] = TASK_END_SUCCEEDED,
+        [CLM__TASK__STATE__INSTALLED_UNVERIFIED] = TASK_END_UNVERIFIED,
+        [CLM__TASK__STATE__FAILED] = TASK_END_FAILED,
+        [CLM__TASK__STATE__EXPIRED] = TASK_END_OTHER,
+    };
+    const struct task_ended ended = {
+        .agent_id = task->agent_id,
+        .kind = kind,
+        .target = task->target,
+        .message = task->message,
+        .end = (size_t)task->state < ARRAY_LEN(ends) ? ends[task->state] : TASK_END_OTHER,
+        .looked = task->kind == CLM__TASK__KIND__VALIDATE,
+        .changed = task->kind == CLM__TASK__KIND__DEPLOY || task->kind == CLM__TASK__KIND__RENEW,
+        .refused = task->refused != 0,
+        .served_not_intended = task->served_not_intended != 0,
+    };
+    return alerts_of_task(worker->db, &ended, clock_wall_ms(), arena, st);
 }
 
 static enum code on_task(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
@@ -244,9 +265,16 @@ static enum code on_task(struct worker *worker, struct arena *arena, const void 
     const char *kind = task->has_kind && (size_t)task->kind < ARRAY_LEN(kinds) ? kinds[task->kind] : "";
     if (strcmp(short_name(event->subject), "task.finished") == 0 && task->agent_id && task->has_state)
         TRY(alert_of_task(worker, task, kind, arena, st));
+    if (strcmp(short_name(event->subject), "task.order_rejected") == 0 && task->agent_id)
+        TRY(raise(worker, ALERT_TASK_REFUSED, arena_printf(arena, "%s/order", task->agent_id), task->agent_id,
+                  arena_printf(arena, "the host was given an order that it refused: %s",
+                               task->message ? task->message : ""),
+                  arena, st));
     bool more = task->message && *task->message;
     return note(worker, event, task->agent_id,
-                arena_printf(arena, "%s%s%s", kind, more ? ": " : "", more ? task->message : ""), arena, st);
+                arena_printf(arena, "%s%s%s%s", kind, task->break_glass ? " (break glass)" : "",
+                             more ? ": " : "", more ? task->message : ""),
+                arena, st);
 }
 
 /* What a scan found is the state of a host and no deed: that the task ended is what is written down. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "safemode/safemode.h"
 #include "store.h"
 
 #define DAY_MS (24LL * 3600 * 1000)
@@ -16,8 +17,13 @@
 static enum code set_safe_mode(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
 {
     (void)heard;
-    (void)st;
     const bool *on = arg;
+    const char *reason =
+        agent->status == AGENT_SAFE_MODE ? agent_reason(agent) : agent_safe_mode_reason(agent);
+    const struct safe_reason_info *info = safe_reason_find(reason);
+    if (!*on && !agent->operator_safe_mode && *reason)
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is in safe mode by %s, which ends %s",
+                          agent->id, reason, info ? info->ends : "on the host");
     *dirty = agent->operator_safe_mode != *on;
     agent->operator_safe_mode = *on;
     return CODE_OK;

@@ -61,13 +61,17 @@ struct agent {
     int64_t version;
     int64_t last_heartbeat_at_ms; /* -1: never */
     int64_t clock_skew_ms;
-    int64_t offline_at_ms; /* when its silence will have lasted; only in agents_change */
+    int64_t status_since_ms;
+    int64_t offline_at_ms;   /* when its silence will have lasted; only in agents_change */
+    bool platform_safe_mode; /* the whole platform is; only in agents_change */
 };
 #define FROZEN_CLONE      "CLONE"
 #define FROZEN_SECOND_KEY "SECOND_KEY"
 bool agent_frozen(const struct agent *agent);
-/* By itself, by an operator, or because it is frozen. */
+/* By itself, by an operator, or because it is frozen; the platform's own safe mode comes on top. */
 bool agent_in_safe_mode(const struct agent *agent);
+/* What an agent or an operator asked for: a name of lib/safemode, or "". */
+const char *agent_safe_mode_reason(const struct agent *agent);
 const char *agent_reason(const struct agent *agent); /* of the status; "" if it has none */
 
 /* When silence counts. */
@@ -104,6 +108,9 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
 enum code agent_change_one(struct db *db, const struct cause *cause, const char *selector, const char *id,
                            agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
                            struct status *st) MUST_CHECK;
+/* For ever: a host comes back as a new agent only. */
+enum code agent_delete(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                       struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
 /* The same inside the caller's transaction. */
 enum code agent_change_in(struct db *tx, const struct cause *cause, const char *selector, const char *id,
                           agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
@@ -114,6 +121,20 @@ enum code agent_disable(struct db *db, const struct cause *cause, const char *se
 enum code agent_enable(struct db *db, const struct cause *cause, const char *selector, const char *id,
                        struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
 
+/* ---- the platform as a whole (platform.c)
+ * ---------------------------------------------------------------------------- */
+
+struct platform {
+    bool safe_mode;
+    const char *reason, *by; /* of the last change */
+    int64_t since_ms;        /* -1: never changed */
+    int64_t version;
+};
+enum code platform_get(struct db *db, struct arena *arena, struct platform *ret,
+                       struct status *st) MUST_CHECK;
+/* Setting what is set changes nothing. */
+enum code platform_set_safe_mode(struct db *db, const struct cause *cause, bool on, const char *reason,
+                                 struct arena *arena, struct platform *ret, struct status *st) MUST_CHECK;
 /* Labels and scope (configure.c). Labels that the selector would not cover any more are PERMISSION_DENIED. */
 enum code agent_set_labels(struct db *db, const struct cause *cause, const char *selector, const char *id,
                            struct label *labels, size_t n, struct arena *arena, struct agent *ret,
@@ -133,6 +154,7 @@ enum code labels_check(const struct label *labels, size_t n, struct status *st) 
 /* ---- what stands against an agent (freeze.c)
  * ---------------------------------------------------------------------------- */
 
+/* Leaving: FAILED_PRECONDITION, naming the exit, when another reason than an operator's holds. */
 enum code agent_set_safe_mode(struct db *db, const struct cause *cause, const char *selector, const char *id,
                               bool on, struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
 /* Renewal, certificates and work are refused from now on. A clone stays one, whatever else is found. Inside
@@ -218,6 +240,8 @@ struct activity {
     int64_t id, occurred_at_ms;                     /* id: of a stored one */
     const char *event, *agent_id, *actor, *message; /* agent_id may be NULL */
 };
+#define DASHBOARD_ENDS     6
+#define DASHBOARD_VERSIONS 20
 struct alert; /* alerts.h */
 struct dashboard {
     int64_t count[AGENT_STATUS_END], total, identities_expiring, open_alerts;
@@ -225,6 +249,17 @@ struct dashboard {
     size_t n_recent;
     struct alert *alerts; /* open ones, newest first */
     size_t n_alerts;
+    int64_t in_safe_mode;
+    int64_t ends[DASHBOARD_ENDS]; /* identities: see dashboard_end_sec */
+    struct version_count *versions;
+    size_t n_versions;
+    int64_t open_by_kind[64]; /* alerts, by enum alert_kind */
+};
+/* ends[i] counts identities that end within that many seconds, and not within those before; -1: later. */
+extern const int64_t dashboard_end_sec[DASHBOARD_ENDS];
+struct version_count {
+    const char *version;
+    int64_t n;
 };
 #define DASHBOARD_ALERTS      10
 #define DASHBOARD_RECENT      20
@@ -334,5 +369,9 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
                         const char *subject, struct arena *arena, struct bytes *ret);
 #define SUBJECT_AGENT_REGISTERED "clm.event.registry.agent.registered"
 #define SUBJECT_AGENT_CHANGED    "clm.event.registry.agent.changed"
+#define SUBJECT_AGENT_DELETED    "clm.event.registry.agent.deleted"
+void platform_event_encode(const struct platform *platform, const struct cause *cause, const char *event_id,
+                           struct arena *arena, struct bytes *ret);
+#define SUBJECT_PLATFORM_CHANGED "clm.event.registry.platform.changed"
 
 #endif

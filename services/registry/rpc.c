@@ -5,21 +5,25 @@
 #include "alerts.h"
 #include "base/clock.h"
 #include "base/id.h"
+#include "base/log.h"
 #include "border.h"
 #include "drift.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
+#include "proto/tasks.pb-c.h"
+#include "safemode/safemode.h"
 #include "scope/scope.h"
 
-#define PAGE_DEFAULT      50
-#define PAGE_MAX          500
-#define STATES_MAX        1000
-#define SNAPSHOT_MAX      500
-#define PAGE_BYTES_MAX    (400 * 1024) /* a page may be shorter than asked for: bodies have a limit */
-#define TOKEN_TTL_DEFAULT 3600
-#define TOKEN_TTL_MIN     60
-#define TOKEN_TTL_MAX     (7 * 24 * 3600)
-#define TOKEN_CALL_MS     10000
+#define PAGE_DEFAULT       50
+#define PAGE_MAX           500
+#define STATES_MAX         1000
+#define SNAPSHOT_MAX       500
+#define PAGE_BYTES_MAX     (400 * 1024) /* a page may be shorter than asked for: bodies have a limit */
+#define TOKEN_TTL_DEFAULT  3600
+#define TOKEN_TTL_MIN      60
+#define TOKEN_TTL_MAX      (7 * 24 * 3600)
+#define TOKEN_CALL_MS      10000
+#define STATISTICS_CALL_MS 2000
 
 static char *text(const char *s)
 {
@@ -62,6 +66,15 @@ static Clm__Label **labels_of(const struct agent *agent, struct arena *arena)
     return out;
 }
 
+#define DAY_MS (24LL * 3600 * 1000)
+
+/* Whole days, rounded down: 0 is less than a day, -1 less than a day since. */
+static int32_t days_until(int64_t at_ms)
+{
+    int64_t left = at_ms - clock_wall_ms();
+    return (int32_t)(left >= 0 ? left / DAY_MS : -((-left + DAY_MS - 1) / DAY_MS));
+}
+
 static void fill_view(Clm__AgentView *view, const struct agent *agent, struct arena *arena)
 {
     view->id = text(agent->id);
@@ -69,9 +82,12 @@ static void fill_view(Clm__AgentView *view, const struct agent *agent, struct ar
     view->has_status = true;
     view->status = (Clm__Agent__Status)agent->status;
     view->has_safe_mode = true;
-    view->safe_mode = agent_in_safe_mode(agent);
+    view->safe_mode = agent_in_safe_mode(agent) || agent->status == AGENT_SAFE_MODE;
     const char *reason = agent_reason(agent);
     view->reason = *reason ? text(reason) : NULL;
+    const struct safe_reason_info *info = agent->status == AGENT_SAFE_MODE ? safe_reason_find(reason) : NULL;
+    view->safe_mode_ends = info ? text(info->ends) : NULL;
+    set_time(&view->has_status_since_at_ms, &view->status_since_at_ms, agent->status_since_ms);
     view->labels = labels_of(agent, arena);
     view->n_labels = agent->n_labels;
     view->scope = scope_decode(agent->scope, arena);
@@ -87,6 +103,8 @@ static void fill_view(Clm__AgentView *view, const struct agent *agent, struct ar
     if (agent->facts.data && wire_unpack(&clm__host_facts__descriptor, agent->facts.data, agent->facts.len,
                                          arena, &facts, NULL) == CODE_OK)
         view->facts = (Clm__HostFacts *)facts;
+    view->has_identity_days_left = agent->identity_not_after_ms >= 0;
+    view->identity_days_left = days_until(agent->identity_not_after_ms);
     view->has_clock_skew_ms = agent->last_heartbeat_at_ms >= 0;
     view->clock_skew_ms = agent->clock_skew_ms;
     view->has_version = true;
@@ -453,6 +471,17 @@ static enum code on_enable_agent(struct rpc_ctx *ctx, const void *request, void 
     return CODE_OK;
 }
 
+static enum code on_delete_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    const struct cause cause = cause_of(ctx);
+    struct agent agent;
+    TRY(agent_delete(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent,
+                     st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
 /* ---- labels and scope ---- */
 
 static enum code labels_read(Clm__Label *const *in, size_t n, struct arena *arena, struct label **ret)
@@ -677,6 +706,84 @@ static void set_count(protobuf_c_boolean *has, uint32_t *field, int64_t n)
     *field = n > 0 ? (uint32_t)n : 0;
 }
 
+static void fill_kept(Clm__Dashboard *res, const struct dashboard *d, struct arena *arena)
+{
+    set_count(&res->has_in_safe_mode, &res->in_safe_mode, d->in_safe_mode);
+    res->identities_by_end = arena_array(arena, DASHBOARD_ENDS, sizeof(*res->identities_by_end));
+    for (size_t i = 0; i < DASHBOARD_ENDS; i++) {
+        Clm__IdentityEnds *ends = res->identities_by_end[res->n_identities_by_end++] =
+            arena_alloc(arena, sizeof(*ends));
+        clm__identity_ends__init(ends);
+        ends->has_within_sec = dashboard_end_sec[i] >= 0;
+        ends->within_sec = ends->has_within_sec ? (uint32_t)dashboard_end_sec[i] : 0;
+        set_count(&ends->has_n, &ends->n, d->ends[i]);
+    }
+    res->versions = arena_array(arena, d->n_versions + 1, sizeof(*res->versions));
+    for (size_t i = 0; i < d->n_versions; i++) {
+        Clm__VersionCount *version = res->versions[res->n_versions++] = arena_alloc(arena, sizeof(*version));
+        clm__version_count__init(version);
+        version->version = text(d->versions[i].version);
+        set_count(&version->has_n, &version->n, d->versions[i].n);
+    }
+    res->open_alerts_by_kind =
+        arena_array(arena, ARRAY_LEN(d->open_by_kind), sizeof(*res->open_alerts_by_kind));
+    for (size_t kind = 1; kind < ARRAY_LEN(d->open_by_kind); kind++) {
+        if (d->open_by_kind[kind] == 0)
+            continue;
+        Clm__AlertCount *count = res->open_alerts_by_kind[res->n_open_alerts_by_kind++] =
+            arena_alloc(arena, sizeof(*count));
+        clm__alert_count__init(count);
+        count->has_kind = true;
+        count->kind = (Clm__Alert__Kind)kind;
+        set_count(&count->has_n, &count->n, d->open_by_kind[kind]);
+    }
+}
+
+static enum code ask_tasks(struct rpc_ctx *ctx, const char *method, const ProtobufCMessage *request,
+                           bool authority, int64_t most_ms, ProtobufCMessage **ret, struct status *st)
+{
+    struct worker *worker = worker_of(ctx);
+    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
+    const struct rpc_call call = {
+        .service = "tasks",
+        .descriptor = &clm__tasks__descriptor,
+        .method = method,
+        .request = request,
+        .timeout_ms = left_ms < most_ms ? left_ms : most_ms,
+        .traceparent = ctx->traceparent,
+        .assertion = ctx->assertion,
+        .authority = authority,
+    };
+    return rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, ret,
+                    st);
+}
+
+/* The fleet is shown without them if the tasks service is away, or does not say them to this operator. */
+static void fill_tasks(struct rpc_ctx *ctx, Clm__Dashboard *res)
+{
+    const Clm__GetTaskStatisticsRequest ask = CLM__GET_TASK_STATISTICS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    struct status why = {0};
+    if (ask_tasks(ctx, "GetTaskStatistics", &ask.base, false, STATISTICS_CALL_MS, &reply, &why) == CODE_OK)
+        res->tasks = (Clm__TaskStatistics *)reply;
+    else
+        log_debug("the dashboard has no tasks", "reason", why.msg, NULL);
+}
+
+static enum code on_get_agent_jobs(struct rpc_ctx *ctx, const void *request, void *response,
+                                   struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    struct agent agent;
+    ProtobufCMessage *reply = NULL;
+    TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent, st));
+    Clm__GetAgentJobsRequest ask = CLM__GET_AGENT_JOBS_REQUEST__INIT;
+    ask.agent_id = req->agent_id;
+    TRY(ask_tasks(ctx, "GetAgentJobs", &ask.base, true, TOKEN_CALL_MS, &reply, st));
+    *(Clm__AgentJobs *)response = *(const Clm__AgentJobs *)reply;
+    return CODE_OK;
+}
+
 static enum code on_get_dashboard(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     (void)request;
@@ -691,6 +798,8 @@ static enum code on_get_dashboard(struct rpc_ctx *ctx, const void *request, void
     set_count(&res->has_safe_mode, &res->safe_mode, d.count[AGENT_SAFE_MODE]);
     set_count(&res->has_bootstrapping, &res->bootstrapping, d.count[AGENT_BOOTSTRAPPING]);
     set_count(&res->has_identities_expiring, &res->identities_expiring, d.identities_expiring);
+    fill_kept(res, &d, ctx->arena);
+    fill_tasks(ctx, res);
     res->n_recent_activity = d.n_recent;
     res->recent_activity = arena_array(ctx->arena, d.n_recent + 1, sizeof(*res->recent_activity));
     for (size_t i = 0; i < d.n_recent; i++) {
@@ -840,7 +949,8 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
         s->has_version = s->has_status = s->has_safe_mode = s->has_disabled = s->has_min_generation = true;
         s->version = (uint64_t)agent->version;
         s->status = (Clm__Agent__Status)agent->status;
-        s->safe_mode = agent_in_safe_mode(agent);
+        s->safe_mode = agent_in_safe_mode(agent) || agent->status == AGENT_SAFE_MODE;
+        s->reason = text(agent_reason(agent));
         s->has_frozen = true;
         s->frozen = agent_frozen(agent);
         s->disabled = agent->disabled;
@@ -852,6 +962,11 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
     }
     res->has_last = true;
     res->last = res->n_agents == n;
+    struct platform platform;
+    TRY(platform_get(worker_of(ctx)->db, ctx->arena, &platform, st));
+    res->has_platform_safe_mode = res->has_platform_version = true;
+    res->platform_safe_mode = platform.safe_mode;
+    res->platform_version = (uint64_t)platform.version;
     return CODE_OK;
 }
 
@@ -863,6 +978,7 @@ const struct rpc_method registry_methods[] = {
     {"DisableAgent", on_disable_agent},
     {"EnableAgent", on_enable_agent},
     {"GetDashboard", on_get_dashboard},
+    {"GetAgentJobs", on_get_agent_jobs},
     {"Login", on_login},
     {"RedeemLink", on_redeem_link},
     {"GetSession", on_get_session},
@@ -911,6 +1027,10 @@ const struct rpc_method registry_methods[] = {
     {"RevokeAgentToken", on_revoke_agent_token},
     {"ListAgentIdentities", on_list_agent_identities},
     {"ReportSuperseded", on_report_superseded},
+    {"DeleteAgent", on_delete_agent},
+    {"GetPlatform", on_get_platform},
+    {"EnterPlatformSafeMode", on_enter_platform_safe_mode},
+    {"LeavePlatformSafeMode", on_leave_platform_safe_mode},
     {"GetAgentMetrics", on_get_agent_metrics},
     {"ListCertificates", on_list_certificates},
 };

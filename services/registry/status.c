@@ -2,6 +2,7 @@
 #include <assert.h>
 
 #include "registry.h"
+#include "safemode/safemode.h"
 
 static bool is_disabled(const struct status_facts *f)
 {
@@ -70,15 +71,27 @@ bool agent_in_safe_mode(const struct agent *agent)
     return agent->safe_mode || agent->operator_safe_mode || agent_frozen(agent);
 }
 
+const char *agent_safe_mode_reason(const struct agent *agent)
+{
+    if (agent->safe_mode)
+        return agent->safe_mode_reason && *agent->safe_mode_reason ? agent->safe_mode_reason : "UNKNOWN";
+    return agent->operator_safe_mode ? safe_reason_info(SAFE_OPERATOR)->name : "";
+}
+
 const char *agent_reason(const struct agent *agent)
 {
+    const char *own = agent_safe_mode_reason(agent);
     switch (agent->status) {
     case AGENT_DISABLED:
         return agent->disabled_reason;
+    case AGENT_EXPIRED:
+        return "IDENTITY_ENDED";
+    case AGENT_OFFLINE:
+        return "SILENT";
     case AGENT_SAFE_MODE:
         return agent_frozen(agent) ? agent->frozen_reason
-               : agent->safe_mode  ? agent->safe_mode_reason
-                                   : "OPERATOR";
+               : *own              ? own
+                                   : safe_reason_info(SAFE_PLATFORM)->name;
     default:
         return "";
     }

@@ -1,6 +1,6 @@
 /* The registry's SQL. Blocking, on the session of the calling thread; rows are copied into the caller's
  * arena. */
-#include "store.h"
+#include "store_tallies.h"
 
 #include <string.h>
 
@@ -11,7 +11,8 @@
     "jsonb_each_text(a.labels) l), "                                                                         \
     "a.scope, a.facts, a.min_generation, a.generation, a.identity_generation, a.identity_fingerprint, "      \
     "a.identity_not_after, a.created_at, a.bootstrapped_at, a.agent_version, a.version, h.last_at, "         \
-    "h.clock_skew_ms, a.frozen_reason, a.operator_safe_mode, a.token_generation"
+    "h.clock_skew_ms, a.frozen_reason, a.operator_safe_mode, a.token_generation, "                           \
+    "coalesce(a.status_since, a.created_at)"
 enum column {
     COL_ID,
     COL_HOSTNAME,
@@ -37,6 +38,7 @@ enum column {
     COL_FROZEN_REASON,
     COL_OPERATOR_SAFE_MODE,
     COL_TOKEN_GENERATION,
+    COL_STATUS_SINCE,
     COL_EXTRA, /* of the one statement that has one */
 };
 
@@ -106,6 +108,7 @@ static void read_agent(const struct db_rows *rows, size_t i, struct arena *arena
         .frozen_reason = copy_text(rows, i, COL_FROZEN_REASON, arena),
         .operator_safe_mode = db_bool(rows, i, COL_OPERATOR_SAFE_MODE),
         .token_generation = db_int(rows, i, COL_TOKEN_GENERATION),
+        .status_since_ms = db_time(rows, i, COL_STATUS_SINCE),
     };
     read_labels(arena_strdup(arena, db_text(rows, i, COL_LABELS)), arena, agent);
 }
@@ -147,10 +150,10 @@ enum code store_agent_insert(struct db *tx, const struct agent *agent, const cha
 {
     static const char sql[] = "WITH added AS (INSERT INTO agents (id, hostname, status, labels, scope, "
                               "created_at, version, created_by, "
-                              "  idempotency_key, request_sha256) "
+                              "  idempotency_key, request_sha256, status_since) "
                               "  VALUES ($1, $2, $3, (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM "
                               "unnest($4::text[], $5::text[]) l(n, v)), "
-                              "  $6, $7, $8, $9, $10, $11) RETURNING id, status), "
+                              "  $6, $7, $8, $9, $10, $11, $7) RETURNING id, status), "
                               "counted AS (INSERT INTO agent_counts (status, n) SELECT status, 1 FROM added) "
                               "INSERT INTO heartbeats (agent_id) SELECT id FROM added";
     struct db_args *args = db_args_new(arena);
@@ -218,7 +221,7 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
     /* Two statements in one would read the heartbeat as it was before the lock was granted; it only gets
      * newer. */
     static const char sql[] =
-        "SELECT " AGENT_COLUMNS ", " OFFLINE_AT " FROM agents a, " OFFLINE_FROM
+        "SELECT " AGENT_COLUMNS ", " OFFLINE_AT ", p.safe_mode FROM agents a, " OFFLINE_FROM
         " WHERE h.agent_id = a.id AND a.id = ANY ($3::text[]::uuid[]) ORDER BY a.id FOR UPDATE OF a";
     struct db_args *args = db_args_new(arena);
     arg_timing(args, timing, now_ms);
@@ -226,8 +229,10 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(tx, sql, args, &rows, st));
     read_agents(rows, arena, ret, ret_n);
-    for (size_t i = 0; i < *ret_n; i++)
+    for (size_t i = 0; i < *ret_n; i++) {
         (*ret)[i].offline_at_ms = db_time(rows, i, COL_EXTRA);
+        (*ret)[i].platform_safe_mode = db_bool(rows, i, COL_EXTRA + 1);
+    }
     return CODE_OK;
 }
 
@@ -236,7 +241,7 @@ static void arg_agents(struct db_args *args, struct agent *const *agents, const 
                        size_t n, struct arena *arena)
 {
     const char **text = arena_array(arena, 6 * n, sizeof(*text));
-    int64_t *number = arena_array(arena, 9 * n, sizeof(*number));
+    int64_t *number = arena_array(arena, 10 * n, sizeof(*number));
     bool *flag = arena_array(arena, 3 * n, sizeof(*flag));
     const void **facts = arena_array(arena, n, sizeof(*facts));
     size_t *facts_len = arena_array(arena, n, sizeof(*facts_len));
@@ -259,6 +264,7 @@ static void arg_agents(struct db_args *args, struct agent *const *agents, const 
         flag[n + i] = a->safe_mode;
         text[5 * n + i] = a->frozen_reason ? a->frozen_reason : "";
         number[8 * n + i] = a->token_generation;
+        number[9 * n + i] = a->status_since_ms;
         flag[2 * n + i] = a->operator_safe_mode;
         facts[i] = a->facts.data;
         facts_len[i] = a->facts.len;
@@ -276,6 +282,7 @@ static void arg_agents(struct db_args *args, struct agent *const *agents, const 
     db_arg_text_array(args, text + 5 * n, n);
     db_arg_bool_array(args, flag + 2 * n, n);
     db_arg_int_array(args, number + 8 * n, n);
+    db_arg_time_array(args, number + 9 * n, n);
 }
 
 enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
@@ -286,16 +293,22 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
         "$6::bigint[], "
         "  $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::timestamptz[], $12::timestamptz[], "
         "$13::bigint[], "
-        "  $14::boolean[], $15::boolean[], $16::bytea[], $17::text[], $18::boolean[], $19::bigint[]) AS "
+        "  $14::boolean[], $15::boolean[], $16::bytea[], $17::text[], $18::boolean[], $19::bigint[], "
+        "$20::timestamptz[]) AS "
         "c(id, disabled_reason, safe_mode_reason, "
         "fingerprint, "
         "  agent_version, status, before, min_generation, generation, identity_generation, not_after, "
         "bootstrapped_at, "
-        "  version, disabled, safe_mode, facts, frozen_reason, operator_safe_mode, token_generation)), "
+        "  version, disabled, safe_mode, facts, frozen_reason, operator_safe_mode, token_generation, "
+        "status_since)), "
         "counted AS (INSERT INTO agent_counts (status, n) SELECT s, sum(d) FROM "
         "  (SELECT before AS s, -1 AS d FROM c UNION ALL SELECT status, 1 FROM c) x GROUP BY s HAVING sum(d) "
-        "<> 0), watched AS (UPDATE heartbeats h SET watched = c.status IN (5, 6) FROM c "
-        "  WHERE h.agent_id = c.id::uuid AND h.watched <> (c.status IN (5, 6))) "
+        "<> 0), k AS (SELECT id::uuid AS id, status IN (5, 6) AS watched, generation, "
+        "  CASE WHEN safe_mode THEN '!' ELSE '' END || safe_mode_reason AS known FROM c), "
+        "beside AS (UPDATE heartbeats h SET watched = k.watched, known = k.known, known_generation = "
+        "k.generation "
+        "  FROM k WHERE h.agent_id = k.id AND "
+        "  (h.watched, h.known, h.known_generation) IS DISTINCT FROM (k.watched, k.known, k.generation)) "
         "UPDATE agents a SET status = c.status, disabled = c.disabled, disabled_reason = c.disabled_reason, "
         "  safe_mode = c.safe_mode, safe_mode_reason = c.safe_mode_reason, min_generation = "
         "c.min_generation, "
@@ -303,7 +316,7 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
         "c.fingerprint, "
         "  identity_not_after = c.not_after, bootstrapped_at = c.bootstrapped_at, facts = c.facts, "
         "  frozen_reason = c.frozen_reason, operator_safe_mode = c.operator_safe_mode, "
-        "  token_generation = c.token_generation, "
+        "  token_generation = c.token_generation, status_since = c.status_since, "
         "  agent_version = c.agent_version, version = c.version FROM c WHERE a.id = c.id::uuid";
     if (n == 0)
         return CODE_OK;
@@ -479,21 +492,6 @@ enum code store_counts(struct db *db, const struct label_terms *terms, struct da
     return CODE_OK;
 }
 
-enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t now_ms, int64_t until_ms,
-                         int64_t *ret_n, struct arena *arena, struct status *st)
-{
-    static const char sql[] = "SELECT count(*) FROM agents a WHERE " LABELS_HOLD
-                              " AND identity_not_after > $4 AND identity_not_after <= $5 AND NOT disabled";
-    struct db_args *args = db_args_new(arena);
-    arg_terms(args, terms);
-    db_arg_time(args, now_ms);
-    db_arg_time(args, until_ms);
-    AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query_one(db, sql, args, &rows, st));
-    *ret_n = db_int(rows, 0, 0);
-    return CODE_OK;
-}
-
 void store_arg_terms(struct db_args *args, const struct label_terms *terms)
 {
     arg_terms(args, terms);
@@ -598,7 +596,8 @@ enum code store_counts_fold(struct db *db, struct status *st)
         "WITH old AS (DELETE FROM agent_counts RETURNING status, n) "
         "INSERT INTO agent_counts (status, n) SELECT status, sum(n) FROM old GROUP BY status "
         "HAVING sum(n) <> 0";
-    return db_query(db, sql, NULL, NULL, st);
+    TRY(db_query(db, sql, NULL, NULL, st));
+    return store_tallies_fold(db, st);
 }
 
 /* ---- heartbeats
@@ -646,9 +645,10 @@ enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t n
         "$3), "
         "  counting_from = CASE WHEN g.epoch <> EXCLUDED.epoch OR g.last_seen_at < $4 "
         "  THEN $3 + $5 * interval '1 millisecond' ELSE g.counting_from END), "
-        "i AS (SELECT id::uuid AS id, instance_id, boot_id, reason, generation, least(at, $3) AS at, skew, "
+        "i AS (SELECT id::uuid AS id, instance_id, boot_id, generation, "
+        "CASE WHEN safe_mode THEN '!' ELSE '' END || reason AS said, least(at, $3) AS at, skew, "
         "interval_ms, "
-        "  safe_mode, facts FROM unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], "
+        "  facts FROM unnest($6::text[], $7::text[], $8::text[], $9::text[], $10::bigint[], "
         "$11::timestamptz[], "
         "  $12::bigint[], $13::bigint[], $14::boolean[], $15::bytea[]) "
         "  AS i(id, instance_id, boot_id, reason, generation, at, skew, interval_ms, safe_mode, facts)), "
@@ -664,12 +664,12 @@ enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t n
         "  returns_since = CASE WHEN h.instance_id <> i.instance_id AND i.instance_id = "
         "    h.former_instance_id AND coalesce(h.returns_since <= $3 - interval '10 minutes', true) THEN $3 "
         "    ELSE h.returns_since END "
-        "  FROM i WHERE h.agent_id = i.id RETURNING h.agent_id, h.returns) "
-        "SELECT a.id, t.returns >= 3 FROM touched t JOIN agents a ON a.id = t.agent_id JOIN i ON i.id = a.id "
-        "WHERE a.status <> CASE WHEN i.safe_mode OR a.operator_safe_mode OR a.frozen_reason <> '' THEN 5 "
-        "  ELSE 6 END OR a.safe_mode <> i.safe_mode OR (t.returns >= 3 AND a.frozen_reason <> 'CLONE') "
-        "  OR a.safe_mode_reason <> i.reason OR a.generation < i.generation "
-        "  OR (i.facts IS NOT NULL AND i.facts IS DISTINCT FROM a.facts)";
+        "  FROM i WHERE h.agent_id = i.id RETURNING h.agent_id, h.returns, i.facts, "
+        "  NOT h.watched OR h.known <> i.said OR h.known_generation < i.generation AS news) "
+        "SELECT t.agent_id, t.returns >= 3 FROM touched t WHERE t.news "
+        "OR (t.returns >= 3 AND EXISTS (SELECT FROM agents a WHERE a.id = t.agent_id AND a.frozen_reason <> "
+        "'CLONE')) OR (t.facts IS NOT NULL AND EXISTS (SELECT FROM agents a WHERE a.id = t.agent_id "
+        "AND a.facts IS DISTINCT FROM t.facts))";
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, gateway_id);
     db_arg_text(args, epoch);
@@ -702,9 +702,12 @@ enum code store_instances_forget(struct db *tx, const char *id, struct arena *ar
 enum code store_sweep_mark(struct db *db, const struct timing *timing, int64_t now_ms, struct arena *arena,
                            struct status *st)
 {
+    /* While no gateway is heard, agents have nobody to speak to, or the bus is away: their silence says
+     * nothing. */
     static const char sql[] =
         "UPDATE platform SET last_sweep_at = $3, counting_from = CASE WHEN last_sweep_at < $1 "
-        "THEN $3 + $2 * interval '1 millisecond' ELSE counting_from END";
+        "OR NOT EXISTS (SELECT FROM gateways WHERE last_seen_at >= $1) THEN $3 + $2 * interval '1 "
+        "millisecond' ELSE counting_from END";
     struct db_args *args = db_args_new(arena);
     arg_timing(args, timing, now_ms);
     db_arg_time(args, now_ms);
@@ -719,7 +722,10 @@ enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t n
         "(SELECT h.agent_id FROM " OFFLINE_FROM " WHERE h.watched "
         "  AND h.last_at + 3 * h.interval_ms * interval '1 millisecond' <= $3 AND " OFFLINE_AT
         " <= $3 LIMIT $4) UNION "
-        "(SELECT id FROM agents WHERE identity_not_after <= $3 AND status > 2 LIMIT $4) ORDER BY 1 LIMIT $4";
+        "(SELECT id FROM agents WHERE identity_not_after <= $3 AND status > 2 LIMIT $4) UNION "
+        "(SELECT a.id FROM agents a, platform p WHERE p.safe_mode AND a.status = 6 LIMIT $4) UNION "
+        "(SELECT a.id FROM agents a, platform p WHERE NOT p.safe_mode AND a.status = 5 AND NOT a.safe_mode "
+        "  AND NOT a.operator_safe_mode AND a.frozen_reason = '' LIMIT $4) ORDER BY 1 LIMIT $4";
     struct db_args *args = db_args_new(arena);
     arg_timing(args, timing, now_ms);
     db_arg_time(args, now_ms);

@@ -18,6 +18,14 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
 /* The version of each is the new one; `before` its status until now. */
 enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
                             size_t n, struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_agent_delete(struct db *tx, const char *id, struct arena *arena,
+                             struct status *st) MUST_CHECK;
+enum code store_platform_get(struct db *db, struct arena *arena, struct platform *ret,
+                             struct status *st) MUST_CHECK;
+/* *ret_changed false: it was so already. */
+enum code store_platform_safe_mode(struct db *tx, bool on, const char *reason, const char *by, int64_t now_ms,
+                                   struct arena *arena, struct platform *ret, bool *ret_changed,
+                                   struct status *st) MUST_CHECK;
 /* NOT_FOUND if it is not there or its labels do not hold. */
 enum code store_agent_get(struct db *db, const struct label_terms *terms, const char *id, struct arena *arena,
                           struct agent *ret, struct status *st) MUST_CHECK;
@@ -35,8 +43,6 @@ enum code store_agents_select(struct db *db, const struct agent_filter *filter,
                               struct status *st) MUST_CHECK;
 enum code store_counts(struct db *db, const struct label_terms *terms, struct dashboard *ret,
                        struct arena *arena, struct status *st) MUST_CHECK;
-enum code store_expiring(struct db *db, const struct label_terms *terms, int64_t now_ms, int64_t until_ms,
-                         int64_t *ret_n, struct arena *arena, struct status *st) MUST_CHECK;
 enum code store_activity_recent(struct db *db, const struct label_terms *terms, size_t max,
                                 struct arena *arena, struct activity **ret, size_t *ret_n,
                                 struct status *st) MUST_CHECK;

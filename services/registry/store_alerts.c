@@ -58,6 +58,34 @@ enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes
     return db_query(tx, sql, args, NULL, st);
 }
 
+enum code store_alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind,
+                                        int64_t now_ms, const char *by, struct arena *arena,
+                                        struct status *st)
+{
+    static const char sql[] = "UPDATE alerts SET resolved_at = $3, resolved_by = $4 WHERE agent_id = $1 "
+                              "AND ($2::bigint = 0 OR kind = $2) AND resolved_at IS NULL";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_int(args, kind);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, by);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_alerts_quiet(struct db *db, int64_t before_ms, int64_t now_ms, const char *by,
+                             struct arena *arena, struct status *st)
+{
+    static const char sql[] = "UPDATE alerts SET resolved_at = $2, resolved_by = $3 WHERE last_at <= $1 AND "
+                              "resolved_at IS NULL AND (kind = $4 OR kind = $5 AND entity LIKE '%/order')";
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, before_ms);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, by);
+    db_arg_int(args, ALERT_BOOTSTRAP_REFUSED);
+    db_arg_int(args, ALERT_TASK_REFUSED);
+    return db_query(db, sql, args, NULL, st);
+}
+
 enum code store_alerts_expiring(struct db *db, int64_t now_ms, int64_t until_ms, size_t max,
                                 struct arena *arena, struct alert_change **ret, size_t *ret_n,
                                 struct status *st)

@@ -7,6 +7,11 @@
 
 enum code store_alerts_raise(struct db *tx, const char *const *ids, const struct alert_change *changes,
                              size_t n, int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind,
+                                        int64_t now_ms, const char *by, struct arena *arena,
+                                        struct status *st) MUST_CHECK;
+enum code store_alerts_quiet(struct db *db, int64_t before_ms, int64_t now_ms, const char *by,
+                             struct arena *arena, struct status *st) MUST_CHECK;
 enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                                const char *by, struct arena *arena, struct status *st) MUST_CHECK;
 /* Agents whose identity ends soon and that nobody was told of. */

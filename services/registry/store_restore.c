@@ -63,7 +63,9 @@ enum code store_epoch_told(struct db *db, struct status *st)
 enum code store_epoch_agents(struct db *tx, struct arena *arena, struct status *st)
 {
     (void)arena;
-    /* 2^32: no agent changes that often between two restores. */
+    /* The whole fleet at once, however long it takes. 2^32: no agent changes that often between two restores.
+     */
+    TRY(db_query(tx, "SET LOCAL statement_timeout = 0", NULL, NULL, st));
     TRY(db_query(tx, "UPDATE agents SET version = version + 4294967296", NULL, NULL, st));
     return db_query(tx,
                     "UPDATE heartbeats SET instance_id = NULL, former_instance_id = NULL, returns = 0, "

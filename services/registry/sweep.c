@@ -1,6 +1,7 @@
 /*
- * Once a second on one replica: who fell silent, whose certificate ended. It only names candidates; the rule
- * decides in agents_change, under the agents' locks, on what is true then.
+ * Once a second on one replica: who fell silent, whose certificate ended, whom the platform's safe mode
+ * reaches. It only names candidates; the rule decides in agents_change, under the agents' locks, on what is
+ * true then.
  */
 #include "alerts.h"
 #include "base/clock.h"
@@ -35,6 +36,7 @@ enum code sweep_house(struct db *db, struct status *st)
     AUTO_ARENA struct arena *arena = arena_new();
     int64_t now_ms = clock_wall_ms();
     TRY(alerts_expiring(db, now_ms, arena, st));
+    TRY(alerts_quiet(db, now_ms, arena, st));
     TRY(alerts_trim(db, now_ms, arena, st));
     TRY(inventory_trim(db, now_ms, arena, st));
     TRY(store_counts_fold(db, st));

@@ -32,8 +32,9 @@ enum code task_authorize_certificate(struct db *db, struct arena *arena, const c
                           task_state_name(task.state), task.attempt, attempt);
     struct agent agent;
     TRY(store_agent_get(db, arena, agent_id, &agent, st));
-    if (agent.disabled || agent.deleted || agent.safe_mode)
-        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled or in safe mode", agent_id);
+    if (agent.deleted || !safe_allows(agent.safe_column, SAFE_CHANGE, task.break_glass))
+        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is %s: it gets no certificate", agent_id,
+                          agent.deleted ? "deleted" : safe_column_name(agent.safe_column));
     struct scope scope;
     struct spec_facts facts;
     TRY(scope_read(agent.scope, arena, &scope, st));

@@ -16,7 +16,7 @@ _Static_assert((int)STATE_EXPIRED == CLM__TASK__STATE__EXPIRED &&
 _Static_assert((int)KIND_DEPLOY == CLM__TASK__KIND__DEPLOY && (int)KIND_DISCOVER == CLM__TASK__KIND__DISCOVER,
                "state.h has the numbers of Task.Kind");
 _Static_assert((int)OUTCOME_SUCCEEDED == CLM__RECEIPT__OUTCOME__SUCCEEDED &&
-                   (int)OUTCOME_CANNOT_OPEN == CLM__RECEIPT__OUTCOME__CANNOT_OPEN,
+                   (int)OUTCOME_NOT_GENUINE == CLM__RECEIPT__OUTCOME__NOT_GENUINE,
                "tasks.h has the numbers of Receipt.Outcome");
 
 static char *const *one(struct arena *arena, char *text)
@@ -24,6 +24,16 @@ static char *const *one(struct arena *arena, char *text)
     char **list = arena_array(arena, 1, sizeof(*list));
     list[0] = text;
     return list;
+}
+
+static const char *target_of(const Clm__TaskSpec *spec)
+{
+    const Clm__ValidateSpec *validate = spec->validate;
+    if (validate)
+        return validate->target             ? validate->target
+               : validate->certificate_path ? validate->certificate_path
+                                            : validate->endpoint;
+    return spec->deploy ? spec->deploy->target : spec->renew ? spec->renew->target : NULL;
 }
 
 enum code spec_read(struct bytes encoded, struct arena *arena, struct spec_facts *ret, struct status *st)
@@ -41,7 +51,7 @@ enum code spec_read(struct bytes encoded, struct arena *arena, struct spec_facts
             return status_set(st, CODE_INVALID_ARGUMENT, "spec: kind is %s, but its body is missing",
                               task_kind_name((enum task_kind)spec->kind));
     }
-    *ret = (struct spec_facts){.kind = (enum task_kind)spec->kind};
+    *ret = (struct spec_facts){.kind = (enum task_kind)spec->kind, .target = target_of(spec)};
     if (spec->deploy && spec->deploy->key_path) {
         ret->paths = one(arena, spec->deploy->key_path);
         ret->n_paths = 1;
@@ -114,6 +124,10 @@ enum code order_write(const struct order *order, struct arena *arena, struct byt
     message.scope = scope;
     message.has_deadline_at_ms = 1;
     message.deadline_at_ms = task->deadline_at_ms;
+    message.has_safe_mode = order->safe_mode;
+    message.safe_mode = order->safe_mode;
+    message.has_break_glass = task->break_glass;
+    message.break_glass = task->break_glass;
     wire_pack(&message.base, arena, &ret->data, &ret->len);
     return CODE_OK;
 }
@@ -138,11 +152,18 @@ enum code receipt_read(struct bytes encoded, struct arena *arena, struct receipt
     return CODE_OK;
 }
 
-enum code result_check(struct bytes encoded, struct status *st)
+enum code result_check(struct bytes encoded, bool *ret_served_not_intended, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     ProtobufCMessage *msg;
-    return wire_unpack(&clm__task_result__descriptor, encoded.data, encoded.len, arena, &msg, st);
+    *ret_served_not_intended = false;
+    TRY(wire_unpack(&clm__task_result__descriptor, encoded.data, encoded.len, arena, &msg, st));
+    const Clm__TaskResult *result = (const Clm__TaskResult *)msg;
+    for (size_t i = 0; i < result->n_checks; i++)
+        if (result->checks[i]->id && strcmp(result->checks[i]->id, "served") == 0 &&
+            result->checks[i]->outcome == CLM__CHECK__OUTCOME__FAIL)
+            *ret_served_not_intended = true;
+    return CODE_OK;
 }
 
 struct packed_event event_write(const struct change *change, int64_t now_ms, struct arena *arena)
@@ -151,9 +172,9 @@ struct packed_event event_write(const struct change *change, int64_t now_ms, str
     uuid_v7(id);
     Clm__TaskChanged body = CLM__TASK_CHANGED__INIT;
     body.agent_id = arena_strdup(arena, change->agent_id);
-    body.has_kind = 1;
+    body.has_kind = change->kind != 0;
     body.kind = (Clm__Task__Kind)change->kind;
-    body.has_state = 1;
+    body.has_state = change->state != 0;
     body.state = (Clm__Task__State)change->state;
     body.has_attempt = 1;
     body.attempt = change->attempt;
@@ -164,6 +185,11 @@ struct packed_event event_write(const struct change *change, int64_t now_ms, str
     body.signer_sha256 = arena_strdup(arena, change->signer_sha256);
     body.has_refused = change->refused;
     body.refused = change->refused;
+    body.has_break_glass = change->break_glass;
+    body.break_glass = change->break_glass;
+    body.has_served_not_intended = change->served_not_intended;
+    body.served_not_intended = change->served_not_intended;
+    body.target = arena_strdup(arena, change->target);
     Clm__Event event = CLM__EVENT__INIT;
     event.id = arena_strdup(arena, id);
     event.subject = arena_printf(arena, "clm.event.tasks.task.%s", change->subject);

@@ -40,6 +40,42 @@ static enum code find_agent(struct tasks *tasks, struct db *db, struct arena *ar
     return CODE_OK;
 }
 
+static enum code check_released(struct db *db, struct arena *arena, const struct new_task *request,
+                                enum task_kind kind, enum safe_column column, struct status *st)
+{
+    const char *open;
+    if (safe_verdict(column, safe_action_of_kind(kind)) != SAFE_BREAK_GLASS)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "breakGlass: %s on an agent that is %s needs no release: leave breakGlass out",
+                          task_kind_name(kind), safe_column_name(column));
+    TRY(store_break_glass_open(db, arena, request, &open, st));
+    return open ? status_set(st, CODE_FAILED_PRECONDITION,
+                             "breakGlass: task %s is released for this agent and not over: one at a time",
+                             open)
+                : CODE_OK;
+}
+
+/* The columns of lib/safemode's table, for people. */
+static enum code check_safe_mode(struct db *db, struct arena *arena, const struct agent *agent,
+                                 const struct new_task *request, enum task_kind kind, struct status *st)
+{
+    enum safe_column column = agent->safe_column;
+    const char *reason = *agent->reason ? agent->reason : "PLATFORM";
+    if (!safe_allows(column, safe_action_of_kind(kind), request->break_glass)) {
+        if (column == SAFE_SAFE_MODE)
+            return status_set(
+                st, CODE_FAILED_PRECONDITION,
+                "agent %s is in safe mode (%s): only VALIDATE and DISCOVER; an admin may release one "
+                "change with breakGlass",
+                request->agent_id, reason);
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is %s: it gets no tasks", request->agent_id,
+                          column == SAFE_CLONE      ? "frozen: its identity was claimed twice"
+                          : column == SAFE_DISABLED ? "disabled"
+                                                    : "past the end of its identity");
+    }
+    return request->break_glass ? check_released(db, arena, request, kind, column, st) : CODE_OK;
+}
+
 static enum code check_after(struct db *db, struct arena *arena, const struct new_task *task,
                              struct status *st)
 {
@@ -83,9 +119,7 @@ enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, c
     TRY(check_numbers(request, clock_wall_ms(), st));
     struct agent agent;
     TRY(find_agent(tasks, db, arena, request->agent_id, request->selector, &agent, st));
-    if (agent.disabled)
-        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled or its identity is frozen",
-                          request->agent_id);
+    TRY(check_safe_mode(db, arena, &agent, request, facts.kind, st));
     struct scope scope;
     TRY(scope_read(agent.scope, arena, &scope, st));
     TRY(scope_check_spec(&scope, &facts, st));

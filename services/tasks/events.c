@@ -16,6 +16,7 @@ struct change task_change(const struct task *task, const char *subject, const ch
         .state = task->state,
         .attempt = task->attempt,
         .version = task->version,
+        .break_glass = task->break_glass,
     };
 }
 

@@ -9,6 +9,7 @@
 #include "store.h"
 
 #define SWEEP_INTERVAL_MS 1000
+#define FOLD_INTERVAL_MS  60000
 #define WAKE_INTERVAL_MS  200
 #define RENEW_INTERVAL_MS 1000
 
@@ -35,6 +36,12 @@ static const struct config_key config_keys[] = {
 struct app *app_of(const struct worker *worker)
 {
     return service_state(worker->service);
+}
+
+static enum code fold(struct worker *worker, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    return tasks_statistics_fold(worker->db, arena, clock_wall_ms(), st);
 }
 
 static enum code sweep(struct worker *worker, struct status *st)
@@ -70,6 +77,7 @@ static enum code start(struct service *service, struct status *st)
                          certificate_renew_when_due, st));
     TRY(service_periodic(service, "projection", RENEW_INTERVAL_MS, false, projection_snapshot_when_due, st));
     TRY(service_periodic(service, "wakes", WAKE_INTERVAL_MS, false, wake_pending, st));
+    TRY(service_periodic(service, "statistics", FOLD_INTERVAL_MS, true, fold, st));
     return service_periodic(service, "sweep", SWEEP_INTERVAL_MS, true, sweep, st);
 }
 

@@ -48,8 +48,9 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
         return status_set(st, CODE_INVALID_ARGUMENT, "an agent's event without the agent");
     struct agent agent = {
         .status = changed->has_status ? (unsigned)changed->status : CLM__AGENT__STATUS__BOOTSTRAPPING,
-        .safe_mode = changed->safe_mode != 0,
-        .disabled = changed->disabled || changed->frozen,
+        .safe_column = safe_column_of(changed->disabled, changed->status == CLM__AGENT__STATUS__EXPIRED,
+                                      changed->frozen, changed->safe_mode),
+        .reason = changed->reason,
         .deleted = changed->deleted != 0,
         .min_generation = changed->min_generation,
         .scope = pack_scope(changed->scope, arena),
@@ -57,6 +58,8 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
     set_labels(&agent, changed->labels, changed->n_labels, arena);
     TRY(store_agent_put(worker->db, arena, event->entity_id, event->entity_version, &agent,
                         changed->agent_version, st));
+    if (agent.deleted)
+        TRY(tasks_cancel_of_agent(worker->db, arena, event->entity_id, st));
     wake_later(app_of(worker), event->entity_id);
     return CODE_OK;
 }
@@ -85,7 +88,19 @@ static enum code apply_confirmed(struct worker *worker, struct arena *arena, con
     return CODE_OK;
 }
 
+/* The flag counts for every agent at once; what each of them became follows, agent by agent. */
+static enum code apply_platform(struct worker *worker, struct arena *arena, const void *message,
+                                struct status *st)
+{
+    const Clm__Event *event = message;
+    if (!event->platform || !event->platform->has_safe_mode)
+        return status_set(st, CODE_INVALID_ARGUMENT, "the platform's event without its flag");
+    return store_platform_put(worker->db, arena, event->platform->safe_mode != 0, event->entity_version, st);
+}
+
 const struct event_handler tasks_events[] = {
+    {.subject = "clm.event.registry.agent.deleted", .authority = true, .apply = apply_agent},
+    {.subject = "clm.event.registry.platform.changed", .authority = true, .apply = apply_platform},
     {.subject = "clm.event.registry.agent.registered", .authority = true, .apply = apply_agent},
     {.subject = "clm.event.registry.agent.changed", .authority = true, .apply = apply_agent},
     {.subject = "clm.event.bootstrap.identity.issued", .authority = true, .apply = apply_issued},
@@ -101,8 +116,9 @@ static enum code put_snapshot(struct db *db, struct arena *arena, const Clm__Age
 {
     struct agent agent = {
         .status = row->has_status ? (unsigned)row->status : CLM__AGENT__STATUS__BOOTSTRAPPING,
-        .safe_mode = row->safe_mode != 0,
-        .disabled = row->disabled || row->frozen,
+        .safe_column = safe_column_of(row->disabled, row->status == CLM__AGENT__STATUS__EXPIRED, row->frozen,
+                                      row->safe_mode),
+        .reason = row->reason,
         .min_generation = row->min_generation,
         .scope = pack_scope(row->scope, arena),
     };
@@ -130,6 +146,8 @@ static enum code agents_page(struct service *service, struct db *db, struct aren
     *ret = (const Clm__ListAgentSnapshotResponse *)msg;
     for (size_t i = 0; i < (*ret)->n_agents; i++)
         TRY(put_snapshot(db, arena, (*ret)->agents[i], st));
+    if ((*ret)->has_platform_version)
+        return store_platform_put(db, arena, (*ret)->platform_safe_mode != 0, (*ret)->platform_version, st);
     return CODE_OK;
 }
 

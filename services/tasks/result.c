@@ -21,6 +21,7 @@ struct taken { /* a receipt that held */
     struct receipt receipt;
     struct bytes cms, result;
     uint8_t digest[SHA256_SIZE];
+    bool served_not_intended;     /* as the result says */
     char signer[SHA256_HEX_SIZE]; /* fingerprint of the certificate that it was verified with */
     int64_t now_ms;
 };
@@ -72,7 +73,7 @@ static enum code collect_result(struct db *db, struct arena *arena, struct taken
     if (!unsaid && (receipt->result_sha256.len != SHA256_SIZE ||
                     memcmp(receipt->result_sha256.data, digest, SHA256_SIZE) != 0))
         return status_set(st, CODE_INVALID_ARGUMENT, "the pages are not the result that the receipt signs");
-    return result_check(taken->result, st);
+    return result_check(taken->result, &taken->served_not_intended, st);
 }
 
 /* The registry keeps the inventory: it hears of what a scan found in the transaction that ends the scan. */
@@ -98,7 +99,11 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
     };
     TRY(store_task_finish(tx, arena, task, &ending, &ended, st));
     struct change change = task_change(&ended, "finished", actor_agent(arena, task->agent_id));
+    struct spec_facts facts;
+    TRY(spec_read(task->spec, arena, &facts, st));
+    change.target = facts.target;
     change.refused = taken->receipt.outcome == OUTCOME_REFUSED;
+    change.served_not_intended = taken->served_not_intended;
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     change.signer_sha256 = taken->signer;
     TRY(changes_emit(tx, arena, &change, 1, taken->now_ms, st));
@@ -135,6 +140,7 @@ static enum code apply(struct db *tx, struct arena *arena, const struct task *ta
                       arena_printf(arena, "refused by the agent: %s",
                                    receipt->message ? receipt->message : "no reason given"),
                       st);
+    case OUTCOME_NOT_GENUINE: /* the genuine one is still to come */
     case OUTCOME_CANNOT_OPEN:
         if (task->cancel_requested)
             return finish(tx, arena, task, taken, STATE_CANCELLED, receipt->message, st);
@@ -169,13 +175,36 @@ static enum code take_receipt(struct db *tx, struct arena *arena, const struct t
     if (!late)
         TRY(apply(tx, arena, task, taken, st));
     TRY(store_pages_delete(tx, arena, task->id, taken->receipt.attempt, st));
-    if (!late)
+    if (!late || taken->receipt.outcome == OUTCOME_NOT_GENUINE)
         return CODE_OK;
     /* The task stays as it ended; its row's version does too, so the event repeats it. */
     struct change change = task_change(task, "late_receipt", actor_agent(arena, task->agent_id));
     change.receipt_sha256 = digest;
     change.signer_sha256 = taken->signer;
     change.message = taken->receipt.message;
+    return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
+}
+
+/* An event of its own: whose order it was is not known. */
+static enum code tell_not_genuine(struct db *tx, struct arena *arena,
+                                  const struct result_submission *submission, const struct taken *taken,
+                                  struct status *st)
+{
+    bool due;
+    TRY(store_order_report_due(tx, arena, submission->agent_id, taken->now_ms, &due, st));
+    if (!due)
+        return CODE_OK;
+    const struct change change = {
+        .subject = "order_rejected",
+        .task_id = submission->task_id,
+        .agent_id = submission->agent_id,
+        .message = taken->receipt.message,
+        .actor = actor_agent(arena, submission->agent_id),
+        .attempt = submission->attempt,
+        .receipt_sha256 = {taken->digest, SHA256_SIZE},
+        .signer_sha256 = taken->signer,
+        .refused = true,
+    };
     return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
 }
 
@@ -200,16 +229,32 @@ enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *a
         return status_set(st, CODE_INVALID_ARGUMENT, "page: 1 to %u", PAGES_MAX);
     if (!submission->has_data && !has_receipt)
         return status_set(st, CODE_INVALID_ARGUMENT, "neither a page nor a receipt");
-    struct task task;
+    struct task task = {.lease = 0};
+    struct taken taken = {.now_ms = clock_wall_ms()};
     TRY(db_begin(db, st));
     CLEANUP(db_scope_end) struct db *tx = db;
-    TRY(store_task_get(tx, arena, submission->task_id, submission->agent_id, true, &task, st));
-    if (task.lease == 0 || submission->attempt > task.attempt || submission->attempt < 1)
-        return status_set(st, CODE_FAILED_PRECONDITION, "attempt %u of task %s was never leased",
-                          submission->attempt, task.id);
-    struct taken taken = {.now_ms = clock_wall_ms()};
+    enum code found = store_task_get(tx, arena, submission->task_id, submission->agent_id, true, &task, st);
+    if (found != CODE_OK && found != CODE_NOT_FOUND)
+        return found;
+    bool leased =
+        found == CODE_OK && task.lease > 0 && submission->attempt <= task.attempt && submission->attempt >= 1;
+    struct status why = *st;
     if (has_receipt)
         TRY(verify(tx, arena, submission, &taken, st));
+    /* The agent may have been given an order that nobody here made for it: that is what it reports. */
+    if (has_receipt && (taken.receipt.outcome == OUTCOME_NOT_GENUINE ||
+                        (taken.receipt.outcome == OUTCOME_CANNOT_OPEN && !leased))) {
+        TRY(tell_not_genuine(tx, arena, submission, &taken, st));
+        if (!leased) {
+            *ret_finished = true;
+            return db_commit(tx, st);
+        }
+    }
+    if (found != CODE_OK)
+        return status_set(st, found, "%s", why.msg);
+    if (!leased)
+        return status_set(st, CODE_FAILED_PRECONDITION, "attempt %u of task %s was never leased",
+                          submission->attempt, task.id);
     if (submission->has_data)
         TRY(store_page_put(tx, arena, submission, taken.now_ms, st));
     const char **agents = NULL;

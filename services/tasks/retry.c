@@ -23,9 +23,13 @@ enum code task_retry(struct db *db, struct arena *arena, const char *task_id, co
     TRY(store_agent_get(tx, arena, task.agent_id, &agent, st));
     if (agent.deleted)
         return status_set(st, CODE_NOT_FOUND, "no agent %s", task.agent_id);
-    if (agent.disabled)
-        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled or its identity is frozen",
-                          task.agent_id);
+    if (task.break_glass)
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "task %s was released once (breakGlass): an admin has to release another one",
+                          task_id);
+    if (!safe_allows(agent.safe_column, safe_action_of_kind(task.kind), false))
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is %s: it gets no such task", task.agent_id,
+                          safe_column_name(agent.safe_column));
     TRY(store_task_retry(tx, arena, &task, now_ms, ret, st));
     TRY(change_emit(tx, arena, ret, "retried", actor, now_ms, st));
     return db_commit(tx, st);

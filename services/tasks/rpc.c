@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "app.h"
+#include "base/clock.h"
 #include "proto/tasks.pb-c.h"
 #include "wire/wire.h"
 
@@ -48,6 +49,8 @@ static enum code view_fill(Clm__TaskView *view, const struct task *task, struct 
     view->priority = task->priority;
     view->version = task->version;
     view->cancel_requested = task->cancel_requested;
+    view->has_break_glass = task->break_glass;
+    view->break_glass = task->break_glass;
     view->created_by = arena_strdup(arena, task->created_by);
     set_time(&view->has_created_at_ms, &view->created_at_ms, task->created_at_ms);
     set_time(&view->has_leased_at_ms, &view->leased_at_ms, task->leased_at_ms);
@@ -84,7 +87,11 @@ static enum code view_fill_result(Clm__TaskView *view, const struct task *task, 
 static enum code create_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__CreateTaskRequest *in = request;
+    bool break_glass = in->break_glass != 0;
+    if (break_glass && !(ctx->actor.roles & ROLES_ADMIN))
+        return status_set(st, CODE_PERMISSION_DENIED, "breakGlass: only an admin may release a change");
     struct new_task task = {
+        .break_glass = break_glass,
         .agent_id = in->agent_id,
         .idempotency_key = in->idempotency_key,
         .priority = in->has_priority ? in->priority : DEFAULT_PRIORITY,
@@ -223,6 +230,88 @@ static enum code retry_task(struct rpc_ctx *ctx, const void *request, void *resp
     TRY(task_seen(worker->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
     TRY(task_retry(worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
     return view_fill(response, &task, ctx->arena, st);
+}
+
+static void count(protobuf_c_boolean *has, uint32_t *field, int64_t n)
+{
+    *has = 1;
+    *field = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+}
+
+static Clm__TaskPeriod **periods_of(const struct task_period *periods, size_t n, struct arena *arena)
+{
+    Clm__TaskPeriod **out = arena_array(arena, n + 1, sizeof(*out));
+    for (size_t i = 0; i < n; i++) {
+        Clm__TaskPeriod *period = out[i] = arena_alloc(arena, sizeof(*period));
+        clm__task_period__init(period);
+        set_time(&period->has_at_ms, &period->at_ms, periods[i].at_ms);
+        count(&period->has_succeeded, &period->succeeded, periods[i].n[STATE_SUCCEEDED]);
+        count(&period->has_installed_unverified, &period->installed_unverified,
+              periods[i].n[STATE_INSTALLED_UNVERIFIED]);
+        count(&period->has_failed, &period->failed, periods[i].n[STATE_FAILED]);
+        count(&period->has_cancelled, &period->cancelled, periods[i].n[STATE_CANCELLED]);
+        count(&period->has_expired, &period->expired, periods[i].n[STATE_EXPIRED]);
+    }
+    return out;
+}
+
+static enum code get_task_statistics(struct rpc_ctx *ctx, const void *request, void *response,
+                                     struct status *st)
+{
+    (void)request;
+    Clm__TaskStatistics *out = response;
+    struct task_period *hours, *days;
+    if (ctx->actor.label_selector && *ctx->actor.label_selector)
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "a grant limited to labels does not cover the fleet's tasks");
+    TRY(tasks_statistics(worker_of(ctx)->db, ctx->arena, clock_wall_ms(), &hours, &out->n_hours, &days,
+                         &out->n_days, st));
+    out->hours = periods_of(hours, out->n_hours, ctx->arena);
+    out->days = periods_of(days, out->n_days, ctx->arena);
+    return CODE_OK;
+}
+
+static void count64(protobuf_c_boolean *has, uint64_t *field, int64_t n)
+{
+    *has = 1;
+    *field = n > 0 ? (uint64_t)n : 0;
+}
+
+static Clm__JobStatistics *job_of(const struct job_statistics *job, struct arena *arena)
+{
+    Clm__JobStatistics *out = arena_alloc(arena, sizeof(*out));
+    clm__job_statistics__init(out);
+    out->has_kind = out->has_last_state = 1;
+    out->kind = (Clm__Task__Kind)job->kind;
+    count64(&out->has_succeeded, &out->succeeded, job->succeeded);
+    count64(&out->has_installed_unverified, &out->installed_unverified, job->unverified);
+    count64(&out->has_failed, &out->failed, job->failed);
+    count64(&out->has_cancelled, &out->cancelled, job->cancelled);
+    count64(&out->has_expired, &out->expired, job->expired);
+    if (job->timed > 0) {
+        count64(&out->has_mean_ms, &out->mean_ms, job->total_ms / job->timed);
+        count64(&out->has_longest_ms, &out->longest_ms, job->longest_ms);
+    }
+    out->last_task_id = (char *)(uintptr_t)job->last_task_id;
+    out->last_state = (Clm__Task__State)job->last_state;
+    set_time(&out->has_last_finished_at_ms, &out->last_finished_at_ms, job->last_finished_at_ms);
+    if (job->last_ms >= 0)
+        count64(&out->has_last_ms, &out->last_ms, job->last_ms);
+    out->last_message = (char *)(uintptr_t)job->last_message;
+    return out;
+}
+
+/* The registry asks, and has checked that this operator may see the agent. */
+static enum code get_agent_jobs(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__GetAgentJobsRequest *in = request;
+    Clm__AgentJobs *out = response;
+    struct job_statistics *jobs;
+    TRY(tasks_agent_jobs(worker_of(ctx)->db, ctx->arena, in->agent_id, &jobs, &out->n_jobs, st));
+    out->jobs = arena_array(ctx->arena, out->n_jobs + 1, sizeof(*out->jobs));
+    for (size_t i = 0; i < out->n_jobs; i++)
+        out->jobs[i] = job_of(&jobs[i], ctx->arena);
+    return CODE_OK;
 }
 
 static enum code begin_epoch(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
@@ -369,10 +458,16 @@ static enum code authorize_certificate(struct rpc_ctx *ctx, const void *request,
 }
 
 const struct rpc_method tasks_methods[] = {
-    {"CreateTask", create_task},     {"GetTask", get_task},
-    {"ListTasks", list_tasks},       {"CancelTask", cancel_task},
-    {"RetryTask", retry_task},       {"LeaseTasks", lease_tasks},
-    {"SubmitResult", submit_result}, {"AuthorizeCertificate", authorize_certificate},
+    {"CreateTask", create_task},
+    {"GetTask", get_task},
+    {"ListTasks", list_tasks},
+    {"CancelTask", cancel_task},
+    {"RetryTask", retry_task},
+    {"LeaseTasks", lease_tasks},
+    {"SubmitResult", submit_result},
+    {"AuthorizeCertificate", authorize_certificate},
+    {"GetTaskStatistics", get_task_statistics},
+    {"GetAgentJobs", get_agent_jobs},
     {"BeginEpoch", begin_epoch},
 };
 const size_t tasks_n_methods = ARRAY_LEN(tasks_methods);

@@ -58,13 +58,12 @@ size_t task_state_sources(enum task_state to, int64_t ret[STATE_COUNT])
 
 static const struct {
     const char *name;
-    bool read_only;
     int64_t base_ms, cap_ms;
 } kinds[] = {
-    [KIND_DEPLOY] = {"DEPLOY", false, 10 * 1000, 10 * 60 * 1000},
-    [KIND_RENEW] = {"RENEW", false, 10 * 1000, 30 * 60 * 1000},
-    [KIND_VALIDATE] = {"VALIDATE", true, 5 * 1000, 5 * 60 * 1000},
-    [KIND_DISCOVER] = {"DISCOVER", true, 30 * 1000, 30 * 60 * 1000},
+    [KIND_DEPLOY] = {"DEPLOY", 10 * 1000, 10 * 60 * 1000},
+    [KIND_RENEW] = {"RENEW", 10 * 1000, 30 * 60 * 1000},
+    [KIND_VALIDATE] = {"VALIDATE", 5 * 1000, 5 * 60 * 1000},
+    [KIND_DISCOVER] = {"DISCOVER", 30 * 1000, 30 * 60 * 1000},
 };
 _Static_assert(ARRAY_LEN(kinds) == KIND_COUNT + 1, "a row for each kind");
 
@@ -72,12 +71,6 @@ const char *task_kind_name(enum task_kind kind)
 {
     assert(kind >= KIND_DEPLOY && kind <= KIND_DISCOVER);
     return kinds[kind].name;
-}
-
-bool task_kind_is_read_only(enum task_kind kind)
-{
-    assert(kind >= KIND_DEPLOY && kind <= KIND_DISCOVER);
-    return kinds[kind].read_only;
 }
 
 int64_t task_kind_backoff_ms(enum task_kind kind, unsigned next_attempt)

@@ -32,7 +32,6 @@ enum task_kind { KIND_DEPLOY = 1, KIND_RENEW, KIND_VALIDATE, KIND_DISCOVER };
 #define KIND_COUNT 4
 const char *task_kind_name(enum task_kind kind);
 /* VALIDATE and DISCOVER change nothing on the host: safe mode lets them through. */
-bool task_kind_is_read_only(enum task_kind kind);
 /* How long to wait before execution number `next_attempt` (2 is the first retry): full jitter over the kind's
  * range. */
 int64_t task_kind_backoff_ms(enum task_kind kind, unsigned next_attempt);

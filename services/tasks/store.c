@@ -10,7 +10,7 @@
 _Static_assert(STATE_SCHEDULED == 1 && STATE_READY == 2 && STATE_LEASED == 3 && STATE_RUNNING == 4 &&
                    STATE_SUCCEEDED == 5 && STATE_CANCELLED == 8,
                "the literals in this file");
-_Static_assert(KIND_VALIDATE == 3 && KIND_DISCOVER == 4, "the literals in this file");
+_Static_assert(SAFE_ONLINE == 0 && SAFE_SAFE_MODE == 1, "the literals in this file");
 
 #define SWEEP_MAX "1000"
 
@@ -18,13 +18,13 @@ _Static_assert(KIND_VALIDATE == 3 && KIND_DISCOVER == 4, "the literals in this f
     "id, agent_id, kind, state, spec, attempt, lease, max_attempts, priority, version, created_by, "         \
     "traceparent, "                                                                                          \
     "phase, message, created_at, leased_at, started_at, finished_at, deadline, progress_permille, "          \
-    "cancel_requested"
+    "cancel_requested, break_glass"
 #define T_TASK_COLUMNS                                                                                       \
     "t.id, t.agent_id, t.kind, t.state, t.spec, t.attempt, t.lease, t.max_attempts, t.priority, t.version, " \
     "t.created_by, t.traceparent, t.phase, t.message, t.created_at, t.leased_at, t.started_at, "             \
     "t.finished_at, "                                                                                        \
-    "t.deadline, t.progress_permille, t.cancel_requested"
-#define TASK_COLUMN_COUNT 21
+    "t.deadline, t.progress_permille, t.cancel_requested, t.break_glass"
+#define TASK_COLUMN_COUNT 22
 
 /* ---- rows → structs
  * ----------------------------------------------------------------------------------------- */
@@ -65,6 +65,7 @@ static void task_from(const struct db_rows *rows, size_t row, struct arena *aren
         .deadline_at_ms = db_time(rows, row, 18),
         .progress_permille = db_is_null(rows, row, 19) ? -1 : db_int(rows, row, 19),
         .cancel_requested = db_bool(rows, row, 20),
+        .break_glass = db_bool(rows, row, 21),
     };
     id_from(rows, row, 0, ret->id);
     id_from(rows, row, 1, ret->agent_id);
@@ -137,10 +138,10 @@ enum code store_task_insert(struct db *db, struct arena *arena, const char *id, 
     static const char sql[] =
         "WITH made AS (INSERT INTO tasks (id, agent_id, kind, state, spec, max_attempts, priority, "
         "created_by, "
-        "    idempotency_key, request_sha256, traceparent, created_at, not_before, deadline) "
+        "    idempotency_key, request_sha256, traceparent, created_at, not_before, deadline, break_glass) "
         "  SELECT $1, $2, $3, CASE WHEN $12 <= $11 AND NOT EXISTS (SELECT 1 FROM unnest($14) AS a(id) "
         "    LEFT JOIN tasks p ON p.id = a.id::uuid WHERE p.state IS DISTINCT FROM 5) THEN 2 ELSE 1 END, "
-        "    $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 "
+        "    $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $15 "
         "  ON CONFLICT (created_by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING "
         "*), "
         "after AS (INSERT INTO task_dependencies (task_id, after_task_id) "
@@ -164,6 +165,7 @@ enum code store_task_insert(struct db *db, struct arena *arena, const char *id, 
     db_arg_time(args, not_before_ms);
     db_arg_time(args, not_before_ms + task->deadline_sec * 1000);
     db_arg_text_array(args, task->after, task->n_after);
+    db_arg_bool(args, task->break_glass);
     struct task *made;
     size_t n;
     TRY(query_tasks(db, arena, sql, args, &made, &n, st));
@@ -425,6 +427,15 @@ static void arg_agent_ids(struct db_args *args, struct arena *arena, const struc
     db_arg_text_array(args, ids, n);
 }
 
+/* lib/safemode's table as SQL asks it: for each column the kinds of tasks that may run, as bits. */
+static void arg_kinds(struct db_args *args, bool break_glass)
+{
+    int64_t kinds[SAFE_COLUMN_COUNT];
+    for (int column = 0; column < SAFE_COLUMN_COUNT; column++)
+        kinds[column] = safe_kinds((enum safe_column)column, break_glass);
+    db_arg_int_array(args, kinds, SAFE_COLUMN_COUNT);
+}
+
 enum code store_lease_candidates(struct db *db, struct arena *arena, const struct lease_request *requests,
                                  size_t n, int64_t lost_before_ms, int64_t now_ms, unsigned max,
                                  struct candidate **ret, size_t *ret_n, struct status *st)
@@ -434,30 +445,34 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
      * nothing. */
     static const char sql[] =
         "WITH held AS MATERIALIZED (SELECT x::uuid AS id FROM unnest($6) AS x), "
-        "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, r.safe_mode OR a.safe_mode AS safe, "
-        "a.scope, "
-        "    i.generation, i.task_certificate "
+        "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, a.scope, i.generation, "
+        "    i.task_certificate, greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) AS mode, "
+        "    ($10::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS kinds, "
+        "    ($11::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS released "
         "  FROM (SELECT DISTINCT ON (agent_id) * FROM unnest($1::uuid[], $2, $3, $4, $5) WITH ORDINALITY "
         "    AS q(agent_id, generation, free_slots, safe_mode, first, n) ORDER BY agent_id, n DESC) r "
         "  JOIN agents a ON a.agent_id = r.agent_id "
         "  CROSS JOIN LATERAL (SELECT generation, task_certificate FROM identities "
         "    WHERE agent_id = r.agent_id AND confirmed ORDER BY version DESC, generation DESC LIMIT 1) i "
-        "  WHERE NOT a.disabled AND NOT a.deleted AND a.status > 2 AND r.generation >= a.min_generation), "
+        "  CROSS JOIN platform p "
+        "  WHERE NOT a.deleted AND ($11::bigint[])[a.safe_column + 1] > 0 "
+        "    AND r.generation >= a.min_generation), "
         "again AS MATERIALIZED (SELECT g.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
         ", true AS redelivered FROM tasks t "
         "    WHERE t.agent_id = w.agent_id AND t.state IN (3, 4) AND NOT t.cancel_requested "
         "      AND (w.first OR t.seen_at < $7) AND t.id NOT IN (SELECT id FROM held) AND t.deadline > $8 "
-        "      AND (NOT w.safe OR t.kind IN (3, 4)) LIMIT 64 FOR UPDATE OF t SKIP LOCKED) g), "
+        "      AND (w.kinds >> t.kind & 1 = 1 OR t.break_glass AND w.released >> t.kind & 1 = 1) "
+        "    LIMIT 64 FOR UPDATE OF t SKIP LOCKED) g), "
         "fresh AS MATERIALIZED (SELECT f.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
         ", false AS redelivered FROM tasks t "
-        "    WHERE t.agent_id = w.agent_id AND t.state = 2 AND t.deadline > $8 AND (NOT w.safe OR t.kind IN "
-        "(3, 4)) "
+        "    WHERE t.agent_id = w.agent_id AND t.state = 2 AND t.deadline > $8 "
+        "      AND (w.kinds >> t.kind & 1 = 1 OR t.break_glass AND w.released >> t.kind & 1 = 1) "
         "    ORDER BY t.priority DESC, t.id "
         "    LIMIT greatest(0, w.free_slots - (SELECT count(*) FROM again g WHERE g.agent_id = w.agent_id)) "
         "    FOR UPDATE OF t SKIP LOCKED) f), "
         "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p "
         "  ORDER BY priority DESC, id LIMIT $9) "
-        "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope "
+        "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope, w.mode > 0 "
         "FROM picked t JOIN who w ON w.agent_id = t.agent_id ORDER BY t.priority DESC, t.id";
     int64_t *generations = arena_array(arena, n, sizeof(*generations)),
             *slots = arena_array(arena, n, sizeof(*slots));
@@ -478,6 +493,8 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
     db_arg_time(args, lost_before_ms);
     db_arg_time(args, now_ms);
     db_arg_int(args, max);
+    arg_kinds(args, false);
+    arg_kinds(args, true);
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(db, sql, args, &rows, st));
     *ret_n = db_rows_count(rows);
@@ -489,6 +506,7 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
         candidate->generation = (unsigned)db_int(rows, i, TASK_COLUMN_COUNT + 1);
         candidate->task_certificate = bytes_from(rows, i, TASK_COLUMN_COUNT + 2, arena);
         candidate->scope = bytes_from(rows, i, TASK_COLUMN_COUNT + 3, arena);
+        candidate->safe_mode = db_bool(rows, i, TASK_COLUMN_COUNT + 4);
     }
     return CODE_OK;
 }
@@ -766,6 +784,81 @@ enum code store_void_leases(struct db *db, struct arena *arena, int64_t before_m
         args, ret, ret_n, st);
 }
 
+/* ---- statistics
+ * ------------------------------------------------------------------------------------------------- */
+
+enum code store_task_periods(struct db *db, struct arena *arena, int64_t period, int64_t from_ms,
+                             struct task_period **ret, size_t *ret_n, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_int(args, period);
+    db_arg_time(args, from_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db,
+                 "SELECT at, state, sum(n) FROM task_tallies WHERE period = $1 AND at > $2 GROUP BY 1, 2 "
+                 "ORDER BY 1",
+                 args, &rows, st));
+    *ret = arena_array(arena, db_rows_count(rows) + 1, sizeof(**ret));
+    *ret_n = 0;
+    for (size_t i = 0; i < db_rows_count(rows); i++) {
+        int64_t at_ms = db_time(rows, i, 0), state = db_int(rows, i, 1);
+        if (*ret_n == 0 || (*ret)[*ret_n - 1].at_ms != at_ms)
+            (*ret)[(*ret_n)++] = (struct task_period){.at_ms = at_ms};
+        if (state > 0 && state <= STATE_COUNT)
+            (*ret)[*ret_n - 1].n[state] = db_int(rows, i, 2);
+    }
+    return CODE_OK;
+}
+
+enum code store_agent_jobs(struct db *db, struct arena *arena, const char *agent_id,
+                           struct job_statistics **ret, size_t *ret_n, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(
+        db,
+        "SELECT kind, succeeded, unverified, failed, cancelled, expired, timed, total_ms, longest_ms, "
+        "last_task_id, last_state, last_finished_at, coalesce(last_ms, -1), last_message "
+        "FROM agent_jobs WHERE agent_id = $1 ORDER BY kind",
+        args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct job_statistics){
+            .kind = (enum task_kind)db_int(rows, i, 0),
+            .succeeded = db_int(rows, i, 1),
+            .unverified = db_int(rows, i, 2),
+            .failed = db_int(rows, i, 3),
+            .cancelled = db_int(rows, i, 4),
+            .expired = db_int(rows, i, 5),
+            .timed = db_int(rows, i, 6),
+            .total_ms = db_int(rows, i, 7),
+            .longest_ms = db_int(rows, i, 8),
+            .last_task_id = arena_strdup(arena, db_text(rows, i, 9)),
+            .last_state = (enum task_state)db_int(rows, i, 10),
+            .last_finished_at_ms = db_time(rows, i, 11),
+            .last_ms = db_int(rows, i, 12),
+            .last_message = arena_strdup(arena, db_text(rows, i, 13)),
+        };
+    return CODE_OK;
+}
+
+enum code store_tallies_fold(struct db *db, struct arena *arena, int64_t hours_from_ms, int64_t days_from_ms,
+                             struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, hours_from_ms);
+    db_arg_time(args, days_from_ms);
+    return db_query(
+        db,
+        "WITH old AS (DELETE FROM task_tallies RETURNING period, at, state, n) "
+        "INSERT INTO task_tallies (period, at, state, n) SELECT period, at, state, sum(n) FROM old "
+        "WHERE at >= CASE period WHEN 1 THEN $1::timestamptz ELSE $2::timestamptz END "
+        "GROUP BY 1, 2, 3",
+        args, NULL, st);
+}
+
 enum code store_drop_old_pages(struct db *db, struct arena *arena, int64_t before_ms, struct status *st)
 {
     struct db_args *args = db_args_new(arena);
@@ -783,22 +876,26 @@ enum code store_agent_put(struct db *db, struct arena *arena, const char *agent_
     db_arg_text(args, agent_id);
     db_arg_int(args, (int64_t)version);
     db_arg_int(args, agent->status);
-    db_arg_bool(args, agent->safe_mode);
-    db_arg_bool(args, agent->disabled);
+    db_arg_bool(args, agent->safe_column >= SAFE_SAFE_MODE);
+    db_arg_bool(args, agent->safe_column >= SAFE_CLONE);
     db_arg_bool(args, agent->deleted);
     db_arg_int(args, agent->min_generation);
     db_arg_bytes(args, agent->scope.data, agent->scope.len);
     db_arg_text(args, agent_version);
+    db_arg_int(args, agent->safe_column);
+    db_arg_text(args, agent->reason ? agent->reason : "");
     db_arg_text_array(args, agent->label_names, agent->n_labels);
     db_arg_text_array(args, agent->label_values, agent->n_labels);
     return db_query(
         db,
         "INSERT INTO agents AS a (agent_id, version, status, safe_mode, disabled, deleted, min_generation, "
-        "  scope, agent_version, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
-        "  (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($10::text[], $11::text[]) l(n, v))) "
+        "  scope, agent_version, safe_column, reason, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
+        "$10, $11, "
+        "  (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($12::text[], $13::text[]) l(n, v))) "
         "ON CONFLICT (agent_id) DO UPDATE SET version = excluded.version, status = excluded.status, "
         "  safe_mode = excluded.safe_mode, disabled = excluded.disabled, deleted = excluded.deleted, "
         "  min_generation = excluded.min_generation, scope = excluded.scope, "
+        "  safe_column = excluded.safe_column, reason = excluded.reason, "
         "  agent_version = excluded.agent_version, labels = excluded.labels "
         "WHERE a.version < excluded.version",
         args, NULL, st);
@@ -825,20 +922,79 @@ enum code store_agent_get(struct db *db, struct arena *arena, const char *agent_
     db_arg_text(args, agent_id);
     AUTO_ROWS struct db_rows *rows = NULL;
     if (db_query_one(db,
-                     "SELECT status, safe_mode, disabled, deleted, min_generation, scope FROM agents WHERE "
-                     "agent_id = $1",
+                     "SELECT a.status, greatest(a.safe_column, p.safe_mode::int), a.reason, a.deleted, "
+                     "a.min_generation, a.scope, p.safe_mode FROM agents a, platform p WHERE agent_id = $1",
                      args, &rows, st) != CODE_OK)
         return st->code == CODE_NOT_FOUND ? status_set(st, CODE_NOT_FOUND, "no agent %s", agent_id)
                                           : st->code;
     *ret = (struct agent){
         .status = (unsigned)db_int(rows, 0, 0),
-        .safe_mode = db_bool(rows, 0, 1),
-        .disabled = db_bool(rows, 0, 2),
+        .safe_column = (enum safe_column)db_int(rows, 0, 1),
+        .reason = arena_strdup(arena, db_text(rows, 0, 2)),
         .deleted = db_bool(rows, 0, 3),
         .min_generation = (unsigned)db_int(rows, 0, 4),
         .scope = bytes_from(rows, 0, 5, arena),
     };
     return CODE_OK;
+}
+
+enum code store_platform_put(struct db *db, struct arena *arena, bool safe_mode, uint64_t version,
+                             struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_bool(args, safe_mode);
+    db_arg_int(args, (int64_t)version);
+    return db_query(db, "UPDATE platform SET safe_mode = $1, version = $2 WHERE version < $2", args, NULL,
+                    st);
+}
+
+enum code store_break_glass_open(struct db *db, struct arena *arena, const struct new_task *task,
+                                 const char **ret_id, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, task->agent_id);
+    db_arg_text(args, task->created_by);
+    db_arg_text(args, task->idempotency_key);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db,
+                 "SELECT id FROM tasks WHERE agent_id = $1 AND break_glass AND finished_at IS NULL AND NOT "
+                 "coalesce(created_by = $2 AND idempotency_key = $3, false)",
+                 args, &rows, st));
+    *ret_id = db_rows_count(rows) > 0 ? arena_strdup(arena, db_text(rows, 0, 0)) : NULL;
+    return CODE_OK;
+}
+
+enum code store_order_report_due(struct db *db, struct arena *arena, const char *agent_id, int64_t now_ms,
+                                 bool *ret_due, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_time(args, now_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(
+        db,
+        "INSERT INTO order_reports AS o (agent_id, told_at) VALUES ($1, $2) ON CONFLICT (agent_id) DO "
+        "UPDATE SET told_at = excluded.told_at WHERE o.told_at <= excluded.told_at - interval '1 minute' "
+        "RETURNING 1",
+        args, &rows, st));
+    *ret_due = db_rows_count(rows) == 1;
+    return CODE_OK;
+}
+
+enum code store_cancel_of_agent(struct db *db, struct arena *arena, const char *agent_id, int64_t now_ms,
+                                const char *message, struct task **ret, size_t *ret_n, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, message);
+    arg_sources(args, STATE_CANCELLED);
+    return query_tasks(
+        db, arena,
+        "UPDATE tasks t SET state = 8, finished_at = $2, phase = NULL, message = $3, "
+        "version = version + 1 WHERE agent_id = $1 AND finished_at IS NULL AND state = ANY ($4) "
+        "RETURNING " T_TASK_COLUMNS,
+        args, ret, ret_n, st);
 }
 
 enum code store_identity_put(struct db *db, struct arena *arena, const char *agent_id, unsigned generation,

@@ -60,7 +60,7 @@ struct candidate {
     struct task task; /* spec, attempt, lease, deadline as locked */
     unsigned generation;
     struct bytes task_certificate, scope;
-    bool redelivered;
+    bool redelivered, safe_mode;
 };
 /* What the agents list becomes RUNNING, with its progress. *ret: those that were not RUNNING before. */
 enum code store_mark_held(struct db *db, struct arena *arena, const struct held_task *held, size_t n,
@@ -80,6 +80,24 @@ enum code store_list_cancels(struct db *db, struct arena *arena, const struct le
 /* Agents of the given that have a READY task. */
 enum code store_agents_with_ready(struct db *db, struct arena *arena, const char *const *agent_ids, size_t n,
                                   const char ***ret, size_t *ret_n, struct status *st) MUST_CHECK;
+
+/* ---- safe mode
+ * ---------------------------------------------------------------------------------------------- */
+
+/* Greater versions only. */
+enum code store_platform_put(struct db *db, struct arena *arena, bool safe_mode, uint64_t version,
+                             struct status *st) MUST_CHECK;
+/* *ret_id NULL: this agent has no released task that is not over, but the very one that is asked for again.
+ */
+enum code store_break_glass_open(struct db *db, struct arena *arena, const struct new_task *task,
+                                 const char **ret_id, struct status *st) MUST_CHECK;
+/* Whether a report of an order that was not genuine is told: once a minute and agent. */
+enum code store_order_report_due(struct db *db, struct arena *arena, const char *agent_id, int64_t now_ms,
+                                 bool *ret_due, struct status *st) MUST_CHECK;
+/* All that is not over, → CANCELLED. */
+enum code store_cancel_of_agent(struct db *db, struct arena *arena, const char *agent_id, int64_t now_ms,
+                                const char *message, struct task **ret, size_t *ret_n,
+                                struct status *st) MUST_CHECK;
 
 /* ---- results
  * ------------------------------------------------------------------------------------------------ */
@@ -101,6 +119,13 @@ enum code store_receipt_exists(struct db *db, struct arena *arena, const char *t
 /* Leases that were given before `before_ms` return, with a number that no delivery had; at most 1,000. */
 enum code store_void_leases(struct db *db, struct arena *arena, int64_t before_ms, int64_t now_ms,
                             struct task **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+
+enum code store_task_periods(struct db *db, struct arena *arena, int64_t period, int64_t from_ms,
+                             struct task_period **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_agent_jobs(struct db *db, struct arena *arena, const char *agent_id,
+                           struct job_statistics **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_tallies_fold(struct db *db, struct arena *arena, int64_t hours_from_ms, int64_t days_from_ms,
+                             struct status *st) MUST_CHECK;
 
 /* ---- sweep: each at most 1,000 rows; the changed tasks
  * ------------------------------------------------------- */

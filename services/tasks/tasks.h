@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "base/status.h"
 #include "pki/der.h"
+#include "safemode/safemode.h"
 #include "scope/scope.h"
 #include "state.h"
 
@@ -26,7 +27,7 @@ struct task {
     const char *created_by, *traceparent, *phase, *message; /* NULL when absent */
     int64_t created_at_ms, leased_at_ms, started_at_ms, finished_at_ms, deadline_at_ms;
     int64_t progress_permille; /* -1 when absent */
-    bool cancel_requested;
+    bool cancel_requested, break_glass;
     struct bytes result; /* encoded TaskResult; only store_task_get fills it */
 };
 
@@ -39,7 +40,8 @@ struct spec_facts {
     size_t n_roots;
     char *const *dns_names;
     size_t n_dns_names;
-    uint32_t life_sec; /* 0: the issuer's */
+    uint32_t life_sec;  /* 0: the issuer's */
+    const char *target; /* what it is about, for people: a target, a file, an endpoint; NULL */
 };
 
 struct new_task {
@@ -52,6 +54,7 @@ struct new_task {
     int64_t deadline_sec, not_before_at_ms; /* -1: at once */
     const char *const *after;
     size_t n_after;
+    bool break_glass; /* the caller is an admin */
     const char *created_by, *traceparent;
 };
 
@@ -107,6 +110,7 @@ struct attempt {
 struct order {
     const struct task *task;
     unsigned generation, lease;
+    bool safe_mode;     /* its agent is in safe mode */
     struct bytes scope; /* encoded Scope */
     int64_t not_before_ms, not_after_ms;
 };
@@ -118,6 +122,7 @@ enum outcome { /* the numbers of Receipt.Outcome */
                OUTCOME_CANCELLED,
                OUTCOME_REFUSED,
                OUTCOME_CANNOT_OPEN,
+               OUTCOME_NOT_GENUINE,
 };
 
 struct receipt {
@@ -136,11 +141,12 @@ struct result_submission {
     struct bytes data, receipt; /* receipt empty: more pages follow */
 };
 
-/* What projection.c keeps of an agent; scope points into the arena. */
+/* What projection.c keeps of an agent; text and scope point into the arena. */
 struct agent {
-    unsigned
-        status; /* Agent.Status: 1 DISABLED and 2 EXPIRED get no work, the others make no difference here */
-    bool safe_mode, disabled, deleted;
+    unsigned status; /* Agent.Status */
+    enum safe_column safe_column;
+    const char *reason; /* of the status; "" */
+    bool deleted;
     unsigned min_generation;
     struct bytes scope;
     const char **label_names, **label_values; /* store_agent_get leaves them out */
@@ -171,6 +177,9 @@ struct change {
     struct bytes receipt_sha256;
     const char *signer_sha256; /* of a receipt: fingerprint of the certificate that it was verified with */
     bool refused;              /* FAILED because the host refused it */
+    bool break_glass;
+    bool served_not_intended; /* the endpoint serves another certificate than it should */
+    const char *target;       /* what the task is about; NULL */
 };
 struct change task_change(const struct task *task, const char *subject, const char *actor);
 
@@ -195,9 +204,36 @@ enum code task_list(struct db *db, struct arena *arena, const struct task_filter
                     size_t *ret_n, bool *ret_more, struct status *st) MUST_CHECK;
 enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, const char *task_id,
                       const char *actor, struct task *ret, struct status *st) MUST_CHECK;
+/* Of an agent that is no more; inside the caller's transaction. */
+enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *agent_id,
+                                struct status *st) MUST_CHECK;
 /* What ended other than well becomes the next attempt, due at once. FAILED_PRECONDITION for anything else. */
 enum code task_retry(struct db *db, struct arena *arena, const char *task_id, const char *actor,
                      struct task *ret, struct status *st) MUST_CHECK;
+/* ---- what became of tasks (statistics.c): kept by triggers as they end */
+
+struct task_period {
+    int64_t at_ms, n[STATE_COUNT + 1]; /* by terminal state */
+};
+#define STATISTICS_HOURS 24
+#define STATISTICS_DAYS  30
+/* Periods without an end are left out; oldest first; at most STATISTICS_HOURS + 1 and STATISTICS_DAYS + 1. */
+enum code tasks_statistics(struct db *db, struct arena *arena, int64_t now_ms, struct task_period **ret_hours,
+                           size_t *ret_n_hours, struct task_period **ret_days, size_t *ret_n_days,
+                           struct status *st) MUST_CHECK;
+struct job_statistics {
+    enum task_kind kind;
+    int64_t succeeded, unverified, failed, cancelled, expired, timed, total_ms, longest_ms;
+    const char *last_task_id, *last_message;
+    enum task_state last_state;
+    int64_t last_finished_at_ms, last_ms; /* last_ms -1: it never began */
+};
+enum code tasks_agent_jobs(struct db *db, struct arena *arena, const char *agent_id,
+                           struct job_statistics **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* One row for each period and state again; forgets what is old. Once a minute. */
+enum code tasks_statistics_fold(struct db *db, struct arena *arena, int64_t now_ms,
+                                struct status *st) MUST_CHECK;
+
 /* The database is a backup's: leases that were given before are void. *ret_voided counts them. */
 enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, int64_t restored_at_ms,
                             uint32_t *ret_voided, struct status *st) MUST_CHECK;

@@ -26,8 +26,11 @@ static void check_target(const struct policy *policy, const struct policy_target
     must_be_absolute(target->certificate);
     must_be_absolute(target->key);
     must_be_absolute(target->chain);
-    if ((target->reload && !policy_find_reload(policy, target->reload)) ||
-        (target->endpoint && endpoint_split(target->endpoint, host, port, &st) != CODE_OK))
+    for (struct policy_reload **r = target->reloads; *r; r++) {
+        if (!policy_find_reload(policy, (*r)->name))
+            abort();
+    }
+    if (target->endpoint && endpoint_split(target->endpoint, host, port, &st) != CODE_OK)
         abort();
     if (policy_allows_names(policy, target, names, 1, &st) == CODE_OK && !target->dns_names &&
         !policy->dns_names)

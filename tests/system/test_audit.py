@@ -407,6 +407,37 @@ def test_activity_is_listed_and_filtered(host, rest):
     assert page["activity"] != after["activity"]
 
 
+# ---- the dashboard ---------------------------------------------------------------------------------------------
+
+
+def test_the_dashboard_and_an_agents_page_show_what_is_kept(host, rest):
+    assert rest.run_task(host.id, "VALIDATE", {"target": "nginx"})["state"] in ("SUCCEEDED", "FAILED")
+    failed = rest.run_task(host.id, "VALIDATE", {"certificatePath": f"{host.dir}/nothing.pem"}, maxAttempts=1)
+    jobs, = rest.get(f"/api/v1/agents/{host.id}/jobs")["jobs"]
+    assert jobs["kind"] == "VALIDATE" and int(jobs["succeeded"]) + int(jobs["failed"]) == 2, jobs
+    assert jobs["lastTaskId"] == failed["id"] and jobs["lastState"] == "FAILED" and jobs["lastMessage"], jobs
+    assert int(jobs["meanMs"]) <= int(jobs["longestMs"]) and jobs["lastFinishedAt"], jobs
+    board = rest.get("/api/v1/dashboard")
+    counted = sum(board[k] for k in ("online", "offline", "disabled", "expired", "safeMode", "bootstrapping"))
+    assert board["total"] == counted >= 1, board
+    assert sum(end["n"] for end in board["identitiesByEnd"]) >= 1 and board["identitiesByEnd"][0]["withinSec"] == 0, board
+    assert sum(version["n"] for version in board["versions"]) >= 1, board
+    assert sum(day["failed"] for day in board["tasks"]["days"]) >= 1 and board["tasks"]["hours"], board
+    by_kind = wait_until("the alert to be counted", lambda: [k for k in rest.get("/api/v1/dashboard")["openAlertsByKind"] if k["kind"] in ("TASK_FAILED", "TASK_REFUSED")])
+    assert by_kind[0]["n"] >= 1
+    agent = rest.agent(host.id)
+    assert agent["identityDaysLeft"] >= 0 and agent["bootstrappedAt"] and agent["createdAt"], agent
+    assert agent["facts"]["agentVersion"] and agent["facts"]["operations"] and "buildDate" in agent["facts"] and "gitCommit" in agent["facts"], agent
+    with pytest.raises(RestError) as nobody:
+        rest.get(f"/api/v1/agents/{uuid.uuid4()}/jobs")
+    assert nobody.value.status == 404
+
+
+def test_clmctl_shows_the_dashboard(own, clmctl):
+    done = clmctl("dashboard")
+    assert done.returncode == 0 and "identities end" in done.stdout and "open alerts" in done.stdout, done
+
+
 # ---- what agents hold -----------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
-"""An agent that is not heard becomes OFFLINE, though its gateway has several loops; and is ONLINE again when it speaks."""
+"""An agent that is not heard becomes OFFLINE, though its gateway has several loops; and is ONLINE again when it speaks. What the
+platform itself missed says nothing about agents."""
 import pytest
 
 from clm.process import wait_until
@@ -27,6 +28,53 @@ def test_a_killed_agent_becomes_offline_and_comes_back(platform, scratch):
         assert rest.get("/api/v1/dashboard")["offline"] == 1
         host.agent.start()
         rest.wait_agent(host.id, "ONLINE", process=host.agent.process)
+    finally:
+        host.stop()
+        rest.close()
+
+
+# Which parts are away, and which of them comes back before the clock is looked at: PostgreSQL must, to be told that an hour passed.
+OUTAGES = {"gateway": ("gateway",), "registry": ("registry",), "bus": ("nats",), "database": ("registry", "postgresql")}
+
+
+def start(platform, part):
+    {"nats": platform.start_nats, "postgresql": platform.start_postgresql}.get(part, lambda: platform.start_service(part))()
+
+
+def an_hour_passes(platform):
+    """For all that the registry has written down: as if the outage had lasted that long."""
+    platform.sql("BEGIN; UPDATE registry.heartbeats SET last_at = last_at - interval '1 hour'; "
+                 "UPDATE registry.gateways SET last_seen_at = last_seen_at - interval '1 hour', "
+                 "counting_from = counting_from - interval '1 hour'; "
+                 "UPDATE registry.platform SET last_sweep_at = last_sweep_at - interval '1 hour', "
+                 "counting_from = counting_from - interval '1 hour'; COMMIT")
+
+
+def swept(platform):
+    return platform.sql("SELECT last_sweep_at > now() - interval '1 minute' FROM registry.platform") == [["t"]]
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_no_agent_is_offline_after_an_outage_of_the(outage, platform, scratch):
+    rest = platform.rest()
+    host = Host(platform, scratch / f"outage-{outage}", f"outage-{outage}").start(rest)
+    try:
+        for part in OUTAGES[outage]:
+            platform[part].kill()
+        if "postgresql" in OUTAGES[outage]:
+            start(platform, "postgresql")
+        an_hour_passes(platform)
+        if "registry" not in OUTAGES[outage]:
+            wait_until("the registry to look, while nobody can speak", lambda: swept(platform), 30)
+        for part in OUTAGES[outage]:
+            if part != "postgresql":
+                start(platform, part)
+        platform.wait_ready()
+        wait_until("the agent to be heard again", lambda: platform.sql(
+            f"SELECT last_at > now() - interval '1 minute' FROM registry.heartbeats WHERE agent_id = '{host.id}'") == [["t"]], 60)
+        wait_until("the registry to look", lambda: swept(platform), 30)
+        assert rest.agent(host.id)["status"] == "ONLINE"
+        assert platform.sql(f"SELECT message FROM registry.activity WHERE agent_id = '{host.id}' AND message LIKE 'OFFLINE%'") == []
     finally:
         host.stop()
         rest.close()

@@ -12,6 +12,7 @@ from clm.ports import HOST, free_port
 from clm.process import wait_until
 from support import pb
 from support.peer import PROTOBUF, SIGN, Link, Peer, error_text
+from support.relay import Relay
 from support.pki import Authority, cms_sign, csr, from_pem, new_key, to_pem
 
 SUCCEEDED = 1
@@ -172,7 +173,7 @@ def test_a_receipt_for_somebody_elses_task_is_refused(platform, rest, leased, tm
 
 class TakenGateway:
     """Has the real gateway's TLS key. Carries bootstrap to the real one and changes what comes back; answers check-ins with
-    whatever deliveries it is given."""
+    whatever deliveries it is given; takes no results."""
 
     def __init__(self, platform, change=lambda status, answer: answer, deliveries=()):
         self.seen, self.port, outer = [], free_port(), self
@@ -193,11 +194,14 @@ class TakenGateway:
                     answer = pb.encode(*[(1, delivery) for delivery in deliveries], (3, 0))
                     if len(outer.seen) > 3:
                         outer.pause.wait(1)
+                elif self.path.endswith("/result"):
+                    status = 503
                 self.send_response(status)
                 self.send_header("Content-Type", PROTOBUF)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)
+                self.close_connection = outer.pause.is_set()  # stopped: whoever is connected has to come anew
 
             def log_message(self, *args):
                 pass
@@ -312,25 +316,47 @@ def test_an_agent_does_not_give_its_token_to_a_gateway_that_the_token_does_not_p
     assert not any(received), received
 
 
-@pytest.mark.parametrize("what", ["a changed envelope", "an envelope for another agent", "no envelope at all",
-                                  "an envelope that somebody else signed"])
-def test_exec_refuses(what, platform, host, rest, take_over, tmp_path):
-    before, reloads = fingerprint(host.nginx.served()), host.nginx.reloads()
-    host.agent.stop()
-    other = Leased(platform, rest, tmp_path / "other")
+def forged(what, platform, rest, directory):
+    """(task, attempt, envelope) of a delivery that exec must refuse, made of one that is another agent's."""
+    other = Leased(platform, rest, directory / "other")
     task_id, envelope = other.task_id, other.envelope
     if what == "a changed envelope":
         envelope = envelope[:-1] + bytes([envelope[-1] ^ 1])
     elif what == "no envelope at all":
         envelope = b"\x30\x80" + b"\x00" * 300
     elif what == "an envelope that somebody else signed":
-        stranger = Authority(tmp_path / "stranger")
-        envelope = cms_sign(envelope, "1.2.840.113549.1.9.16.1.23", stranger.key, stranger.certificate, tmp_path)
-    gateway = take_over(deliveries=[pb.encode((1, task_id), (2, 1), (3, 1), (4, envelope))])
+        stranger = Authority(directory / "stranger")
+        envelope = cms_sign(envelope, "1.2.840.113549.1.9.16.1.23", stranger.key, stranger.certificate, directory)
+    return task_id, 1, envelope
+
+
+def rejected(rest, agent_id):
+    """The alert that the agent's report became."""
+    return next((a for a in rest.get("/api/v1/alerts", kind="TASK_REFUSED", agentId=agent_id)["alerts"]
+                 if a["entityId"] == f"{agent_id}/order"), None)
+
+
+@pytest.mark.parametrize("what", ["a changed envelope", "an envelope for another agent", "no envelope at all",
+                                  "an envelope that somebody else signed"])
+def test_exec_refuses_and_the_platform_is_told_of(what, platform, host, rest, take_over, tmp_path):
+    before, reloads = fingerprint(host.nginx.served()), host.nginx.reloads()
+    host.agent.stop()
+    task_id, attempt, envelope = forged(what, platform, rest, tmp_path)
+    gateway = take_over(deliveries=[pb.encode((1, task_id), (2, attempt), (3, 1), (4, envelope))])
     host.use_gateway(f"{HOST}:{gateway.port}")
     host.agent.start()
-    wait_until("the agent to check in and be given work", lambda: len(gateway.seen) > 3, 30)
-    gateway.pause.wait(1)
+    wait_until("the agent to send its refusal", lambda: any(path.endswith("/result") for path, _ in gateway.seen), 30)
     assert host.nginx.reloads() == reloads and fingerprint(host.nginx.served()) == before
     assert not any(path.endswith("/sign") for path, _ in gateway.seen)
     assert host.agent.process.running()
+    # The honest gateway is back at the address: what exec signed reaches the platform.
+    gateway.stop()
+    relay = Relay(gateway.port, platform.ports["agent"])
+    try:
+        alert = wait_until("the alert", lambda: rejected(rest, host.id), 60, process=host.agent.process)
+    finally:
+        relay.stop()
+    assert "not genuine" in alert["message"] or "cannot open" in alert["message"], alert
+    assert rest.task(task_id)["state"] in ("LEASED", "RUNNING")
+    wait_until("it to be in the audit log", lambda: rest.get(
+        "/api/v1/audit/records", action="task.order_rejected", agentId=host.id)["entries"], 20)

@@ -50,8 +50,10 @@ struct gateway {
     struct der identity_cert, task_cert;
     unsigned bootstraps, checkins, connections, signs;
     bool csrs_differ;
+    uint32_t lease;              /* of the next order; 0: 1 */
+    bool safe_mode, break_glass; /* what the next order says */
     /* misbehaviour */
-    unsigned bootstrap_503, bootstrap_cut, result_503, sign_pending;
+    unsigned bootstrap_503, bootstrap_cut, result_503, sign_pending, sign_retry_ms;
     bool sign_swapped;
     bool no_confirm, no_hold;
     int64_t clock_off_ms;
@@ -102,7 +104,8 @@ static void answer_checkin(struct gateway *gw)
         clm__delivery__init(&delivery[i]);
         delivery[i].task_id = gw->outgoing_task[i];
         delivery[i].has_attempt = delivery[i].has_lease = delivery[i].has_envelope = 1;
-        delivery[i].attempt = delivery[i].lease = 1;
+        delivery[i].attempt = 1;
+        delivery[i].lease = gw->lease ? gw->lease : 1;
         delivery[i].envelope = (ProtobufCBinaryData){gw->outgoing[i].len, gw->outgoing[i].data};
         deliveries[i] = &delivery[i];
     }
@@ -303,7 +306,7 @@ static void on_sign(struct gateway *gw, struct http_request *request, const Clm_
         gw->sign_pending--;
         response.has_pending = response.pending = 1;
         response.has_retry_after_ms = 1;
-        response.retry_after_ms = 200;
+        response.retry_after_ms = gw->sign_retry_ms ? gw->sign_retry_ms : 200;
         answer(request, &response.base);
         return;
     }
@@ -414,7 +417,7 @@ static void write_file(const char *path, const char *text, mode_t mode)
     OK(file_write_atomic(path, text, strlen(text), mode, &st));
 }
 
-static void server_start(struct gateway *gw)
+static void server_start(struct gateway *gw, const struct test_ca *ca, uint16_t port)
 {
     struct status st;
     struct test_signer server;
@@ -426,12 +429,12 @@ static void server_start(struct gateway *gw)
                              .dns = "localhost",
                              .not_before_ms = clock_wall_ms() - 60000,
                              .not_after_ms = clock_wall_ms() + 3600000};
-    test_signer_init(&server, &gw->ca, &leaf);
+    test_signer_init(&server, ca, &leaf);
     OK(der_list_add(&list, der_bytes(&gw->ca.cert), &st));
     OK(certs_to_pem(&list, &roots, &st));
     der_list_done(&list);
     OK(der_list_add(&list, der_bytes(&server.cert), &st));
-    OK(der_list_add(&list, der_bytes(&gw->ca.cert), &st));
+    OK(der_list_add(&list, der_bytes(&ca->cert), &st));
     OK(certs_to_pem(&list, &chain, &st));
     OK(key_to_pem(server.key, NULL, &key, &st));
     struct tls_server_config tls = {.chain = chain.data,
@@ -442,7 +445,7 @@ static void server_start(struct gateway *gw)
                                     .client_ca = roots.data,
                                     .client_ca_len = roots.len};
     OK(tls_server_new(&tls, &gw->tls, &st));
-    struct http_server_config config = {.address = "127.0.0.1", .tls = gw->tls};
+    struct http_server_config config = {.address = "127.0.0.1", .port = port, .tls = gw->tls};
     OK(http_server_new(gw->loop, &config, &handler, gw, &gw->server, &st));
     test_signer_done(&server);
 }
@@ -482,7 +485,7 @@ static int setup(void **state)
                              .not_before_ms = clock_wall_ms() - 60000,
                              .not_after_ms = clock_wall_ms() + 3600000};
     test_signer_init(&gw->tasks, &gw->ca, &leaf);
-    server_start(gw);
+    server_start(gw, &gw->ca, 0);
     token_write(gw);
     char config[1024];
     (void)snprintf(config, sizeof(config),
@@ -592,6 +595,10 @@ static void order_add(struct gateway *gw, const char *task_id, const Clm__TaskSp
     scope.dns_names = names;
     order.task_id = (char *)(uintptr_t)task_id;
     order.generation = gw->generation;
+    order.has_lease = order.has_safe_mode = order.has_break_glass = 1;
+    order.lease = gw->lease ? gw->lease : 1;
+    order.safe_mode = gw->safe_mode;
+    order.break_glass = gw->break_glass;
     order.not_before_at_ms = clock_wall_ms() - 300000;
     order.not_after_at_ms = order.deadline_at_ms = clock_wall_ms() + 300000;
     AUTO_DER struct der plain = test_pack(&order.base);
@@ -806,11 +813,27 @@ static void a_task_runs_once_and_its_receipt_is_repeated(void **state)
         found = found || (result->certificates[i]->path && strstr(result->certificates[i]->path, "/web.pem"));
     assert_true(found);
     WAIT(gw, gw->held && gw->last->n_held == 0);
-    /* Again, after the acknowledgement: the same receipt, byte for byte. */
+    /* Again under a new lease, after the acknowledgement: the same receipt, byte for byte. */
+    gw->lease = 2;
     discover_add(gw, TEST_TASK_ID, &gw->tasks);
     WAIT(gw, gw->n_seen == 2);
     assert_int_equal(gw->seen[0].cms.len, gw->seen[1].cms.len);
     assert_memory_equal(gw->seen[0].cms.data, gw->seen[1].cms.data, gw->seen[0].cms.len);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_replayed_order_is_reported_and_not_run(void **state)
+{
+    struct gateway *gw = *state;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    WAIT(gw, gw->held && gw->last->n_held == 0);
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 2);
+    assert_non_null(strstr(last_receipt(gw, CLM__RECEIPT__OUTCOME__NOT_GENUINE)->message, "replayed"));
     agent_stop(gw, SIGTERM);
 }
 
@@ -895,7 +918,7 @@ static void a_forged_order_is_refused_and_does_not_use_up_the_genuine_one(void *
     WAIT(gw, gw->held && !gw->last->has_confirmation);
     discover_add(gw, TEST_TASK_ID, &forger);
     WAIT(gw, gw->n_seen == 1);
-    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__NOT_GENUINE);
     WAIT(gw, gw->held && gw->last->n_held == 0);
     discover_add(gw, TEST_TASK_ID, &gw->tasks);
     WAIT(gw, gw->n_seen == 2);
@@ -1147,6 +1170,191 @@ static void an_invalid_policy_is_safe_mode_until_it_is_mended(void **state)
     agent_stop(gw, SIGTERM);
 }
 
+/* `clm-agent COMMAND` as its administrator calls it; its output is not looked at. */
+static void agent_command(const struct gateway *gw, const char *command)
+{
+    int how = 0;
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        (void)execl(CLM_AGENT_BIN, "clm-agent", command, "--config", gw->config, (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &how, 0), pid);
+    assert_true(WIFEXITED(how) && WEXITSTATUS(how) == 0);
+}
+
+static bool in_safe_mode(const struct gateway *gw, const char *reason)
+{
+    return gw->held && gw->last->safe_mode && strcmp(gw->last->safe_mode_reason, reason) == 0;
+}
+
+static void the_hosts_administrator_enters_and_leaves_safe_mode(void **state)
+{
+    struct gateway *gw = *state;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    agent_command(gw, "safe-mode");
+    WAIT(gw, in_safe_mode(gw, "LOCAL"));
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED);
+    /* It outlives the agent. */
+    agent_stop(gw, SIGTERM);
+    gw->held = NULL;
+    agent_start(gw);
+    WAIT(gw, in_safe_mode(gw, "LOCAL"));
+    agent_command(gw, "leave-safe-mode");
+    WAIT(gw, gw->held && !gw->last->safe_mode);
+    agent_stop(gw, SIGTERM);
+}
+
+static void what_has_not_begun_does_not_begin_in_safe_mode(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    static const char *const ids[] = {
+        "019a0000-0000-7000-8000-000000000051", "019a0000-0000-7000-8000-000000000052",
+        "019a0000-0000-7000-8000-000000000053", "019a0000-0000-7000-8000-000000000054"};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    gw->sign_retry_ms = 60000;
+    agent_start(gw);
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        WAIT(gw, gw->held && !gw->last->has_confirmation && gw->last->n_held == i);
+        renew_add(gw, ids[i]);
+    }
+    WAIT(gw, gw->held && gw->last->n_held == ARRAY_LEN(ids));
+    renew_add(gw, TEST_TASK_ID); /* waits for one of the four */
+    WAIT(gw, gw->held && gw->last->n_held == ARRAY_LEN(ids) + 1);
+    agent_command(gw, "safe-mode");
+    WAIT(gw, in_safe_mode(gw, "LOCAL"));
+    gw->cancel_task_id = ids[0];
+    answer_checkin(gw);
+    WAIT(gw, gw->n_seen == 2);
+    assert_string_equal(gw->seen[0].task_id, ids[0]);
+    assert_string_equal(gw->seen[1].task_id, TEST_TASK_ID);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED);
+    agent_stop(gw, SIGKILL);
+}
+
+static void a_state_directory_that_cannot_be_written_is_safe_mode(void **state)
+{
+    struct gateway *gw = *state;
+    char path[160];
+    struct status st;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    assert_false(gw->last->safe_mode);
+    agent_stop(gw, SIGTERM);
+    gw->held = NULL;
+    /* Not even root writes a file where a directory is. */
+    (void)snprintf(path, sizeof(path), "%s/journal/write-check", gw->state_dir);
+    (void)unlink(path);
+    OK(dir_make(path, 0700, &st));
+    agent_start(gw);
+    WAIT(gw, in_safe_mode(gw, "STATE_FULL"));
+    agent_stop(gw, SIGTERM);
+}
+
+/* The configuration test changes the file behind the agent's back, so that it cannot be brought back. */
+static void a_failed_rollback_is_safe_mode_until_the_administrator_ends_it(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    AUTO_BUF struct buf config = {0};
+    AUTO_DER struct der old = {0};
+    char more[512];
+    old_certificate_write(gw, &old);
+    OK(file_read(gw->config, 4096, &config, &st));
+    (void)snprintf(more, sizeof(more),
+                   "reload = web\n[reload web]\ncommand = /bin/true\n"
+                   "test = /bin/sh -c 'echo mine > %s/web.pem; false'\n",
+                   gw->dir);
+    assert_true(buf_puts(&config, more));
+    write_file(gw->config, buf_text(&config), 0644);
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__FAILED);
+    WAIT(gw, in_safe_mode(gw, "ROLLBACK_FAILED"));
+    renew_add(gw, TEST_OTHER_TASK);
+    WAIT(gw, gw->n_seen == 2);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED);
+    agent_stop(gw, SIGTERM);
+    gw->held = NULL;
+    agent_start(gw);
+    WAIT(gw, in_safe_mode(gw, "ROLLBACK_FAILED"));
+    agent_command(gw, "leave-safe-mode");
+    WAIT(gw, gw->held && !gw->last->safe_mode);
+    agent_stop(gw, SIGTERM);
+}
+
+static void server_restart(struct gateway *gw, const struct test_ca *ca)
+{
+    uint16_t port = http_server_port(gw->server);
+    http_server_free(gw->server);
+    tls_context_free(gw->tls);
+    gw->held = NULL;
+    server_start(gw, ca, port);
+}
+
+/* Nothing of the gateway's happens with it: looked for while the gateway goes on. */
+static void wait_for_file(struct gateway *gw, const char *name, bool there)
+{
+    char path[256];
+    int64_t until = clock_mono_ms() + DEADLINE_MS;
+    (void)snprintf(path, sizeof(path), "%s/%s", gw->state_dir, name);
+    while ((access(path, F_OK) == 0) != there) {
+        if (clock_mono_ms() > until)
+            fail_msg("%s is still %s", path, there ? "missing" : "there");
+        loop_timer_set(gw->guard, 20);
+        loop_run(gw->loop);
+    }
+}
+
+static void a_gateway_that_no_root_vouches_for_is_safe_mode_until_it_proves_itself(void **state)
+{
+    struct gateway *gw = *state;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    server_restart(gw, &gw->other_ca);
+    wait_for_file(gw, "safe-mode/CA_TRUST", true);
+    server_restart(gw, &gw->ca);
+    WAIT(gw, in_safe_mode(gw, "CA_TRUST")); /* the platform is told */
+    answer_checkin(gw);
+    WAIT(gw, gw->held && !gw->last->safe_mode);
+    wait_for_file(gw, "safe-mode/CA_TRUST", false);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_released_change_is_done_in_safe_mode_if_the_policy_lets_it(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    AUTO_BUF struct buf config = {0};
+    AUTO_DER struct der old = {0};
+    old_certificate_write(gw, &old);
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    agent_command(gw, "safe-mode");
+    WAIT(gw, in_safe_mode(gw, "LOCAL"));
+    gw->safe_mode = gw->break_glass = true;
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->n_seen == 1);
+    assert_non_null(strstr(last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED)->message, "break_glass"));
+    OK(file_read(gw->config, 4096, &config, &st));
+    assert_true(buf_puts(&config, "[policy]\nbreak_glass = yes\n"));
+    write_file(gw->config, buf_text(&config), 0644);
+    (void)kill(gw->agent, SIGHUP);
+    WAIT(gw, in_safe_mode(gw, "LOCAL"));
+    renew_add(gw, TEST_OTHER_TASK);
+    WAIT(gw, gw->n_seen == 2);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    agent_stop(gw, SIGTERM);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -1157,6 +1365,7 @@ int main(void)
         T(a_token_file_that_others_may_read_is_not_used),
         T(a_gateway_of_another_ca_never_sees_the_token),
         T(a_task_runs_once_and_its_receipt_is_repeated),
+        T(a_replayed_order_is_reported_and_not_run),
         T(a_large_result_goes_up_in_pages),
         T(a_renewed_certificate_is_installed),
         T(a_swapped_certificate_is_refused_and_the_old_one_stays),
@@ -1172,6 +1381,12 @@ int main(void)
         T(an_agent_enrolled_anew_has_the_generation_it_is_given),
         T(a_crash_loop_is_safe_mode),
         T(an_invalid_policy_is_safe_mode_until_it_is_mended),
+        T(the_hosts_administrator_enters_and_leaves_safe_mode),
+        T(what_has_not_begun_does_not_begin_in_safe_mode),
+        T(a_state_directory_that_cannot_be_written_is_safe_mode),
+        T(a_failed_rollback_is_safe_mode_until_the_administrator_ends_it),
+        T(a_gateway_that_no_root_vouches_for_is_safe_mode_until_it_proves_itself),
+        T(a_released_change_is_done_in_safe_mode_if_the_policy_lets_it),
     };
     (void)signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,11 +12,6 @@ const char *tasks_kind_name(int kind)
     return task_kind_name((enum task_kind)kind);
 }
 
-bool tasks_kind_is_read_only(int kind)
-{
-    return task_kind_is_read_only((enum task_kind)kind);
-}
-
 long long tasks_kind_longest_backoff_ms(int kind, unsigned next_attempt)
 {
     long long longest = 0;

@@ -3,11 +3,8 @@
 #ifndef CLM_TESTS_KINDS_TASKS_H
 #define CLM_TESTS_KINDS_TASKS_H
 
-#include <stdbool.h>
-
 unsigned tasks_kind_count(void);
 const char *tasks_kind_name(int kind);
-bool tasks_kind_is_read_only(int kind);
 /* The longest of many waits before execution number next_attempt. */
 long long tasks_kind_longest_backoff_ms(int kind, unsigned next_attempt);
 

@@ -8,6 +8,7 @@
 #include "kinds_tasks.h"
 #include "proto/common.pb-c.h"
 #include "proto/tasks.pb-c.h"
+#include "safemode/safemode.h"
 #include "scope/scope.h"
 
 static const ProtobufCEnumDescriptor *const kinds = &clm__task__kind__descriptor;
@@ -60,11 +61,16 @@ static void every_kind_waits_longer_after_more_attempts(void **state)
     }
 }
 
-static void platform_and_host_agree_what_only_reads(void **state)
+/* lib/safemode knows kinds by number alone. */
+static void safe_mode_knows_every_kind(void **state)
 {
     (void)state;
-    for (const struct task_kind *row = task_kinds; row->name; row++)
-        assert_int_equal(row->read_only, tasks_kind_is_read_only((int)row->kind));
+    for (unsigned i = 0; i < kinds->n_values; i++) {
+        unsigned kind = (unsigned)kinds->values[i].value;
+        bool looks = kind == CLM__TASK__KIND__VALIDATE || kind == CLM__TASK__KIND__DISCOVER;
+        assert_int_equal(safe_action_of_kind(kind), looks ? SAFE_READ_ONLY : SAFE_CHANGE);
+        assert_true(safe_kinds(SAFE_ONLINE, false) >> kind & 1);
+    }
 }
 
 static void every_kind_has_its_part_of_the_specification(void **state)
@@ -96,7 +102,7 @@ int main(void)
         cmocka_unit_test(every_agent_row_is_a_kind),
         cmocka_unit_test(every_kind_has_a_row_with_the_tasks_service),
         cmocka_unit_test(every_kind_waits_longer_after_more_attempts),
-        cmocka_unit_test(platform_and_host_agree_what_only_reads),
+        cmocka_unit_test(safe_mode_knows_every_kind),
         cmocka_unit_test(every_kind_has_its_part_of_the_specification),
         cmocka_unit_test(a_scope_can_hold_every_kind),
     };

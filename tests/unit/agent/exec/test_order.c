@@ -283,21 +283,59 @@ static void an_operation_outside_the_local_policy_is_refused(void **state)
     assert_why(f, "renew");
 }
 
-static void a_change_is_refused_in_safe_mode_and_looking_is_not(void **state)
+static void seal_renewal(struct fixture *f, bool safe_mode, bool break_glass)
 {
-    struct fixture *f = *state;
-    (void)safe_mode_report(&f->safe_mode, SAFE_CLOCK, true, 1);
-    seal(f);
-    assert_int_equal(verdict(f), ORDER_RUN);
     Clm__RenewSpec renew = CLM__RENEW_SPEC__INIT;
     renew.target = (char *)(uintptr_t) "nginx";
     f->spec.kind = CLM__TASK__KIND__RENEW;
     f->spec.validate = NULL;
     f->spec.renew = &renew;
     test_order(&f->order, &f->scope, &f->spec, f->spec_bytes);
+    f->order.has_safe_mode = f->order.has_break_glass = 1;
+    f->order.safe_mode = safe_mode;
+    f->order.break_glass = break_glass;
     seal(f);
+}
+
+static void a_change_is_refused_in_safe_mode_and_looking_is_not(void **state)
+{
+    struct fixture *f = *state;
+    (void)safe_mode_report(&f->safe_mode, SAFE_CLOCK, true, 1);
+    seal(f);
+    assert_int_equal(verdict(f), ORDER_RUN);
+    seal_renewal(f, false, false);
     assert_int_equal(verdict(f), ORDER_REFUSED);
     assert_why(f, "CLOCK");
+}
+
+/* What the platform signed into the order counts, also where the host knows nothing against itself. */
+static void the_platforms_safe_mode_is_obeyed_on_the_host(void **state)
+{
+    struct fixture *f = *state;
+    f->order.has_safe_mode = f->order.safe_mode = 1;
+    seal(f);
+    assert_int_equal(verdict(f), ORDER_RUN);
+    seal_renewal(f, true, false);
+    assert_int_equal(verdict(f), ORDER_REFUSED);
+    assert_why(f, "platform");
+    seal_renewal(f, false, false);
+    assert_int_equal(verdict(f), ORDER_RUN);
+}
+
+static void a_released_change_needs_the_local_policy_too(void **state)
+{
+    struct fixture *f = *state;
+    (void)safe_mode_report(&f->safe_mode, SAFE_ROLLBACK_FAILED, true, 1);
+    seal_renewal(f, true, true);
+    assert_int_equal(verdict(f), ORDER_REFUSED);
+    assert_why(f, "break_glass = yes");
+    f->policy.break_glass = true;
+    assert_int_equal(verdict(f), ORDER_RUN);
+    seal_renewal(f, true, false); /* the policy alone releases nothing */
+    assert_int_equal(verdict(f), ORDER_REFUSED);
+    f->policy.operations = only_validate; /* nor does a release allow what the policy forbids */
+    seal_renewal(f, true, true);
+    assert_int_equal(verdict(f), ORDER_REFUSED);
 }
 
 static void a_spec_that_is_no_spec_is_refused(void **state)
@@ -328,6 +366,8 @@ int main(void)
         T(an_operation_outside_the_scope_is_refused),
         T(an_operation_outside_the_local_policy_is_refused),
         T(a_change_is_refused_in_safe_mode_and_looking_is_not),
+        T(the_platforms_safe_mode_is_obeyed_on_the_host),
+        T(a_released_change_needs_the_local_policy_too),
         T(a_spec_that_is_no_spec_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include "harness.h"
 
 #include "base/clock.h"
+#include "base/id.h"
 
 static Clm__TaskSpec spec;
 static Clm__RenewSpec renew;
@@ -102,6 +103,65 @@ static void what_did_not_succeed_is_told_with_its_reason(void **state)
     outcome_done(&out);
 }
 
+static void pre_hook_that_does_not_end_forbids_the_change(void **state)
+{
+    struct host *host = *state;
+    load_policy(host, NULL, "command = /bin/true\npre = /bin/sleep 60\ntimeout = 1s\n");
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(out.st.msg, "did not end within 1000 ms and was killed"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    outcome_done(&out);
+}
+
+static void failure_hook_needs_no_pre_hook(void **state)
+{
+    struct host *host = *state;
+    load(host, "/bin/true", 0, 0);
+    AUTO_FREE char *reload = NULL;
+    assert_true(asprintf(&reload, "command = /bin/false\nfailure = %s/hook 0\ntimeout = 1s\n", host->dir) >
+                0);
+    load_policy(host, NULL, reload);
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+    assert_non_null(
+        strstr(read_text(host_path(host, "told")), "failure nginx  rolled back: the reload failed"));
+    outcome_done(&out);
+}
+
+/* The endpoint is the first server's; that the second one could not be told is a failure all the same. */
+static void every_server_that_uses_the_file_is_told(void **state)
+{
+    struct host *host = *state;
+    char now[65];
+    load(host, "/bin/true", 0, 0);
+    AUTO_FREE char *target = NULL, *reload = NULL;
+    assert_true(asprintf(&target, "endpoint = 127.0.0.1:%u\n", host->port) > 0);
+    for (int second = 0; second < 2; second++) {
+        free(reload);
+        assert_true(
+            asprintf(&reload,
+                     "command = /usr/sbin/nginx -p %s/ -c %s/nginx.conf -s reload\ntimeout = 2s\n"
+                     "[reload other]\ncommand = %s/hook %d\n[target both]\ncertificate = %s/cert.pem\n"
+                     "key = %s/key.pem\nendpoint = 127.0.0.1:%u\nreload = nginx other\n",
+                     host->dir, host->dir, host->dir, second == 0, host->dir, host->dir, host->port) > 0);
+        load_policy(host, target, reload);
+        renew.target = (char *)(uintptr_t) "both";
+        uuid_v7(host->task_id);
+        struct outcome out = run_kind(host, &spec);
+        served(host, now);
+        if (second == 0) {
+            assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+            assert_non_null(strstr(out.message, "rolled back: the reload failed"));
+            assert_string_equal(now, old.fingerprint);
+        } else {
+            assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+            assert_string_equal(now, out.result.fingerprint_after_sha256);
+        }
+        outcome_done(&out);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -109,6 +169,9 @@ int main(void)
         TEST(pre_hook_that_lets_pass_is_followed_by_the_change),
         TEST(pre_hook_may_forbid_the_change),
         TEST(what_did_not_succeed_is_told_with_its_reason),
+        TEST(failure_hook_needs_no_pre_hook),
+        TEST(pre_hook_that_does_not_end_forbids_the_change),
+        TEST(every_server_that_uses_the_file_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -218,12 +218,22 @@ static void what_cannot_be_managed_is_left_out_and_told(void **state)
         .yes = true,
     };
     assert_true(run_setup(&options));
-    assert_non_null(strstr(shown, "Left out: dovecot: "));
-    assert_non_null(strstr(shown, "is what nginx uses, too"));
     assert_non_null(strstr(shown, "Left out: postgresql: "));
     assert_non_null(strstr(shown, "placeholder"));
     assert_int_equal(policy_load(config, &host->policy, &st), CODE_OK);
-    assert_null(policy_find_reload(host->policy, "dovecot"));
+    assert_null(policy_find_reload(host->policy, "postgresql"));
+    /* One file for two servers is one target, and both are told. */
+    assert_null(host->policy->targets[1]);
+    assert_string_equal(host->policy->targets[0]->reload, "nginx dovecot");
+    assert_string_equal(host->policy->targets[0]->reloads[1]->name, "dovecot");
+    options.manage[0] = (struct setup_server){"apache", host_path(host, "httpd.conf")};
+    write_with_dir(host, "httpd.conf",
+                   "Listen 1\nSSLEngine on\nSSLCertificateFile cert.pem\nSSLCertificateKeyFile key.pem\n");
+    options.n_manage = 1;
+    policy_free(host->policy);
+    host->policy = NULL;
+    assert_false(run_setup(&options));
+    assert_non_null(strstr(shown, "is [target nginx] already"));
 }
 
 static void a_keystore_is_opened_with_the_password_of_its_server(void **state)

@@ -88,6 +88,17 @@ static void the_queue_is_bounded_and_a_page_is_queued_once(void **state)
     loop_free(loop);
 }
 
+static void a_clock_is_measured_only_while_both_clocks_go_alike(void **state)
+{
+    (void)state;
+    assert_true(link_time_counts(30000, 30000));
+    assert_true(link_time_counts(30000, 31500)); /* a clock that is being slewed */
+    /* Suspended for an hour with the answer on its way: it says nothing about our clock. */
+    assert_false(link_time_counts(4000, 4000 + 3600 * 1000));
+    /* The clock was set back by an hour meanwhile: the next check-in measures. */
+    assert_false(link_time_counts(30000, 30000 - 3600 * 1000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -95,6 +106,7 @@ int main(void)
         cmocka_unit_test(retry_after_is_honoured_with_jitter_on_top),
         cmocka_unit_test(backoff_grows_to_a_minute_and_never_is_nothing),
         cmocka_unit_test(what_exec_sends_without_sense_is_refused),
+        cmocka_unit_test(a_clock_is_measured_only_while_both_clocks_go_alike),
         cmocka_unit_test(the_queue_is_bounded_and_a_page_is_queued_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,9 +10,19 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
 {
     (void)cause;
     (void)event_id;
-    (void)subject;
-    char *text = arena_printf(arena, "%s v%lld %s", agent->hostname, (long long)agent->version,
-                              agent_status_name(agent->status));
+    char *text = arena_printf(arena, "%s v%lld %s%s", agent->hostname, (long long)agent->version,
+                              agent_status_name(agent->status),
+                              strcmp(subject, SUBJECT_AGENT_DELETED) == 0 ? " deleted" : "");
+    *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
+void platform_event_encode(const struct platform *platform, const struct cause *cause, const char *event_id,
+                           struct arena *arena, struct bytes *ret)
+{
+    (void)cause;
+    (void)event_id;
+    char *text = arena_printf(arena, "platform v%lld %s", (long long)platform->version,
+                              platform->safe_mode ? "SAFE_MODE" : "ONLINE");
     *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
 }
 

@@ -51,7 +51,7 @@ int fixture_reset(void **state)
                    "activity, api_keys, outbox, "
                    "operators, operator_links, sessions, login_attempts, "
                    "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
-                   "audit_trees_former, audit_reported, alerts, metrics_latest, metrics",
+                   "audit_trees_former, audit_reported, alerts, metrics_latest, metrics, tallies",
                    NULL, NULL, &st),
           &st, "truncate");
     check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = '', number = 1, base = 0", NULL,
@@ -63,7 +63,7 @@ int fixture_reset(void **state)
     db_arg_time(args, T0);
     check(db_query(fixture_db,
                    "UPDATE platform SET last_sweep_at = $1, counting_from = $1, epoch = 0, restored_at = "
-                   "NULL, told = true",
+                   "NULL, told = true, safe_mode = false",
                    args, NULL, &st),
           &st, "platform");
     return 0;

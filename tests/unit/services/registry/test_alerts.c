@@ -130,7 +130,8 @@ static void safe_mode_is_an_alert_with_its_reason_until_it_is_left(void **state)
         CODE_OK);
     assert_int_equal(list("", 0, &alerts), 1);
     assert_int_equal(alerts[0].kind, ALERT_SAFE_MODE);
-    assert_string_equal(alerts[0].message, "CLOCK");
+    assert_int_equal(strncmp(alerts[0].message, "CLOCK: ", 7), 0);
+    assert_non_null(strstr(alerts[0].message, "it ends by itself"));
     fixture_beat(id, T0 + 2000);
     assert_int_equal(list("", 0, &alerts), 0);
 }
@@ -170,6 +171,137 @@ static void old_resolved_alerts_are_forgotten(void **state)
     assert_int_equal(list("", 1u << ALERT_RESOLVED | 1u << ALERT_OPEN, &alerts), 1);
 }
 
+static void operators_safe_mode_is_an_alert_too(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    struct agent agent;
+    const char *id = fixture_agent("web1", "prod");
+    const struct cause cause = fixture_cause(T0 + 2000);
+    fixture_beat(id, T0 + 1000);
+    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, true, fixture_arena, &agent, NULL),
+                     CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_SAFE_MODE);
+    assert_int_equal(strncmp(alerts[0].message, "OPERATOR: ", 10), 0);
+    assert_int_equal(agent_set_safe_mode(fixture_db, &cause, "", id, false, fixture_arena, &agent, NULL),
+                     CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 0);
+}
+
+static void frozen_identity_is_a_clone_alert_until_it_is_unfrozen(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    struct agent agent;
+    const char *id = fixture_agent("web1", "prod");
+    const struct cause cause = fixture_cause(T0 + 2000);
+    fixture_beat(id, T0 + 1000);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(agent_freeze(fixture_db, &cause, id, FROZEN_SECOND_KEY, fixture_arena, NULL),
+                         CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_CLONE);
+    assert_int_equal(alerts[0].count, 1);
+    assert_non_null(strstr(alerts[0].message, "SECOND_KEY"));
+    assert_int_equal(agent_unfreeze(fixture_db, &cause, "", id, fixture_arena, &agent, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 0);
+    /* A copy: only a fresh token ends it. */
+    assert_int_equal(agent_freeze(fixture_db, &cause, id, FROZEN_CLONE, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(agent_readmit(fixture_db, &cause, "", id, 1, fixture_arena, &agent, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 0);
+}
+
+static void refused_bootstrap_is_an_alert_until_the_agent_is_there(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const char *id = fixture_agent("web1", "prod");
+    const struct cause cause = fixture_cause(T0 + 2000);
+    raise(ALERT_BOOTSTRAP_REFUSED, "token-1", id, T0 + 1000);
+    raise(ALERT_BOOTSTRAP_REFUSED, "192.0.2.1", NULL, T0 + 1000);
+    assert_int_equal(list("", 0, &alerts), 2);
+    assert_int_equal(agent_identity_confirmed(fixture_db, &cause, id, 0, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_string_equal(alerts[0].entity, "192.0.2.1");
+    /* Guesses from somewhere are over when they have stopped for a day. */
+    assert_int_equal(alerts_quiet(fixture_db, T0 + ALERTS_QUIET_MS, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts_quiet(fixture_db, T0 + 1000 + ALERTS_QUIET_MS, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 0);
+}
+
+static void ended(const struct task_ended *task, int64_t now_ms)
+{
+    struct status st = {0};
+    if (alerts_of_task(fixture_db, task, now_ms, fixture_arena, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+}
+
+static void failed_or_refused_task_is_an_alert_until_one_of_its_kind_succeeds(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const char *id = fixture_agent("web1", "prod");
+    struct task_ended renew = {.agent_id = id,
+                               .kind = "RENEW",
+                               .target = "nginx",
+                               .message = "why",
+                               .end = TASK_END_FAILED,
+                               .changed = true};
+    ended(&renew, T0);
+    ended(&renew, T0 + 1000);
+    struct task_ended other = renew;
+    other.target = "haproxy";
+    other.refused = true;
+    ended(&other, T0 + 2000);
+    assert_int_equal(list("", 0, &alerts), 2);
+    assert_int_equal(alerts[0].kind, ALERT_TASK_REFUSED);
+    assert_int_equal(alerts[1].kind, ALERT_TASK_FAILED);
+    assert_int_equal(alerts[1].count, 2);
+    assert_string_equal(alerts[1].message, "RENEW of nginx: why");
+    renew.end = TASK_END_SUCCEEDED;
+    ended(&renew, T0 + 3000);
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_TASK_REFUSED);
+    other.refused = false;
+    other.end = TASK_END_SUCCEEDED;
+    ended(&other, T0 + 4000);
+    assert_int_equal(list("", 0, &alerts), 0);
+}
+
+/* Whoever sees it: a renewal that could not verify, a validation that found another certificate. */
+static void served_and_not_intended_is_one_alert_of_its_target(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const char *id = fixture_agent("web1", "prod");
+    struct task_ended renew = {
+        .agent_id = id, .kind = "RENEW", .target = "nginx", .end = TASK_END_UNVERIFIED, .changed = true};
+    struct task_ended look = {.agent_id = id,
+                              .kind = "VALIDATE",
+                              .target = "nginx",
+                              .end = TASK_END_SUCCEEDED,
+                              .looked = true,
+                              .served_not_intended = true};
+    struct task_ended discover = {.agent_id = id, .kind = "DISCOVER", .end = TASK_END_SUCCEEDED};
+    ended(&renew, T0);
+    ended(&look, T0 + 1000);
+    ended(&discover, T0 + 2000); /* looks at no target */
+    assert_int_equal(list("", 0, &alerts), 1);
+    assert_int_equal(alerts[0].kind, ALERT_SERVED_NOT_INTENDED);
+    assert_int_equal(alerts[0].count, 2);
+    look.served_not_intended = false;
+    ended(&look, T0 + 3000);
+    assert_int_equal(list("", 0, &alerts), 0);
+    look.served_not_intended = true;
+    ended(&look, T0 + 4000);
+    renew.end = TASK_END_SUCCEEDED;
+    ended(&renew, T0 + 5000);
+    assert_int_equal(list("", 0, &alerts), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +314,12 @@ int main(void)
         cmocka_unit_test_setup(identity_that_ends_soon_is_an_alert_until_it_is_renewed_or_over,
                                fixture_reset),
         cmocka_unit_test_setup(old_resolved_alerts_are_forgotten, fixture_reset),
+        cmocka_unit_test_setup(operators_safe_mode_is_an_alert_too, fixture_reset),
+        cmocka_unit_test_setup(frozen_identity_is_a_clone_alert_until_it_is_unfrozen, fixture_reset),
+        cmocka_unit_test_setup(refused_bootstrap_is_an_alert_until_the_agent_is_there, fixture_reset),
+        cmocka_unit_test_setup(failed_or_refused_task_is_an_alert_until_one_of_its_kind_succeeds,
+                               fixture_reset),
+        cmocka_unit_test_setup(served_and_not_intended_is_one_alert_of_its_target, fixture_reset),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -132,11 +132,30 @@ static void silence_does_not_count_while_the_gateway_is_away(void **state)
     (void)state;
     const char *id = fixture_agent("web1", "prod");
     fixture_beat(id, T0);
-    /* The gateway is gone, the sweep goes on: window and three intervals from its last word. */
-    for (int64_t t = T0 + 1000; t < T0 + 150000 + 90000; t += 1000)
+    /* Its gateway is gone, another is there: window and three intervals from its last word. */
+    for (int64_t t = T0 + 1000; t < T0 + 150000 + 90000; t += 1000) {
+        fixture_empty_beat("g2", "e2", t);
+        fixture_sweep(t);
+    }
+    assert_int_equal(status_of(id), AGENT_ONLINE);
+    fixture_empty_beat("g2", "e2", T0 + 150000 + 90000);
+    fixture_sweep(T0 + 150000 + 90000);
+    assert_int_equal(status_of(id), AGENT_OFFLINE);
+}
+
+/* All gateways gone, or the bus: nobody could have spoken, however long it takes. */
+static void silence_does_not_count_while_no_gateway_is_heard(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    const int64_t back = T0 + 3600000;
+    fixture_beat(id, T0);
+    for (int64_t t = T0 + 1000; t < back; t += 1000)
         fixture_sweep(t);
     assert_int_equal(status_of(id), AGENT_ONLINE);
-    fixture_sweep(T0 + 150000 + 90000);
+    live(back, back + 150000 + 89000);
+    assert_int_equal(status_of(id), AGENT_ONLINE);
+    live(back + 150000 + 90000, back + 150000 + 91000);
     assert_int_equal(status_of(id), AGENT_OFFLINE);
 }
 
@@ -286,6 +305,7 @@ int main(void)
         T(bad_row_is_dropped_and_the_others_count),
         T(agent_is_offline_after_three_intervals_and_not_before),
         T(silence_does_not_count_while_the_gateway_is_away),
+        T(silence_does_not_count_while_no_gateway_is_heard),
         T(gateway_that_comes_back_gives_its_agents_a_window),
         T(restarted_gateway_gives_its_agents_a_window),
         T(platform_that_was_away_gives_everybody_a_window),

@@ -86,9 +86,12 @@ int fixture_setup(void **state)
     n_woken = 0;
     db = fixture_db();
     if (db_migrate(db, "tasks", tasks_migrations, &st) != CODE_OK ||
-        db_query(db, "TRUNCATE tasks, agents, identities, receipts, outbox CASCADE", NULL, NULL, &st) !=
-            CODE_OK)
+        db_query(db,
+                 "TRUNCATE tasks, agents, identities, receipts, outbox, task_tallies, agent_jobs, "
+                 "order_reports CASCADE",
+                 NULL, NULL, &st) != CODE_OK)
         fail_msg("%s", st.msg);
+    fixture_platform(false);
     if (!ca)
         make_ca();
     app = (struct tasks){.lease_expiry_ms = 60000, .lease_return_ms = 600000, .wake = record_wake};
@@ -125,13 +128,31 @@ void fixture_agent_state(const char *id, unsigned status, bool safe_mode, bool d
 {
     const char *name = "env", *value = "prod";
     struct agent agent = {.status = status,
-                          .safe_mode = safe_mode,
-                          .disabled = disabled,
+                          .safe_column =
+                              safe_column_of(disabled || status == 1, status == 2, false, safe_mode),
                           .scope = scope,
                           .label_names = &name,
                           .label_values = &value,
                           .n_labels = 1};
     assert_ok(store_agent_put(db, arena, id, ++version, &agent, "0.1", &st));
+}
+
+void fixture_agent_column(const char *id, enum safe_column column)
+{
+    struct agent agent;
+    assert_ok(store_agent_get(db, arena, id, &agent, &st));
+    agent.safe_column = column;
+    agent.reason = column == SAFE_SAFE_MODE ? "CLOCK" : "";
+    assert_ok(store_agent_put(db, arena, id, ++version, &agent, "0.1", &st));
+}
+
+void fixture_platform(bool safe_mode)
+{
+    if (db_query(db,
+                 safe_mode ? "UPDATE platform SET safe_mode = true, version = 0"
+                           : "UPDATE platform SET safe_mode = false, version = 0",
+                 NULL, NULL, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
 }
 
 static void put_identity(const struct fixture_agent *agent, bool confirmed)

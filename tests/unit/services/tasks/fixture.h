@@ -47,6 +47,9 @@ struct fixture_agent fixture_agent(const char *id);
 void fixture_agent_free(struct fixture_agent *agent);
 /* Changes the projection's row; versions rise by themselves. */
 void fixture_agent_state(const char *id, unsigned status, bool safe_mode, bool disabled, struct bytes scope);
+/* The same, the column of lib/safemode's table alone. */
+void fixture_agent_column(const char *id, enum safe_column column);
+void fixture_platform(bool safe_mode); /* of the whole fleet */
 struct bytes fixture_scope(const Clm__Task__Kind *operations, size_t n, const char *path, const char *name);
 /* Another generation: key and certificate of `agent` are replaced. */
 void fixture_rotate(struct fixture_agent *agent, bool confirmed);

@@ -84,6 +84,21 @@ static void scope_and_standing_at_the_moment_count(void **state)
     assert_ok(ask(AGENT_A, task.id, 1, NULL, &life));
 }
 
+static void a_released_renewal_gets_its_certificate_in_safe_mode(void **state)
+{
+    (void)state;
+    uint32_t life;
+    struct task task;
+    struct new_task request = fixture_request(AGENT_A, CLM__TASK__KIND__RENEW);
+    fixture_agent_column(AGENT_A, SAFE_SAFE_MODE);
+    request.break_glass = true;
+    assert_ok(task_create(&app, db, arena, &request, &task, &st));
+    (void)fixture_lease(AGENT_A);
+    assert_ok(ask(AGENT_A, task.id, 1, NULL, &life));
+    fixture_agent_column(AGENT_A, SAFE_CLONE);
+    assert_int_equal(ask(AGENT_A, task.id, 1, NULL, &life), CODE_PERMISSION_DENIED);
+}
+
 static void other_kinds_get_no_certificate(void **state)
 {
     (void)state;
@@ -99,9 +114,8 @@ static void other_kinds_get_no_certificate(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(running_renewal_may_have_its_names),
-        T(renewal_without_names_is_bound_by_the_scope),
-        T(scope_and_standing_at_the_moment_count),
+        T(running_renewal_may_have_its_names),     T(renewal_without_names_is_bound_by_the_scope),
+        T(scope_and_standing_at_the_moment_count), T(a_released_renewal_gets_its_certificate_in_safe_mode),
         T(other_kinds_get_no_certificate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

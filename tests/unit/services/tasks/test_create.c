@@ -198,6 +198,63 @@ static void predecessors_must_exist_and_not_have_failed(void **state)
     assert_non_null(strstr(orphan.message, first.id));
 }
 
+/* Each cell of the matrix that a new task meets. */
+static void every_column_takes_the_kinds_of_its_cells(void **state)
+{
+    (void)state;
+    for (int column = 0; column < SAFE_COLUMN_COUNT; column++)
+        for (int kind = KIND_DEPLOY; kind <= KIND_DISCOVER; kind++)
+            for (int released = 0; released < 2; released++) {
+                struct new_task request = fixture_request(AGENT_A, (Clm__Task__Kind)kind);
+                struct task task;
+                request.break_glass = released;
+                fixture_agent_column(AGENT_A, (enum safe_column)column);
+                enum safe_verdict cell =
+                    safe_verdict((enum safe_column)column, safe_action_of_kind((unsigned)kind));
+                bool takes = released ? cell == SAFE_BREAK_GLASS : cell == SAFE_YES;
+                assert_int_equal(create(&request, &task), takes ? CODE_OK : CODE_FAILED_PRECONDITION);
+                assert_ok(
+                    db_query(db, "UPDATE tasks SET state = 8, finished_at = now() WHERE finished_at IS NULL",
+                             NULL, NULL, &st));
+            }
+}
+
+static void one_change_at_a_time_is_released(void **state)
+{
+    (void)state;
+    fixture_agent_column(AGENT_A, SAFE_SAFE_MODE);
+    struct new_task request = fixture_request(AGENT_A, CLM__TASK__KIND__RENEW);
+    struct task first, again;
+    assert_int_equal(create(&request, &first), CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(st.msg, "CLOCK"));
+    assert_non_null(strstr(st.msg, "breakGlass"));
+    request.break_glass = true;
+    request.idempotency_key = "glass";
+    assert_ok(create(&request, &first));
+    assert_true(first.break_glass);
+    assert_ok(create(&request, &again)); /* the same request, repeated */
+    assert_string_equal(first.id, again.id);
+    request.idempotency_key = NULL;
+    assert_int_equal(create(&request, &again), CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(st.msg, first.id));
+    assert_ok(task_cancel(&app, db, arena, first.id, "api-key:1", &first, &st));
+    assert_ok(create(&request, &again));
+}
+
+static void the_platforms_safe_mode_counts_for_every_agent(void **state)
+{
+    (void)state;
+    fixture_platform(true);
+    struct new_task renew = fixture_request(AGENT_A, CLM__TASK__KIND__RENEW),
+                    validate = fixture_request(AGENT_A, CLM__TASK__KIND__VALIDATE);
+    struct task task;
+    assert_int_equal(create(&renew, &task), CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(st.msg, "PLATFORM"));
+    assert_ok(create(&validate, &task));
+    renew.break_glass = true;
+    assert_ok(create(&renew, &task));
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -211,6 +268,9 @@ int main(void)
         T(agent_must_be_known_enabled_and_in_scope),
         T(agent_that_was_just_registered_is_asked_for),
         T(predecessors_must_exist_and_not_have_failed),
+        T(every_column_takes_the_kinds_of_its_cells),
+        T(one_change_at_a_time_is_released),
+        T(the_platforms_safe_mode_counts_for_every_agent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

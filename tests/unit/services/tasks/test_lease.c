@@ -218,6 +218,59 @@ static void safe_mode_lets_only_reading_through(void **state)
     fixture_agent_free(&a);
 }
 
+static const Clm__TaskOrder *order_of(const struct fixture_agent *agent, struct bytes envelope)
+{
+    AUTO_DER struct der inner = {0}, signer = {0}, plain = {0};
+    ProtobufCMessage *msg;
+    assert_ok(envelope_verify(envelope, &roots, FIXTURE_NOW, &inner, &signer, &st));
+    assert_ok(envelope_open(der_bytes(&inner), agent->key, der_bytes(&agent->certificate), &plain, &st));
+    assert_ok(wire_unpack(&clm__task_order__descriptor, plain.data, plain.len, arena, &msg, &st));
+    return (const Clm__TaskOrder *)msg;
+}
+
+/* Each cell of the matrix that a lease meets: four kinds and a released change wait, the column decides. */
+static void every_column_leases_the_kinds_of_its_cells(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A);
+    for (int kind = KIND_DEPLOY; kind <= KIND_DISCOVER; kind++)
+        (void)fixture_task(AGENT_A, (Clm__Task__Kind)kind);
+    fixture_agent_column(AGENT_A, SAFE_SAFE_MODE);
+    struct new_task released = fixture_request(AGENT_A, CLM__TASK__KIND__RENEW);
+    struct task task;
+    released.break_glass = true;
+    assert_ok(task_create(&app, db, arena, &released, &task, &st));
+    for (int column = 0; column < SAFE_COLUMN_COUNT; column++) {
+        fixture_agent_column(AGENT_A, (enum safe_column)column);
+        struct lease_request request = fixture_checkin(AGENT_A, 8);
+        struct lease_answer answer = lease(&request, 1);
+        size_t expected = safe_allows((enum safe_column)column, SAFE_CHANGE, true);
+        for (unsigned kind = KIND_DEPLOY; kind <= KIND_DISCOVER; kind++)
+            expected += safe_kinds((enum safe_column)column, false) >> kind & 1;
+        assert_int_equal(answer.n_deliveries, expected);
+        for (size_t i = 0; i < answer.n_deliveries; i++) {
+            const Clm__TaskOrder *order = order_of(&a, answer.deliveries[i].envelope);
+            assert_int_equal(order->safe_mode, column == SAFE_SAFE_MODE);
+            assert_int_equal(order->break_glass, strcmp(order->task_id, task.id) == 0);
+        }
+        assert_ok(db_query(db, "UPDATE tasks SET state = 2", NULL, NULL, &st));
+    }
+    fixture_agent_free(&a);
+}
+
+static void the_platforms_safe_mode_holds_changes_back_at_once(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A);
+    (void)fixture_task(AGENT_A, CLM__TASK__KIND__RENEW);
+    struct lease_request request = fixture_checkin(AGENT_A, 4);
+    fixture_platform(true);
+    assert_int_equal(lease(&request, 1).n_deliveries, 0);
+    fixture_platform(false);
+    assert_int_equal(lease(&request, 1).n_deliveries, 1);
+    fixture_agent_free(&a);
+}
+
 static void task_that_left_the_scope_fails_and_is_not_delivered(void **state)
 {
     (void)state;
@@ -445,6 +498,8 @@ int main(void)
         T(lost_lease_is_delivered_again_with_the_same_attempt),
         T(disabled_unknown_or_unconfirmed_agent_gets_nothing),
         T(safe_mode_lets_only_reading_through),
+        T(every_column_leases_the_kinds_of_its_cells),
+        T(the_platforms_safe_mode_holds_changes_back_at_once),
         T(task_that_left_the_scope_fails_and_is_not_delivered),
         T(envelope_is_for_the_confirmed_generation),
         T(without_an_envelope_certificate_nothing_is_leased),

@@ -162,18 +162,64 @@ static void events_make_and_change_an_agent(void **state)
     assert_ok(apply("clm.event.registry.agent.registered", &event));
     struct agent agent;
     assert_ok(store_agent_get(db, arena, AGENT_A, &agent, &st));
-    assert_false(agent.disabled);
+    assert_int_equal(agent.safe_column, SAFE_ONLINE);
     assert_true(agent.scope.len > 0);
     assert_int_equal(n_later, 1);
     changed.has_disabled = changed.disabled = 1;
     event.entity_version = 1; /* older */
     assert_ok(apply("clm.event.registry.agent.changed", &event));
     assert_ok(store_agent_get(db, arena, AGENT_A, &agent, &st));
-    assert_false(agent.disabled);
+    assert_int_equal(agent.safe_column, SAFE_ONLINE);
     event.entity_version = 3;
     assert_ok(apply("clm.event.registry.agent.changed", &event));
     assert_ok(store_agent_get(db, arena, AGENT_A, &agent, &st));
-    assert_true(agent.disabled);
+    assert_int_equal(agent.safe_column, SAFE_DISABLED);
+}
+
+static void a_deleted_agents_tasks_are_cancelled(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A);
+    struct task leased = fixture_task(AGENT_A, CLM__TASK__KIND__RENEW);
+    (void)fixture_lease(AGENT_A);
+    struct task waiting = fixture_task(AGENT_A, CLM__TASK__KIND__VALIDATE);
+    Clm__AgentChanged changed = CLM__AGENT_CHANGED__INIT;
+    changed.has_deleted = changed.deleted = changed.has_disabled = changed.disabled = 1;
+    Clm__Event event = event_of(AGENT_A, 1000);
+    event.agent = &changed;
+    assert_ok(apply("clm.event.registry.agent.deleted", &event));
+    assert_int_equal(fixture_get(leased.id).state, STATE_CANCELLED);
+    assert_int_equal(fixture_get(waiting.id).state, STATE_CANCELLED);
+    assert_string_equal(fixture_get(waiting.id).message, "its agent was deleted");
+    assert_int_equal(
+        fixture_count("SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.task.finished'"), 2);
+    fixture_agent_free(&a);
+}
+
+static void the_platforms_flag_counts_at_once_and_by_version(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A);
+    struct agent agent;
+    Clm__PlatformChanged platform = CLM__PLATFORM_CHANGED__INIT;
+    platform.has_safe_mode = platform.safe_mode = 1;
+    Clm__Event event = event_of("platform", 4);
+    event.platform = &platform;
+    assert_ok(apply("clm.event.registry.platform.changed", &event));
+    assert_ok(store_agent_get(db, arena, AGENT_A, &agent, &st));
+    assert_int_equal(agent.safe_column, SAFE_SAFE_MODE);
+    platform.safe_mode = 0;
+    event.entity_version = 3; /* older */
+    assert_ok(apply("clm.event.registry.platform.changed", &event));
+    assert_ok(store_agent_get(db, arena, AGENT_A, &agent, &st));
+    assert_int_equal(agent.safe_column, SAFE_SAFE_MODE);
+    event.entity_version = 5;
+    assert_ok(apply("clm.event.registry.platform.changed", &event));
+    assert_ok(store_agent_get(db, arena, AGENT_A, &agent, &st));
+    assert_int_equal(agent.safe_column, SAFE_ONLINE);
+    event.platform = NULL;
+    assert_int_equal(apply("clm.event.registry.platform.changed", &event), CODE_INVALID_ARGUMENT);
+    fixture_agent_free(&a);
 }
 
 static void identity_counts_when_it_is_confirmed(void **state)
@@ -247,6 +293,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(events_make_and_change_an_agent),
+        T(a_deleted_agents_tasks_are_cancelled),
+        T(the_platforms_flag_counts_at_once_and_by_version),
         T(identity_counts_when_it_is_confirmed),
         T(event_without_its_body_can_never_be_applied),
         T(snapshot_reads_every_page_and_then_rests),

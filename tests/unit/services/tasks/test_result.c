@@ -277,6 +277,7 @@ static void each_outcome_has_its_state(void **state)
         {CLM__RECEIPT__OUTCOME__CANCELLED, STATE_CANCELLED},
         {CLM__RECEIPT__OUTCOME__REFUSED, STATE_FAILED},
         {CLM__RECEIPT__OUTCOME__CANNOT_OPEN, STATE_SCHEDULED},
+        {CLM__RECEIPT__OUTCOME__NOT_GENUINE, STATE_SCHEDULED},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct task task = leased_task(CLM__TASK__KIND__RENEW);
@@ -284,6 +285,48 @@ static void each_outcome_has_its_state(void **state)
         assert_int_equal(fixture_get(task.id).state, cases[i].then);
         assert_int_equal(fixture_get(task.id).attempt, 1);
     }
+}
+
+static int64_t rejected_events(void)
+{
+    return fixture_count("SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.task.order_rejected'");
+}
+
+/* What an agent was given on its way need not be anybody's task: it is reported all the same, once a minute.
+ */
+static void an_order_that_is_not_genuine_is_told_whoevers_it_was(void **state)
+{
+    (void)state;
+    struct task theirs = fixture_task(AGENT_B, CLM__TASK__KIND__RENEW);
+    assert_ok(fixture_submit(&a, NO_TASK, 1, CLM__RECEIPT__OUTCOME__NOT_GENUINE, false));
+    assert_int_equal(rejected_events(), 1);
+    clock_advance(60000);
+    assert_ok(fixture_submit(&a, theirs.id, 1, CLM__RECEIPT__OUTCOME__NOT_GENUINE, false));
+    assert_ok(fixture_submit(&a, theirs.id, 7, CLM__RECEIPT__OUTCOME__NOT_GENUINE, false));
+    assert_int_equal(rejected_events(), 2);
+    assert_int_equal(fixture_get(theirs.id).state, STATE_READY);
+    clock_advance(60000); /* made for another agent's key */
+    assert_ok(fixture_submit(&a, theirs.id, 1, CLM__RECEIPT__OUTCOME__CANNOT_OPEN, false));
+    assert_int_equal(rejected_events(), 3);
+    /* A receipt of another kind for it stays what it was: refused. */
+    assert_int_equal(fixture_submit(&a, theirs.id, 1, CLM__RECEIPT__OUTCOME__REFUSED, false), CODE_NOT_FOUND);
+    assert_int_equal(fixture_submit(&a, NO_TASK, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED, false), CODE_NOT_FOUND);
+}
+
+static void an_order_that_is_not_genuine_does_not_end_the_genuine_task(void **state)
+{
+    (void)state;
+    struct task task = leased_task(CLM__TASK__KIND__RENEW);
+    assert_ok(fixture_submit(&a, task.id, 1, CLM__RECEIPT__OUTCOME__NOT_GENUINE, false));
+    assert_int_equal(rejected_events(), 1);
+    clock_advance(10 * 60000);
+    assert_ok(task_sweep(&app, db, arena, &st));
+    assert_int_equal(fixture_lease(AGENT_A).attempt, 1);
+    assert_ok(fixture_submit(&a, task.id, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED, false));
+    /* A replay of it afterwards changes nothing, and is told. */
+    assert_ok(fixture_submit(&a, task.id, 1, CLM__RECEIPT__OUTCOME__NOT_GENUINE, false));
+    assert_int_equal(rejected_events(), 2);
+    assert_int_equal(fixture_get(task.id).state, STATE_SUCCEEDED);
 }
 
 static void envelope_that_cannot_be_opened_costs_no_attempt(void **state)
@@ -416,6 +459,8 @@ int main(void)
         T(retryable_failure_waits_and_counts_an_attempt),
         T(old_attempts_receipt_changes_nothing),
         T(each_outcome_has_its_state),
+        T(an_order_that_is_not_genuine_is_told_whoevers_it_was),
+        T(an_order_that_is_not_genuine_does_not_end_the_genuine_task),
         T(envelope_that_cannot_be_opened_costs_no_attempt),
         T(receipt_after_the_end_is_kept_as_late_evidence),
         T(receipt_is_accepted_though_the_lease_was_lost),

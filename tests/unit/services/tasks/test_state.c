@@ -63,8 +63,6 @@ static void every_kind_and_state_has_its_name(void **state)
     (void)state;
     assert_string_equal(task_state_name(STATE_INSTALLED_UNVERIFIED), "INSTALLED_UNVERIFIED");
     assert_string_equal(task_kind_name(KIND_DISCOVER), "DISCOVER");
-    assert_true(task_kind_is_read_only(KIND_VALIDATE) && task_kind_is_read_only(KIND_DISCOVER));
-    assert_false(task_kind_is_read_only(KIND_DEPLOY) || task_kind_is_read_only(KIND_RENEW));
 }
 
 int main(void)

@@ -3,16 +3,16 @@
 static void projection_takes_greater_versions_only(void **state)
 {
     (void)state;
-    struct agent on = {.status = 6}, off = {.status = 1, .disabled = true}, got;
+    struct agent on = {.status = 6}, off = {.status = 1, .safe_column = SAFE_DISABLED}, got;
     assert_int_equal(store_agent_get(db, arena, AGENT_A, &got, &st), CODE_NOT_FOUND);
     assert_ok(store_agent_put(db, arena, AGENT_A, 5, &off, NULL, &st));
     assert_ok(store_agent_put(db, arena, AGENT_A, 4, &on, NULL, &st));
     assert_ok(store_agent_put(db, arena, AGENT_A, 5, &on, NULL, &st));
     assert_ok(store_agent_get(db, arena, AGENT_A, &got, &st));
-    assert_true(got.disabled);
+    assert_int_equal(got.safe_column, SAFE_DISABLED);
     assert_ok(store_agent_put(db, arena, AGENT_A, 6, &on, NULL, &st));
     assert_ok(store_agent_get(db, arena, AGENT_A, &got, &st));
-    assert_false(got.disabled);
+    assert_int_equal(got.safe_column, SAFE_ONLINE);
 }
 
 static void identity_is_found_by_its_certificate(void **state)
