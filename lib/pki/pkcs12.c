@@ -492,11 +492,23 @@ enum code pkcs12_make(const struct key *key, const struct der_list *chain, const
     return CODE_OK;
 }
 
+static OSSL_PROVIDER *default_provider, *legacy_provider;
+
+static void unload_providers(void)
+{
+    (void)OSSL_PROVIDER_unload(TAKE(legacy_provider));
+    (void)OSSL_PROVIDER_unload(TAKE(default_provider));
+}
+
 void pkcs12_load_legacy(void)
 {
     static atomic_flag done = ATOMIC_FLAG_INIT;
+    if (atomic_flag_test_and_set(&done))
+        return;
     /* Naming one provider would end the implicit loading of the default one. */
-    if (!atomic_flag_test_and_set(&done) && OSSL_PROVIDER_load(NULL, "default"))
-        (void)OSSL_PROVIDER_load(NULL, "legacy");
+    default_provider = OSSL_PROVIDER_load(NULL, "default");
+    if (default_provider)
+        legacy_provider = OSSL_PROVIDER_load(NULL, "legacy");
+    (void)atexit(unload_providers);
     ossl_forget();
 }
