@@ -18,8 +18,9 @@
 #define CLOCK_TOLERANCE_MS    (60 * 1000) /* between two services' clocks */
 
 struct bus_identity {
+    pthread_mutex_t mutex; /* of what follows: a renewal replaces it */
     const struct key *key;
-    pthread_mutex_t mutex;
+    struct key *replaced; /* owned; NULL as long as key is the caller's */
     struct der cert;
     struct signed_verifier *verifier;
 };
@@ -43,12 +44,32 @@ enum code bus_identity_new(const struct key *key, struct bytes cert, const struc
     return CODE_OK;
 }
 
+enum code bus_identity_replace(struct bus_identity *identity, struct key *key, struct bytes cert,
+                               struct status *st)
+{
+    AUTO_KEY struct key *next = key;
+    if (!key_matches_cert(next, cert))
+        return status_set(st, CODE_FAILED_PRECONDITION,
+                          "service identity: key and certificate do not belong together");
+    struct der copy = der_dup(cert);
+    (void)pthread_mutex_lock(&identity->mutex);
+    struct key *former = identity->replaced;
+    struct der former_cert = identity->cert;
+    identity->key = identity->replaced = TAKE(next);
+    identity->cert = copy;
+    (void)pthread_mutex_unlock(&identity->mutex);
+    key_free(former);
+    der_done(&former_cert);
+    return CODE_OK;
+}
+
 void bus_identity_free(struct bus_identity *identity)
 {
     if (!identity)
         return;
     signed_verifier_free(identity->verifier);
     der_done(&identity->cert);
+    key_free(identity->replaced);
     (void)pthread_mutex_destroy(&identity->mutex);
     free(identity);
 }
@@ -66,13 +87,14 @@ static enum code sign(struct bus_identity *identity, const char *purpose, const 
     AUTO_DER struct der signature = {0};
     (void)pthread_mutex_lock(&identity->mutex);
     enum code code = signed_make(purpose, payload, identity->key, &signature, st);
+    struct bytes cert = {arena_dup(arena, identity->cert.data, identity->cert.len), identity->cert.len};
     (void)pthread_mutex_unlock(&identity->mutex);
     TRY(code);
     Clm__SignedBytes out = CLM__SIGNED_BYTES__INIT;
     out.has_payload = out.has_signature = out.has_certificate = true;
     out.payload = binary(payload);
     out.signature = binary(der_bytes(&signature));
-    out.certificate = binary(der_bytes(&identity->cert));
+    out.certificate = binary(cert);
     wire_pack(&out.base, arena, &ret->data, &ret->len);
     return CODE_OK;
 }

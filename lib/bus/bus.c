@@ -374,6 +374,7 @@ struct bus_sub {
     void (*on_message)(const char *subject, const void *data, size_t len, void *arg);
     void (*on_event)(const struct event_message *event, void *arg);
     void (*on_question)(const char *reply, void *arg); /* one of the three is set */
+    bool placed;                                       /* events of JetStream's own */
     void *arg;
     pthread_mutex_t mutex;
     pthread_cond_t done;
@@ -387,6 +388,25 @@ enum code bus_publish(struct bus *bus, const char *subject, const void *data, si
                           WIRE_BODY_MAX);
     natsStatus s = natsConnection_Publish(bus->prompt, subject, data, (int)len);
     return s == NATS_OK ? CODE_OK : nats_status(st, s, "publish");
+}
+
+/* Out of "$JS.ACK.<stream>.<consumer>.<delivered>.<place>.<…>.<…>.<…>", which JetStream 2.9 puts on what it
+ * pushes; 0 for what it did not push. The library reads it for its own subscriptions only. */
+static uint64_t stream_place(const char *reply)
+{
+    static const char prefix[] = "$JS.ACK." BUS_STREAM ".";
+    if (!reply || strncmp(reply, prefix, strlen(prefix)) != 0)
+        return 0;
+    const char *at = reply + strlen(prefix);
+    for (int dots = 0; dots < 2; dots++) {
+        at = strchr(at, '.');
+        if (!at)
+            return 0;
+        at++;
+    }
+    char *end;
+    uint64_t place = strtoull(at, &end, 10);
+    return *end == '.' ? place : 0;
 }
 
 static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *arg)
@@ -404,7 +424,10 @@ static void on_plain(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
         AUTO_ARENA struct arena *arena = arena_new();
         struct event_message event = {0};
         event_message_read(msg, arena, &event);
-        s->on_event(&event, s->arg);
+        if (s->placed)
+            event.stream_seq = stream_place(natsMsg_GetReply(msg));
+        if (!s->placed || event.stream_seq > 0)
+            s->on_event(&event, s->arg);
     }
     natsMsg_Destroy(msg);
 }
@@ -451,6 +474,13 @@ enum code events_watch(struct bus *bus, const char *subject,
                        struct bus_sub **ret, struct status *st)
 {
     return subscribe(bus, subject, &(struct bus_sub){.on_event = on_event, .arg = arg}, ret, st);
+}
+
+enum code events_feed(struct bus *bus, void (*on_event)(const struct event_message *event, void *arg),
+                      void *arg, struct bus_sub **ret, struct status *st)
+{
+    const struct bus_sub callbacks = {.on_event = on_event, .placed = true, .arg = arg};
+    return subscribe(bus, BUS_SUBJECT_FEED, &callbacks, ret, st);
 }
 
 enum code bus_listen(struct bus *bus, const char *subject, void (*on_question)(const char *reply, void *arg),

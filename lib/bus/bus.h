@@ -45,6 +45,7 @@ void bus_unsubscribe(struct bus_sub *sub);
 
 #define BUS_SUBJECT_WAKE "clm.wake"          /* payload: agent ids, one a line */
 #define BUS_SUBJECT_TICK "clm.tick.registry" /* once a second; payload: wall clock in ms, decimal */
+#define BUS_SUBJECT_FEED "clm.feed"          /* every event again, from JetStream, with its place there */
 
 /* ---- assertions and authority (assertion.c) --------------------------------------------------------------
  */
@@ -63,6 +64,9 @@ struct bus_identity;
 enum code bus_identity_new(const struct key *key, struct bytes cert, const struct der_list *intermediates,
                            const struct der_list *roots, struct bus_identity **ret,
                            struct status *st) MUST_CHECK;
+/* Signs with another key and certificate from now on. The key is taken, even when this fails. Any thread. */
+enum code bus_identity_replace(struct bus_identity *identity, struct key *key /* taken */, struct bytes cert,
+                               struct status *st) MUST_CHECK;
 void bus_identity_free(struct bus_identity *identity);
 
 struct actor {      /* who is behind a request; strings live in the request's arena */
@@ -193,6 +197,16 @@ enum code events_watch(struct bus *bus, const char *subject,
                        void (*on_event)(const struct event_message *event, void *arg), void *arg,
                        struct bus_sub **ret, struct status *st) MUST_CHECK;
 
+/* Events in the order of the stream, once each, with their stream_seq, from now on: what shows them needs no
+ * durable of its own. Where a number is missing, or nothing comes though the stream has grown, events_read
+ * has it. */
+enum code events_feed(struct bus *bus, void (*on_event)(const struct event_message *event, void *arg),
+                      void *arg, struct bus_sub **ret, struct status *st) MUST_CHECK;
+/* The first event at stream_seq `seq` or behind it, into the arena; NOT_FOUND if there is none yet. Blocks.
+ */
+enum code events_read(struct bus *bus, uint64_t seq, struct arena *arena, struct event_message *ret,
+                      struct status *st) MUST_CHECK;
+
 struct event_batch; /* pulled messages of a durable, not yet acknowledged */
 struct event_consumer;
 enum code event_consumer_new(struct bus *bus, const char *durable, struct event_consumer **ret,
@@ -218,6 +232,7 @@ struct bus_user {
     const char *name;
     bool serves;                        /* queue-subscribes clm.rpc.<name>.* */
     bool emits;                         /* publishes clm.event.<name>.> and looks after the stream's state */
+    bool shows;                         /* may read any event of the stream, by its place in it */
     const char *call[BUS_SUBJECTS_MAX]; /* "bootstrap.CreateToken": the methods that it really calls */
     const char *publish[BUS_SUBJECTS_MAX];   /* plain subjects */
     const char *subscribe[BUS_SUBJECTS_MAX]; /* plain subjects */

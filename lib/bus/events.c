@@ -2,6 +2,7 @@
  * JetStream: making the stream and its durables (bus admin), publishing with a message id, pulling. On the
  * bulk connection. Every call here blocks and belongs to a thread of its own, never to a library callback.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -48,6 +49,7 @@ static enum code make_stream(jsCtx *js, int64_t max_bytes, unsigned replicas, st
     cfg.MaxMsgSize = EVENT_BYTES_MAX;
     cfg.Replicas = replicas;
     cfg.Duplicates = DEDUPE_WINDOW_NS;
+    cfg.AllowDirect = true;
     jsErrCode err = 0;
     jsStreamInfo *info = NULL;
     natsStatus s = js_GetStreamInfo(&info, js, BUS_STREAM, NULL, &err);
@@ -80,6 +82,25 @@ static enum code make_consumer(jsCtx *js, const struct bus_consumer *consumer, s
     return js_status(st, s, err, consumer->durable);
 }
 
+/* One for all who show events: it pushes to a plain subject, where any number of them listens, so none of
+ * them needs the right to make consumers. It is not acknowledged: who misses one reads it by its place. */
+static enum code make_feed(jsCtx *js, struct status *st)
+{
+    jsConsumerConfig cfg;
+    (void)jsConsumerConfig_Init(&cfg);
+    cfg.Durable = "feed";
+    cfg.DeliverSubject = BUS_SUBJECT_FEED;
+    cfg.FilterSubject = "clm.event.>";
+    cfg.DeliverPolicy = js_DeliverNew;
+    cfg.AckPolicy = js_AckNone;
+    cfg.ReplayPolicy = js_ReplayInstant;
+    jsErrCode err = 0;
+    jsConsumerInfo *info = NULL;
+    natsStatus s = js_AddConsumer(&info, js, BUS_STREAM, &cfg, NULL, &err);
+    jsConsumerInfo_Destroy(info);
+    return js_status(st, s, err, "feed");
+}
+
 enum code bus_setup(const char *url, const char *ca_file, const char *admin_password_file, int64_t max_bytes,
                     unsigned replicas, struct status *st)
 {
@@ -94,6 +115,8 @@ enum code bus_setup(const char *url, const char *ca_file, const char *admin_pass
     for (const struct bus_user *user = bus_users; code == CODE_OK && user->name; user++)
         for (size_t i = 0; code == CODE_OK && i < BUS_CONSUMERS_MAX && user->consumer[i].durable; i++)
             code = make_consumer(js, &user->consumer[i], st);
+    if (code == CODE_OK)
+        code = make_feed(js, st);
     jsCtx_Destroy(js);
     natsConnection_Close(nc);
     natsConnection_Destroy(nc);
@@ -183,6 +206,38 @@ enum code events_ack_floor(struct bus *bus, uint64_t *ret_seq, struct status *st
         }
     }
     *ret_seq = floor;
+    return CODE_OK;
+}
+
+/* ---- reading by place
+ * -------------------------------------------------------------------------------------------------- */
+
+enum code events_read(struct bus *bus, uint64_t seq, struct arena *arena, struct event_message *ret,
+                      struct status *st)
+{
+    jsDirectGetMsgOptions get;
+    (void)jsDirectGetMsgOptions_Init(&get);
+    get.Sequence = seq > 0 ? seq : 1;
+    get.NextBySubject = "clm.event.>";
+    jsOptions options;
+    (void)jsOptions_Init(&options);
+    options.Wait = API_WAIT_MS;
+    natsMsg *msg = NULL;
+    natsStatus s = js_DirectGetMsg(&msg, bus->js, BUS_STREAM, &options, &get);
+    if (s == NATS_NOT_FOUND)
+        return status_set(st, CODE_NOT_FOUND, "the stream has no event %" PRIu64 " yet", seq);
+    if (s != NATS_OK)
+        return nats_status(st, s, "read event");
+    struct event_message message;
+    event_message_read(msg, arena, &message);
+    *ret = (struct event_message){
+        .id = arena_strdup(arena, message.id),
+        .subject = arena_strdup(arena, message.subject),
+        .body = {arena_dup(arena, message.body.data, message.body.len), message.body.len},
+        .authority = message.authority,
+        .stream_seq = message.stream_seq,
+    };
+    natsMsg_Destroy(msg);
     return CODE_OK;
 }
 

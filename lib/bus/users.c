@@ -23,7 +23,8 @@ const struct bus_user bus_users[] = {
         .name = "bootstrap",
         .serves = true,
         .emits = true,
-        .call = {"registry.ListAgentSnapshot", "tasks.AuthorizeCertificate"},
+        .call = {"registry.ListAgentSnapshot", "tasks.AuthorizeCertificate",
+                 "bootstrap.IssueServiceCertificate"},
         .consumer = {{"bootstrap_registry", "clm.event.registry.agent.>"}},
     },
     {
@@ -51,6 +52,22 @@ const struct bus_user bus_users[] = {
                  "registry.GetSession",
                  "registry.ListSessions",
                  "registry.EndSession",
+                 "registry.SeeAgents",
+                 "registry.SetAgentLabels",
+                 "registry.SetAgentScope",
+                 "registry.ListOperators",
+                 "registry.GetOperator",
+                 "registry.CreateOperator",
+                 "registry.InviteOperator",
+                 "registry.SetOperatorGrant",
+                 "registry.DisableOperator",
+                 "registry.EnableOperator",
+                 "registry.ListOperatorSessions",
+                 "registry.EndOperatorSessions",
+                 "registry.ListApiKeys",
+                 "registry.GetApiKey",
+                 "registry.CreateApiKey",
+                 "registry.RevokeApiKey",
                  "registry.ReportHeartbeats",
                  "registry.ListAgentStates",
                  "registry.ListAudit",
@@ -87,7 +104,8 @@ const struct bus_user bus_users[] = {
                  "registry.ListAgentTokens",
                  "registry.RevokeAgentToken",
                  "registry.ReportSuperseded"},
-        .subscribe = {"clm.event.registry.agent.>", BUS_SUBJECT_WAKE, BUS_SUBJECT_TICK},
+        .subscribe = {"clm.event.registry.agent.>", BUS_SUBJECT_WAKE, BUS_SUBJECT_TICK, BUS_SUBJECT_FEED},
+        .shows = true,
     },
     {
         .name = "admin",
@@ -147,6 +165,10 @@ static bool write_publish(const struct bus_user *user, struct buf *out)
             for (size_t i = 0; i < BUS_CONSUMERS_MAX && other->consumer[i].durable; i++)
                 if (filter_reads(other->consumer[i].filter, user->name))
                     add(&list, "$JS.API.CONSUMER.INFO." BUS_STREAM ".%s", other->consumer[i].durable);
+    }
+    if (user->shows) {
+        add(&list, "$JS.API.STREAM.INFO." BUS_STREAM);
+        add(&list, "$JS.API.DIRECT.GET." BUS_STREAM);
     }
     for (size_t i = 0; i < BUS_CONSUMERS_MAX && user->consumer[i].durable; i++) {
         const char *durable = user->consumer[i].durable;

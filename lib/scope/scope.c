@@ -244,3 +244,43 @@ bool hostname_matches(const char *pattern, const char *hostname)
         p++;
     return !*p;
 }
+
+/* ---- one scope within another ----------------------------------------------------------------------------
+ */
+
+/* A pattern that ends in its only stars, a directory and two of them, covers every pattern below that
+ * directory; none has "..". */
+static bool path_covers(const char *outer, const char *inner)
+{
+    if (strcmp(outer, inner) == 0 || (!strchr(inner, '*') && path_matches(outer, inner)))
+        return true;
+    size_t len = strlen(outer);
+    return len > 3 && strcmp(outer + len - 3, "/**") == 0 && strcspn(outer, "*") == len - 2 &&
+           path_pattern_valid(inner) && strncmp(outer, inner, len - 2) == 0 && inner[len - 2] != '\0';
+}
+
+static bool name_covers(const char *outer, const char *inner)
+{
+    return strcasecmp(outer, inner) == 0 || dns_name_matches(outer, inner);
+}
+
+static bool all_covered(char *const *outer, size_t n_outer, char *const *inner, size_t n_inner,
+                        bool (*covers)(const char *, const char *))
+{
+    for (size_t i = 0; i < n_inner; i++) {
+        bool found = false;
+        for (size_t k = 0; k < n_outer && !found; k++)
+            found = covers(outer[k], inner[i]);
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+bool scope_covers(const struct scope *outer, const struct scope *inner)
+{
+    return (inner->operations & ~outer->operations) == 0 &&
+           all_covered(outer->paths, outer->n_paths, inner->paths, inner->n_paths, path_covers) &&
+           all_covered(outer->dns_names, outer->n_dns_names, inner->dns_names, inner->n_dns_names,
+                       name_covers);
+}

@@ -25,6 +25,10 @@ bool scope_allows_operation(const struct scope *scope, unsigned kind);
 bool scope_allows_path(const struct scope *scope, const char *path);
 bool scope_allows_dns_name(const struct scope *scope, const char *name);
 
+/* Whether nothing that `inner` allows is refused by `outer`. Careful: of two ways to write the same it may
+ * say no. */
+bool scope_covers(const struct scope *outer, const struct scope *inner);
+
 /* Absolute path against one pattern: `*` matches within a component (also none of it), the component `**`
  * matches any number of directories, and at the end of a pattern everything below, but not the directory
  * itself. There is no other special character. A path with an empty, `.` or `..` component matches nothing.

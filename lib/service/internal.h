@@ -28,13 +28,27 @@ struct periodic {
     bool started;
 };
 
+#define SERVICE_RENEWALS_MAX 4
+#define RENEWAL_LOOK_MS      500
+
+struct own { /* what the renewal thread looks after */
+    struct renewal renewal;
+    struct credential current; /* written by the renewal thread, under the service's mutex */
+    bool ours;                 /* of the platform's CA: renewed */
+    int64_t due_wall_ms, look_wall_ms;
+    enum code said;
+};
+
 struct service {
     const struct service_descriptor *descriptor;
     void *config; /* begins with struct service_config */
     struct config_key *keys;
-    struct key *key;
-    struct der leaf;
-    struct der_list intermediates, roots;
+    struct key *key; /* of the identity that the process began with */
+    struct der_list roots;
+    struct own own[SERVICE_RENEWALS_MAX]; /* the first is the identity */
+    size_t n_own;
+    pthread_t renewals;
+    bool renewing;
     char trust_domain[256];
     char instance_id[UUID_TEXT_SIZE];
     struct bus *bus;
@@ -90,6 +104,10 @@ enum code consumer_start(struct service *service, const char *durable, struct co
                          struct status *st) MUST_CHECK;
 void consumer_stop(struct consumer *consumer);
 
+enum code renewals_start(struct service *service, struct status *st) MUST_CHECK;
+void renewals_stop(struct service *service);
+void renewals_free(struct service *service);
+
 enum code admin_new(struct service *service, struct loop *loop, const char *listen, struct admin **ret,
                     struct status *st) MUST_CHECK;
 void admin_free(struct admin *admin);
@@ -97,7 +115,7 @@ void admin_free(struct admin *admin);
 /* Metrics of the frame itself, made once by service_main. */
 struct frame_metrics {
     struct metric *requests, *request_ms, *queue, *refused;
-    struct metric *relayed, *outbox, *consumed, *parked, *ready;
+    struct metric *relayed, *outbox, *consumed, *parked, *ready, *certificate_ends;
 };
 extern struct frame_metrics frame_metrics;
 

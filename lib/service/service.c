@@ -25,7 +25,6 @@
 #define LOOK_MS        1000
 #define START_RETRY_MS 1000
 #define PEM_BYTES_MAX  (256 * 1024)
-#define KEY_BYTES_MAX  (64 * 1024)
 
 const struct config_key service_config_keys[] = {
     {.section = "service",
@@ -136,21 +135,6 @@ struct bus *service_bus(const struct service *service)
 struct bus_identity *service_identity(const struct service *service)
 {
     return service->identity;
-}
-
-const struct key *service_key(const struct service *service)
-{
-    return service->key;
-}
-
-struct bytes service_certificate(const struct service *service)
-{
-    return der_bytes(&service->leaf);
-}
-
-const struct der_list *service_intermediates(const struct service *service)
-{
-    return &service->intermediates;
 }
 
 const struct der_list *service_roots(const struct service *service)
@@ -375,6 +359,7 @@ bool service_is_ready(struct service *service, char *why, size_t size)
 {
     (void)pthread_mutex_lock(&service->mutex);
     bool draining = service->draining, started = service->started, db_up = service->db_up;
+    bool expired = service->n_own > 0 && clock_wall_ms() >= service->own[0].current.not_after_ms;
     (void)pthread_mutex_unlock(&service->mutex);
     char own[128] = "";
     const char *reason = NULL;
@@ -386,6 +371,8 @@ bool service_is_ready(struct service *service, char *why, size_t size)
         reason = "the bus is away";
     else if (!started)
         reason = "starting";
+    else if (expired)
+        reason = "the service's own certificate has expired";
     else if (service->descriptor->ready && !service->descriptor->ready(service, own))
         reason = own;
     (void)snprintf(why, size, "%s", reason ? reason : "ok");
@@ -488,7 +475,9 @@ static enum code bring_up_intake(struct service *service, struct status *st)
         TRY(rpc_server_new(service->bus, service->identity, d->name, d->rpc, d->methods, d->n_methods,
                            workers_deliver, service, &service->rpc, st));
     service->about = (struct micro_about){service->instance_id, CLM_VERSION, d->description};
-    return d->rpc ? micro_new(service->bus, service->rpc, &service->about, &service->micro, st) : CODE_OK;
+    if (d->rpc)
+        TRY(micro_new(service->bus, service->rpc, &service->about, &service->micro, st));
+    return renewals_start(service, st);
 }
 
 static void take_down(struct service *service, bool own_started)
@@ -497,6 +486,7 @@ static void take_down(struct service *service, bool own_started)
     if (service->rpc)
         rpc_server_stop(service->rpc);
     workers_stop(service->workers); /* answers what was taken */
+    renewals_stop(service);
     for (size_t i = 0; i < BUS_CONSUMERS_MAX; i++)
         consumer_stop(service->consumer[i]);
     for (size_t i = 0; i < service->n_periodic; i++)
@@ -552,32 +542,39 @@ static enum code read_pem(const char *path, struct der_list *ret, struct status 
     return ret->n > 0 ? CODE_OK : status_set(st, CODE_INVALID_ARGUMENT, "%s: no certificate in it", path);
 }
 
+static enum code use_identity(struct service *service, const struct credential *credential, void *arg,
+                              struct status *st)
+{
+    (void)arg;
+    AUTO_KEY struct key *key = NULL;
+    struct bytes leaf = der_bytes(&credential->chain.item[0]);
+    TRY(key_parse(credential->key, NULL, &key, st));
+    if (service->identity)
+        return bus_identity_replace(service->identity, TAKE(key), leaf, st);
+    struct spiffe_id id;
+    TRY(cert_spiffe(leaf, &id, st));
+    if (strcmp(id.kind, "service") != 0 || strcmp(id.name, service->descriptor->name) != 0)
+        return status_set(st, CODE_FAILED_PRECONDITION, "it is the certificate of %s %s, not of service %s",
+                          id.kind, id.name, service->descriptor->name);
+    (void)snprintf(service->trust_domain, sizeof(service->trust_domain), "%s", id.trust_domain);
+    service->key = TAKE(key);
+    struct der_list rest = credential_intermediates(credential);
+    return bus_identity_new(service->key, leaf, &rest, &service->roots, &service->identity, st);
+}
+
 static enum code load_identity(struct service *service, struct status *st)
 {
     const struct service_config *config = service->config;
-    AUTO_SECRET struct secret *pem = NULL;
-    TRY(secret_read_file(config->identity_key, KEY_BYTES_MAX, false, &pem, st));
-    if (key_parse(pem, NULL, &service->key, st) != CODE_OK)
-        return status_wrap(st, "%s", config->identity_key);
-    AUTO_DER_LIST struct der_list chain = {0};
-    TRY(read_pem(config->identity_certificate, &chain, st));
+    const struct renewal renewal = {
+        .name = "identity",
+        .key_path = config->identity_key,
+        .certificate_path = config->identity_certificate,
+        .use = use_identity,
+    };
     TRY(read_pem(config->roots, &service->roots, st));
-    service->leaf = chain.item[0];
-    chain.item[0] = (struct der){0};
-    for (size_t i = 1; i < chain.n; i++) {
-        service->intermediates.item[service->intermediates.n++] = chain.item[i];
-        chain.item[i] = (struct der){0};
-    }
-    struct spiffe_id id;
-    if (cert_spiffe(der_bytes(&service->leaf), &id, st) != CODE_OK)
+    if (service_renewal(service, &renewal, st) != CODE_OK)
         return status_wrap(st, "%s", config->identity_certificate);
-    if (strcmp(id.kind, "service") != 0 || strcmp(id.name, service->descriptor->name) != 0)
-        return status_set(st, CODE_FAILED_PRECONDITION,
-                          "%s: it is the certificate of %s %s, not of service %s",
-                          config->identity_certificate, id.kind, id.name, service->descriptor->name);
-    (void)snprintf(service->trust_domain, sizeof(service->trust_domain), "%s", id.trust_domain);
-    return bus_identity_new(service->key, der_bytes(&service->leaf), &service->intermediates, &service->roots,
-                            &service->identity, st);
+    return CODE_OK;
 }
 
 /* ---- serving
@@ -603,6 +600,8 @@ static void make_frame_metrics(void)
         .consumed = metric_counter("clm_events_applied_total", "Events read and dealt with, by durable."),
         .parked = metric_counter("clm_events_parked_total", "Events that could not be applied, by durable."),
         .ready = metric_gauge("clm_ready", "1 when this process should get requests."),
+        .certificate_ends = metric_gauge("clm_certificate_not_after_seconds",
+                                         "When this process's own certificates end, as Unix time, by name."),
     };
 }
 
@@ -641,8 +640,7 @@ static void close_all(struct service *service)
         loop_free(service->loop);
     bus_identity_free(service->identity);
     key_free(service->key);
-    der_done(&service->leaf);
-    der_list_done(&service->intermediates);
+    renewals_free(service);
     der_list_done(&service->roots);
 }
 

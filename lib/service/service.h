@@ -14,6 +14,7 @@
 #include "base/config.h"
 #include "bus/bus.h"
 #include "db/db.h"
+#include "service/credential.h"
 
 /* Configuration that all services share; a service's own struct begins with it.
  *   [service] log_level log_format admin_listen workers queue_size state_dir
@@ -82,9 +83,8 @@ int service_main(const struct service_descriptor *descriptor, int argc, char **a
 const void *service_get_config(const struct service *service);
 struct bus *service_bus(const struct service *service);
 struct bus_identity *service_identity(const struct service *service);
-const struct key *service_key(const struct service *service);
-struct bytes service_certificate(const struct service *service); /* own leaf */
-const struct der_list *service_intermediates(const struct service *service);
+/* The service's own key and chain of now; they change while it runs. A copy, to be freed. */
+void service_own_credential(const struct service *service, struct credential *ret);
 const struct der_list *service_roots(const struct service *service);
 const char *service_instance_id(const struct service *service);  /* UUIDv7 of this run */
 const char *service_trust_domain(const struct service *service); /* from the own certificate */
@@ -106,6 +106,26 @@ enum code service_emit(struct worker *worker, struct Clm__Event *event, struct a
 enum code service_periodic(struct service *service, const char *name, int64_t interval_ms, bool exclusive,
                            enum code (*work)(struct worker *worker, struct status *st),
                            struct status *st) MUST_CHECK;
+
+/* ---- own certificates (renewal.c) -------------------------------------------------------------------------
+ */
+
+/* A certificate that clm-bootstrap renews at half life while the process runs. The renewed one is kept as
+ * NAME.pem in [service] state_dir and preferred at the next start; files that are replaced are taken up
+ * within half a minute. Files with a certificate that is not this service's own (a public one) are used as
+ * they are. Strings and arg are borrowed for the life of the process. */
+struct renewal {
+    const char *name;
+    bool tls; /* a server certificate with the names of the present one; false: the signing identity */
+    const char *key_path, *certificate_path;
+    /* Takes the credential into use; called in service_renewal, then from a thread of its own. */
+    enum code (*use)(struct service *service, const struct credential *credential, void *arg,
+                     struct status *st);
+    void *arg;
+};
+/* In descriptor.start. */
+enum code service_renewal(struct service *service, const struct renewal *renewal,
+                          struct status *st) MUST_CHECK;
 
 /* ---- metrics (metrics.c): Prometheus text format ----------------------------------------------------------
  */

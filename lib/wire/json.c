@@ -589,6 +589,12 @@ static bool schema_type(const ProtobufCFieldDescriptor *field, const struct wire
     }
 }
 
+bool json_schema_value(const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *field,
+                       struct buf *out)
+{
+    return schema_type(field, wire_limit_find(desc, field), out);
+}
+
 static bool schema_object(const ProtobufCMessageDescriptor *desc, struct buf *out)
 {
     if (!buf_printf(out, "\"%s\":{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{",

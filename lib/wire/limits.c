@@ -43,6 +43,11 @@ static bool labels_valid(const char *s, bool underscore)
     }
 }
 
+static bool hex_id_valid(const char *s)
+{
+    return s[strspn(s, "0123456789abcdef")] == '\0';
+}
+
 /* RFC 1123 section 2.1 */
 static bool hostname_valid(const char *s)
 {
@@ -140,6 +145,11 @@ static bool endpoint_valid(const char *s)
     return true;
 }
 
+#define OPERATOR(f)                                                                                          \
+    {                                                                                                        \
+        .field = f, .min_len = 1, .max_len = 64, .valid = operator_valid,                                    \
+        .expected = "letters, digits and . _ - @"                                                            \
+    }
 #define HOSTNAME_PATTERN(f)                                                                                  \
     {                                                                                                        \
         .field = f, .min_len = 1, .max_len = 253, .valid = hostname_pattern_valid,                           \
@@ -167,6 +177,11 @@ static bool endpoint_valid(const char *s)
 #define TEXT(f, max)                                                                                         \
     {                                                                                                        \
         .field = f, .max_len = max                                                                           \
+    }
+#define UUIDS(f, max)                                                                                        \
+    {                                                                                                        \
+        .field = f, .min_len = 36, .max_len = 36, .max_count = max, .valid = uuid_valid,                     \
+        .expected = "a UUID"                                                                                 \
     }
 #define NEED_TEXT(f, max)                                                                                    \
     {                                                                                                        \
@@ -304,7 +319,7 @@ const struct wire_limit wire_limits[] = {
     NEED_TEXT("LoginRequest.password", 256),
     TEXT("LoginRequest.source", 128),
     NEED_TEXT("RedeemLinkRequest.link", 64),
-    NEED_OPERATOR("RedeemLinkRequest.name"),
+    OPERATOR("RedeemLinkRequest.name"),
     NEED_TEXT("RedeemLinkRequest.password", 256),
     TEXT("RedeemLinkRequest.source", 128),
     NEED_TEXT("NewSession.secret", 64),
@@ -339,6 +354,42 @@ const struct wire_limit wire_limits[] = {
     NEED_UUID("Superseded.agent_id"),
     NEED("Superseded.generation"),
     COUNT("ReportSupersededRequest.seen", 100),
+    NEED_UUID("OperatorRequest.operator_id"),
+    UUID("OperatorView.id"),
+    TEXT("OperatorView.name", 64),
+    COUNT("OperatorView.roles", 16),
+    COUNT("ListOperatorsResponse.operators", 500),
+    TEXT("ListOperatorsRequest.page_token", PAGE_TOKEN_MAX),
+    NEED_OPERATOR("CreateOperatorRequest.name"),
+    COUNT("CreateOperatorRequest.roles", 16),
+    NEED_UUID("InviteOperatorRequest.operator_id"),
+    NEED_UUID("SetOperatorGrantRequest.operator_id"),
+    COUNT("SetOperatorGrantRequest.roles", 16),
+    TEXT("Invitation.link", 64),
+    {.field = "ApiKeyRequest.api_key_id",
+     .required = true,
+     .min_len = 16,
+     .max_len = 16,
+     .valid = hex_id_valid,
+     .expected = "16 hexadecimal digits"},
+    TEXT("ApiKeyView.id", 16),
+    TEXT("ApiKeyView.name", 64),
+    COUNT("ApiKeyView.roles", 16),
+    TEXT("ApiKeyView.created_by", 128),
+    COUNT("ListApiKeysResponse.api_keys", 500),
+    TEXT("ListApiKeysRequest.page_token", PAGE_TOKEN_MAX),
+    NEED_OPERATOR("CreateApiKeyRequest.name"),
+    COUNT("CreateApiKeyRequest.roles", 16),
+    TEXT("NewApiKey.key", 128),
+    TEXT("AuthenticateResponse.label_selector", 1024),
+    COUNT("AgentSnapshot.labels", 64),
+    NEED_UUID("SetAgentLabelsRequest.agent_id"),
+    COUNT("SetAgentLabelsRequest.labels", 64),
+    NEED_UUID("SetAgentScopeRequest.agent_id"),
+    NEED("SetAgentScopeRequest.scope"),
+    TEXT("ListAgentsRequest.version", 64),
+    UUIDS("SeeAgentsRequest.agent_id", 500),
+    UUIDS("SeeAgentsResponse.agent_id", 500),
     TEXT("ListAgentsRequest.page_token", PAGE_TOKEN_MAX),
     TEXT("ListAgentsRequest.search", 253),
     COUNT("ListAgentsRequest.status", 16),
@@ -659,6 +710,13 @@ const struct wire_limit wire_limits[] = {
     TEXT("AgentChanged.reason", 256),
     COUNT("AgentChanged.labels", 64),
     TEXT("AgentChanged.agent_version", 64),
+    {.field = "WatchEventsRequest.type", .min_len = 1, .max_len = 64, .max_count = 32},
+    UUIDS("WatchEventsRequest.agent_id", 100),
+    UUID("EventView.id"),
+    UUID("EventView.agent_id"),
+    TEXT("EventView.type", 64),
+    TEXT("EventView.entity_id", 128),
+    TEXT("EventView.actor", 128),
     NEED("IdentityIssued.generation"),
     BYTES("IdentityIssued.identity_certificate", CERT_MAX),
     NEED_BYTES("IdentityIssued.task_certificate", CERT_MAX),

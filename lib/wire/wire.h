@@ -52,6 +52,9 @@ void json_field_name(const ProtobufCFieldDescriptor *field, char out[64]);
  * written. */
 enum code json_schema(const ProtobufCMessageDescriptor *desc, struct buf *out, const char **seen,
                       size_t seen_max, size_t *n_seen, struct status *st) MUST_CHECK;
+/* The schema of one value of a field alone, of an element where it is repeated. */
+bool json_schema_value(const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *field,
+                       struct buf *out) MUST_CHECK;
 /* Escaped JSON string with quotes; what is not UTF-8 in it (an error message may quote a peer) becomes
  * U+FFFD. */
 bool json_quote(struct buf *out, const char *text) MUST_CHECK;

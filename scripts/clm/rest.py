@@ -29,6 +29,72 @@ class _LoopbackConnection(http.client.HTTPSConnection):
         self.sock = self._context.wrap_socket(plain, server_hostname=self.host)
 
 
+class Watch:
+    """GET /api/v1/events as a browser reads it: remembers the last id. Not for several threads."""
+
+    def __init__(self, rest, last_event_id=None, timeout=30, headers=None, **query):
+        self._connection = _LoopbackConnection(rest._connection.host, rest._connection.port, timeout=timeout,
+                                               context=rest._connection._context)
+        sent = {"Authorization": f"Bearer {rest._api_key}"} if rest._api_key else {}
+        sent.update(headers or {})
+        if last_event_id is not None:
+            sent["Last-Event-ID"] = str(last_event_id)
+        path = "/api/v1/events" + ("?" + urllib.parse.urlencode(query, doseq=True) if query else "")
+        try:
+            self._connection.request("GET", path, headers=sent)
+            self.response = self._connection.getresponse()
+            if self.response.status != 200:
+                text = self.response.read()
+                raise RestError("GET", path, self.response.status, json.loads(text))
+        except BaseException:
+            self._connection.close()
+            raise
+        self.last_event_id = last_event_id
+        self.comments = 0
+
+    def close(self):
+        self._connection.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def next(self):
+        """(name, data) of the next event; None when the server ended the stream; TimeoutError if nothing comes."""
+        name, data = "message", []
+        while True:
+            line = self.response.readline()
+            if not line:
+                return None
+            text = line.decode().rstrip("\n")
+            field, _, value = text.partition(":")
+            value = value.removeprefix(" ")
+            if not text:
+                if data:
+                    return name, json.loads("\n".join(data))
+                name = "message"
+            elif not field:
+                self.comments += 1
+            elif field == "id":
+                self.last_event_id = value
+            elif field == "event":
+                name = value
+            elif field == "data":
+                data.append(value)
+
+    def until(self, wanted):
+        """Data of the events up to the first for which wanted(data) is true; AssertionError if the stream ends before."""
+        seen = []
+        while event := self.next():
+            if event[0] == "message":
+                seen.append(event[1])
+                if wanted(event[1]):
+                    return seen
+        raise AssertionError(f"the stream ended; it had shown {[e['type'] for e in seen]}")
+
+
 class Rest:
     """One keep-alive connection. Not for several threads: make one each."""
 
@@ -80,6 +146,9 @@ class Rest:
 
     def post(self, path, body=None, headers=None):
         return self.call("POST", path, body if body is not None else {}, headers)
+
+    def watch(self, last_event_id=None, timeout=30, headers=None, **query):
+        return Watch(self, last_event_id, timeout, headers, **query)
 
     # ---- what operators do ----------------------------------------------------------------------------------
 

@@ -54,6 +54,23 @@ static enum code load_trust_domain(const char *dir, char ret[256], struct status
     return CODE_OK;
 }
 
+static enum code load_gateway_names(const char *dir, char **ret, struct status *st)
+{
+    char path[PATH_MAX];
+    AUTO_BUF struct buf text = {0};
+    struct status absent = {0};
+    TRY(file_path(path, dir, "gateway-names", "", st));
+    enum code code = file_read(path, CA_FILE_MAX, &text, &absent);
+    if (code == CODE_NOT_FOUND)
+        return CODE_OK;
+    if (code != CODE_OK)
+        return status_set(st, code, "%s", absent.msg);
+    *ret = strdup(buf_text(&text));
+    if (!*ret)
+        abort();
+    return CODE_OK;
+}
+
 static enum code load_issuing(const char *dir, enum issuing_ca ca, const struct secret *passphrase,
                               const struct der_list *roots, struct ca_set *ret, struct status *st)
 {
@@ -83,6 +100,7 @@ enum code ca_load(const char *dir, struct ca_set *ret, struct status *st)
     AUTO_DER_LIST struct der_list roots = {0};
 
     TRY(load_trust_domain(dir, ret->trust_domain, st));
+    TRY(load_gateway_names(dir, &ret->gateway_names, st));
     TRY(file_path(path, dir, "root", ".crt", st));
     TRY(pem_file_certificate(path, &ret->root, st));
     TRY(der_list_add(&roots, der_bytes(&ret->root), st));
@@ -181,6 +199,20 @@ static enum code make_issuing(const char *dir, enum issuing_ca ca, struct issuer
     TRY(issuer_sign(root, &request, &cert, st));
     TRY(write_key(dir, issuing_ca_name(ca), key, passphrase, st));
     return write_cert(dir, issuing_ca_name(ca), der_bytes(&cert), st);
+}
+
+enum code ca_write_gateway_names(const char *dir, const struct pki_names *names, struct status *st)
+{
+    char path[PATH_MAX];
+    AUTO_BUF struct buf text = {0};
+    buf_init(&text, CA_FILE_MAX);
+    TRY(file_path(path, dir, "gateway-names", "", st));
+    for (size_t i = 0; i < names->n_dns + names->n_ip; i++) {
+        const char *name = i < names->n_dns ? names->dns[i] : names->ip[i - names->n_dns];
+        if (!buf_printf(&text, "%s\n", name))
+            return status_set(st, CODE_INVALID_ARGUMENT, "too many names of gateways");
+    }
+    return file_write_atomic(path, text.data, text.len, 0644, st);
 }
 
 enum code ca_make(const char *dir, const char *trust_domain, struct status *st)

@@ -12,6 +12,10 @@ enum code ca_load(const char *dir, struct ca_set *ret, struct status *st) MUST_C
  * {root,agents,services,envelope,managed} .crt and .key (PKCS#8, scrypt), passphrase, trust-domain. */
 enum code ca_make(const char *dir, const char *trust_domain, struct status *st) MUST_CHECK;
 
+/* Which names and addresses a gateway's certificate may carry: DIR/gateway-names, one a line. */
+enum code ca_write_gateway_names(const char *dir, const struct pki_names *names,
+                                 struct status *st) MUST_CHECK;
+
 /* First certificate of a PEM file. */
 enum code pem_file_certificate(const char *path, struct der *ret, struct status *st) MUST_CHECK;
 

@@ -273,6 +273,7 @@ static enum code fill_directory(struct making *making, struct status *st)
     TRY(make_directories(making->dir, st));
     TRY(make_path(ca_dir, making->dir, "ca", st));
     TRY(ca_make(ca_dir, making->order->trust_domain, st));
+    TRY(ca_write_gateway_names(ca_dir, &making->order->gateway_names, st));
     TRY(ca_load(ca_dir, &making->ca, st)); /* what was written is what the signer will read */
     TRY(make_certificates(making, st));
     TRY(make_bus(making, st));

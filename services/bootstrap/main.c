@@ -22,7 +22,7 @@
 #define DAY_MS  (24 * HOUR_MS)
 
 #define SIGNER_LOOK_MS 1000
-#define LIFE_MIN_MS    10000 /* of identities; below, agents would do nothing but renew */
+#define LIFE_MIN_MS    10000 /* below, agents and services would do nothing but renew */
 
 static const struct config_key config_keys[] = {
     KEY(ca_dir, CONFIG_PATH, .name = "ca_dir", .help = "DIR/ca of clm-bootstrap init"),
@@ -37,8 +37,8 @@ static const struct config_key config_keys[] = {
         .max = 30 * DAY_MS, .help = "life of agents' certificates"),
     KEY(certificate_life_ms, CONFIG_DURATION, .name = "certificate_life", .fallback = "90d", .min = HOUR_MS,
         .max = 90 * DAY_MS, .help = "life of managed certificates, unless a task asks for less"),
-    KEY(service_life_ms, CONFIG_DURATION, .name = "service_life", .fallback = "90d", .min = HOUR_MS,
-        .max = 365 * DAY_MS, .help = "life of services' certificates"),
+    KEY(service_life_ms, CONFIG_DURATION, .name = "service_life", .fallback = "90d", .min = LIFE_MIN_MS,
+        .max = 365 * DAY_MS, .help = "life of services' and gateways' certificates"),
     KEY(checkin_interval_ms, CONFIG_DURATION, .name = "checkin_interval", .fallback = "30s", .min = 5000,
         .max = HOUR_MS, .help = "how often agents check in at least"),
     {0},

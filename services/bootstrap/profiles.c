@@ -52,7 +52,7 @@ static const struct profile_info profiles[] = {
                              .purpose = PURPOSE_TLS_SERVER,
                              .san = SAN_SERVICE_AND_HOSTS,
                              .p256_only = true,
-                             .init_only = true,
+                             .listed_hosts = true,
                              .only_service = "gateway",
                              .max_life_sec = 366 * DAY_SEC},
     [PROFILE_BUS_TLS] = {.name = "BUS_TLS",
@@ -101,6 +101,8 @@ void ca_set_done(struct ca_set *set)
         der_done(&set->certificate[i]);
     }
     der_done(&set->root);
+    free(set->gateway_names);
+    set->gateway_names = NULL;
 }
 
 static enum code refuse(const struct profile_info *row, const char *why, struct status *st)
@@ -146,6 +148,33 @@ static void take_hosts(const struct pki_names *asked, struct subject *ret)
     ret->names.n_ip = asked->n_ip;
 }
 
+static bool is_listed(const char *lines, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *at = lines; at && *at;) {
+        size_t line = strcspn(at, "\r\n");
+        if (line == len && strncasecmp(at, name, len) == 0)
+            return true;
+        at += line;
+        at += strspn(at, "\r\n");
+    }
+    return false;
+}
+
+/* A gateway may renew the certificate that it has, not become another server. */
+static enum code check_listed(const struct profile_info *row, const struct ca_set *set,
+                              const struct pki_names *asked, struct status *st)
+{
+    for (size_t i = 0; i < asked->n_dns + asked->n_ip; i++) {
+        const char *name = i < asked->n_dns ? asked->dns[i] : asked->ip[i - asked->n_dns];
+        if (!is_listed(set->gateway_names, name))
+            return status_set(st, CODE_PERMISSION_DENIED,
+                              "profile %s: \"%.100s\" is not in gateway-names of the CA directory", row->name,
+                              name);
+    }
+    return CODE_OK;
+}
+
 static enum code service_subject(const struct profile_info *row, const struct ca_set *set,
                                  const struct profile_request *request, const struct pki_names *asked,
                                  struct subject *ret, struct status *st)
@@ -161,6 +190,8 @@ static enum code service_subject(const struct profile_info *row, const struct ca
     if (hosts != (row->san == SAN_SERVICE_AND_HOSTS))
         return refuse(row, hosts ? "no DNS name or address is allowed" : "a DNS name or an address is needed",
                       st);
+    if (row->listed_hosts)
+        TRY(check_listed(row, set, asked, st));
     take_hosts(asked, ret);
     ret->names.uri[ret->names.n_uri++] = ret->uri;
     ret->common_name = request->subject;

@@ -14,8 +14,8 @@ enum profile { /* the numbers of signer.proto */
                PROFILE_SERVICE,
                PROFILE_ENVELOPE,
                PROFILE_MANAGED_SERVER,
-               PROFILE_GATEWAY_TLS, /* init only, like BUS_TLS */
-               PROFILE_BUS_TLS,
+               PROFILE_GATEWAY_TLS,
+               PROFILE_BUS_TLS, /* init only */
                PROFILE_END,
 };
 
@@ -38,6 +38,7 @@ struct profile_info {
     enum san_shape san;
     bool p256_only;
     bool init_only;           /* never for the running service */
+    bool listed_hosts;        /* only names of gateway-names in the CA directory */
     const char *only_service; /* NULL: any of the services */
     int64_t max_life_sec;
 };
@@ -50,6 +51,7 @@ struct ca_set {
     struct der certificate[ISSUING_CA_COUNT];
     struct der root;
     char trust_domain[256];
+    char *gateway_names; /* one a line, as init was told or an administrator added; may be NULL */
 };
 void ca_set_done(struct ca_set *set);
 #define AUTO_CA_SET CLEANUP(ca_set_done)

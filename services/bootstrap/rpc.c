@@ -246,11 +246,14 @@ static enum code handle_issue_service_certificate(struct rpc_ctx *ctx, const voi
     BEGIN_REQUEST(ctx);
     if (!in->has_profile)
         return status_set(st, CODE_INVALID_ARGUMENT, "IssueServiceCertificateRequest.profile: missing");
-    bool envelope = in->profile == CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__ENVELOPE;
-    TRY(service_certificate_issue(&req, ctx->sender, envelope, bytes_of(in->csr), chain, st));
-    count_certificate(envelope ? "ENVELOPE" : "SERVICE");
-    log_info("service certificate issued", "service", ctx->sender, "profile",
-             envelope ? "ENVELOPE" : "SERVICE", NULL);
+    enum service_certificate what =
+        in->profile == CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__ENVELOPE      ? SERVICE_ENVELOPE
+        : in->profile == CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__GATEWAY_TLS ? SERVICE_GATEWAY_TLS
+                                                                                      : SERVICE_SIGNING;
+    TRY(service_certificate_issue(&req, ctx->sender, what, bytes_of(in->csr), chain, st));
+    count_certificate(service_certificate_name(what));
+    log_info("service certificate issued", "service", ctx->sender, "profile", service_certificate_name(what),
+             NULL);
     out->n_chain = 2;
     out->chain = binary_array(ctx->arena, chain, 2);
     return CODE_OK;

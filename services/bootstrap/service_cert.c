@@ -5,16 +5,30 @@
 
 #define ENVELOPE_LIFE_SEC (24 * 60 * 60)
 
-enum code service_certificate_issue(struct request *req, const char *service, bool envelope, struct bytes csr,
-                                    struct bytes ret_chain[2], struct status *st)
+static const struct {
+    enum profile profile;
+    bool envelope_life;
+} rows[] = {
+    [SERVICE_SIGNING] = {PROFILE_SERVICE, false},
+    [SERVICE_ENVELOPE] = {PROFILE_ENVELOPE, true},
+    [SERVICE_GATEWAY_TLS] = {PROFILE_GATEWAY_TLS, false},
+};
+
+const char *service_certificate_name(enum service_certificate what)
+{
+    return profile_info(rows[what].profile)->name;
+}
+
+enum code service_certificate_issue(struct request *req, const char *service, enum service_certificate what,
+                                    struct bytes csr, struct bytes ret_chain[2], struct status *st)
 {
     AUTO_DER struct der cert = {0};
     AUTO_DER struct der issuer = {0};
     struct profile_request request = {
-        .profile = envelope ? PROFILE_ENVELOPE : PROFILE_SERVICE,
+        .profile = rows[what].profile,
         .csr = csr,
         .subject = service,
-        .life_sec = envelope ? ENVELOPE_LIFE_SEC : req->settings->service_life_sec,
+        .life_sec = rows[what].envelope_life ? ENVELOPE_LIFE_SEC : req->settings->service_life_sec,
     };
 
     req->actor = arena_printf(req->arena, "service:%s", service);

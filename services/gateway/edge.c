@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "gateway/checkins.h"
 #include "gateway/sessions.h"
+#include "gateway/streams.h"
 
 #define DRAIN_MS          5000
 #define HANDSHAKES_MAX    512
@@ -64,6 +65,19 @@ void edge_post_wake(struct edge *edge, const char *agent_ids, size_t len)
 void edge_post_cut(struct edge *edge, const char *agent_id)
 {
     post_note(edge, deliver_cut, agent_id, strlen(agent_id));
+}
+
+static void deliver_forget(struct mail *mail, void *arg)
+{
+    struct edge *edge = arg;
+    sessions_forget_all(edge->sessions);
+    streams_ask_again(edge->streams);
+    free(mail);
+}
+
+void edge_post_forget(struct edge *edge)
+{
+    post_note(edge, deliver_forget, "", 0);
 }
 
 /* ---- calls ---- */
@@ -179,6 +193,7 @@ static void edge_free(struct edge *edge)
     checkins_free(edge->checkins);
     sessions_free(edge->sessions);
     mailbox_free(edge->mailbox);
+    streams_free(edge->streams); /* behind the last mail that names one */
     loop_free(edge->loop);
     free(edge);
 }
@@ -194,6 +209,7 @@ enum code edge_start(struct gateway *gateway, unsigned index, struct edge **ret,
     edge->mailbox = mailbox_new(edge->loop, edge);
     edge->checkins = checkins_new(edge);
     edge->sessions = sessions_new(edge);
+    edge->streams = streams_new(edge);
 
     const struct gateway_config *config = gateway->config;
     struct http_server_config agents = {
@@ -251,6 +267,7 @@ static void deliver_stop(struct mail *mail, void *arg)
     http_server_drain(edge->agents, NULL, NULL);
     http_server_drain(edge->operators, NULL, NULL);
     checkins_release_all(edge->checkins);
+    streams_end_all(edge->streams);
     stop->edge = edge;
     stop->left_ms = DRAIN_MS;
     stop->timer = loop_timer_new(edge->loop, on_drain_timer, stop);

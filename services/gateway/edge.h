@@ -14,6 +14,7 @@
 
 struct checkins;
 struct sessions;
+struct streams;
 
 struct edge {
     struct gateway *gateway;
@@ -23,6 +24,7 @@ struct edge {
     struct http_server *agents, *operators;
     struct checkins *checkins;
     struct sessions *sessions;
+    struct streams *streams;
     size_t n_calls; /* on the bus, answer outstanding */
     bool stopping;
     pthread_t thread;
@@ -38,6 +40,8 @@ void edge_stop(struct edge *edge);
 /* From any thread: these agents (ids, one a line) have work; this agent may no longer speak. */
 void edge_post_wake(struct edge *edge, const char *agent_ids, size_t len);
 void edge_post_cut(struct edge *edge, const char *agent_id);
+/* Operators' rights have changed: what is kept of them goes. */
+void edge_post_forget(struct edge *edge);
 
 /* A request over the bus from the edge's thread: on_reply runs on it, exactly once, even when it is stopping.
  * reply and arena live until on_reply returns; reply is NULL unless st->code is CODE_OK. call is read during

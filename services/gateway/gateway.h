@@ -8,8 +8,10 @@
 
 #include "base/cidr.h"
 #include "base/id.h"
+#include "gateway/feed.h"
 #include "gateway/fleet.h"
 #include "gateway/heads.h"
+#include "gateway/rates.h"
 #include "gateway/refusals.h"
 #include "gateway/verdicts.h"
 #include "http/tls.h"
@@ -29,6 +31,7 @@ struct gateway_config {
     int64_t session_cache;
     int64_t refusal_window_ms;
     int64_t head_interval_ms;
+    int64_t requests_per_minute;
 };
 
 struct gateway {
@@ -38,16 +41,17 @@ struct gateway {
     char epoch[UUID_TEXT_SIZE]; /* of this run: the registry counts silence per gateway, not per edge */
     struct refusals *refusals;
     struct heads *heads;
+    struct feed *feed;
+    struct rates *rates;
     struct verdicts *verdicts; /* on agents' certificates */
     struct tls_context *agent_tls, *operator_tls;
-    struct der_list intermediates;     /* every issuing CA of the platform: agents' are not ours */
-    uint8_t chain_digest[SHA256_SIZE]; /* of the certificate file in use */
+    struct der_list intermediates; /* every issuing CA of the platform: agents' are not ours */
     struct bus_sub *wakes;
     struct edge *edges[EDGES_MAX];
     size_t n_edges;
     struct cidr *proxies; /* before the agent listener */
     size_t n_proxies;
-    struct buf openapi;
+    struct buf openapi, docs;
     struct {
         struct metric *connections, *held, *checkins, *deliveries, *heartbeat_batch, *lease_batch, *refusals,
             *requests;

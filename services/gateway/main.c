@@ -6,15 +6,16 @@
 #include "base/file.h"
 #include "base/id.h"
 #include "base/log.h"
+#include "gateway/docs.h"
 #include "gateway/edge.h"
 #include "gateway/gateway.h"
 #include "gateway/openapi.h"
+#include "gateway/streams.h"
 #include "pki/cert.h"
 #include "proto/registry.pb-c.h"
 
 #define VERDICTS_MAX       16384
 #define TLS_FILE_MAX       (256 * 1024)
-#define TLS_WATCH_MS       60000
 #define REFUSALS_MS        1000
 #define SUPERSEDED_CALL_MS 5000
 #define SESSION_LIFE_MS    (3600 * 1000)
@@ -46,6 +47,8 @@ static const struct config_key config_keys[] = {
      .help = "repeated refusals of one source within it are one audit record, with a count"},
     {"gateway", "audit_head_interval", CONFIG_DURATION, KEY(head_interval_ms), "60s", .min = 1000,
      .max = 3600000, .help = "how often new heads of the audit log are fetched for agents"},
+    {"gateway", "requests_per_minute", CONFIG_INT, KEY(requests_per_minute), "6000", .min = 1,
+     .max = 1000000000, .help = "REST requests that one operator or API key may make; beyond it, 429"},
     {.name = NULL},
 };
 
@@ -141,7 +144,7 @@ static void on_refused(const struct tls_refusal *refusal, void *arg)
              refusal->subject, "reason", refusal->reason, NULL);
 }
 
-/* ---- TLS contexts: made at the start, replaced when the files change ---- */
+/* ---- TLS contexts: made at the start, replaced when the certificate is ---- */
 
 static enum code certs_pem(const struct gateway *gateway, struct buf *out, struct status *st)
 {
@@ -160,24 +163,21 @@ static enum code load_intermediates(struct gateway *gateway, struct status *st)
     return CODE_OK;
 }
 
-static enum code load_tls(struct gateway *gateway, struct status *st)
+/* Handshakes from now on; connections go on with what they have. */
+static enum code use_tls(struct service *service UNUSED, const struct credential *credential, void *arg,
+                         struct status *st)
 {
+    struct gateway *gateway = arg;
     const struct gateway_config *config = gateway->config;
-    AUTO_SECRET struct secret *key = NULL;
     AUTO_BUF struct buf chain = {0}, trust = {0};
 
-    TRY(secret_read_file(config->tls_key, TLS_FILE_MAX, false, &key, st));
-    TRY(file_read(config->tls_certificate, TLS_FILE_MAX, &chain, st));
+    buf_init(&chain, TLS_FILE_MAX);
+    TRY(certs_to_pem(&credential->chain, &chain, st));
     TRY(certs_pem(gateway, &trust, st));
-    uint8_t digest[SHA256_SIZE];
-    sha256((struct bytes){chain.data, chain.len}, digest);
-    if (gateway->agent_tls && memcmp(digest, gateway->chain_digest, sizeof digest) == 0)
-        return CODE_OK; /* replacing drops the sessions kept: only for something new */
-    memcpy(gateway->chain_digest, digest, sizeof digest);
     struct tls_server_config agents = {
         .chain = chain.data,
         .chain_len = chain.len,
-        .key = key,
+        .key = credential->key,
         .min_version = TLS_1_3,
         .client_auth = TLS_CLIENT_OPTIONAL,
         .client_ca = trust.data,
@@ -220,12 +220,17 @@ static enum code load_proxies(struct gateway *gateway, struct status *st)
     return CODE_OK;
 }
 
-/* The files are replaced from outside (renewal, a mounted Secret): no restart is needed. */
-static enum code reload_tls(struct worker *worker, struct status *st)
+static enum code load_tls(struct gateway *gateway, struct status *st)
 {
-    struct gateway *gateway = service_state(worker->service);
-    TRY(load_tls(gateway, st));
-    return CODE_OK;
+    const struct renewal renewal = {
+        .name = "tls",
+        .tls = true,
+        .key_path = gateway->config->tls_key,
+        .certificate_path = gateway->config->tls_certificate,
+        .use = use_tls,
+        .arg = gateway,
+    };
+    return service_renewal(gateway->service, &renewal, st);
 }
 
 /* What is left when we leave goes in gateway_stop. */
@@ -252,6 +257,15 @@ static void on_cut(const char *agent_id, void *arg)
     }
 }
 
+static void on_more_events(void *arg)
+{
+    struct gateway *gateway = arg;
+    for (size_t i = 0; i < gateway->n_edges; i++) {
+        if (gateway->edges[i])
+            streams_post_more(gateway->edges[i]->streams);
+    }
+}
+
 static void on_wake(const char *subject UNUSED, const void *data, size_t len, void *arg)
 {
     struct gateway *gateway = arg;
@@ -266,6 +280,7 @@ static void gateway_stop(struct service *service)
         return;
     bus_unsubscribe(gateway->wakes);
     fleet_stop(gateway->fleet);
+    feed_stop(gateway->feed);
     for (size_t i = 0; i < gateway->n_edges; i++)
         edge_stop(gateway->edges[i]);
     struct status st = {0};
@@ -273,12 +288,15 @@ static void gateway_stop(struct service *service)
         log_warn("refusals were not reported", "why", st.msg, NULL);
     refusals_free(gateway->refusals);
     heads_free(gateway->heads);
+    feed_free(gateway->feed);
+    rates_free(gateway->rates);
     fleet_free(gateway->fleet);
     verdicts_free(gateway->verdicts);
     tls_context_free(gateway->agent_tls);
     tls_context_free(gateway->operator_tls);
     der_list_done(&gateway->intermediates);
     buf_done(&gateway->openapi);
+    buf_done(&gateway->docs);
     free(gateway->proxies);
     free(gateway);
     service_set_state(service, NULL);
@@ -311,12 +329,16 @@ static enum code gateway_start(struct service *service, struct status *st)
     uuid_v7(gateway->epoch);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
     gateway->heads = heads_new(service);
+    gateway->rates = rates_new((uint32_t)gateway->config->requests_per_minute);
+    gateway->feed = feed_new(service, on_more_events, gateway);
     gateway->verdicts = verdicts_new(VERDICTS_MAX);
     gateway->fleet = fleet_new(service, on_cut, gateway);
     service_set_state(service, gateway);
     make_metrics(gateway);
     buf_init(&gateway->openapi, 0);
     TRY(openapi_write(&gateway->openapi, st));
+    buf_init(&gateway->docs, 0);
+    TRY(docs_write(&gateway->docs, st));
     TRY(load_intermediates(gateway, st));
     TRY(load_tls(gateway, st));
     TRY(load_proxies(gateway, st));
@@ -326,11 +348,11 @@ static enum code gateway_start(struct service *service, struct status *st)
     for (size_t i = 0; i < gateway->n_edges; i++)
         TRY(edge_start(gateway, (unsigned)i, &gateway->edges[i], st));
     TRY(fleet_start(gateway->fleet, st));
+    TRY(feed_start(gateway->feed, st));
     TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
     TRY(service_periodic(service, "gateway-refusals", REFUSALS_MS, false, report_refusals, st));
-    TRY(service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
-                         st));
-    return service_periodic(service, "gateway-tls", TLS_WATCH_MS, false, reload_tls, st);
+    return service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
+                            st);
 }
 
 static bool gateway_ready(struct service *service, char why[128])

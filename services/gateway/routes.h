@@ -17,6 +17,7 @@ enum route_session {
     ROUTE_PLAIN,
     ROUTE_SESSION_BEGIN, /* needs no credential; the answer is the session, its secret becomes a cookie */
     ROUTE_SESSION_END,   /* the cookie goes */
+    ROUTE_GRANT_CHANGE,  /* what is kept of anybody's credential is asked anew */
 };
 
 struct route {
@@ -24,9 +25,12 @@ struct route {
     const char *path;    /* "/api/v1/agents/{agentId}:disable" */
     const char *service; /* bus name: "registry" */
     const ProtobufCServiceDescriptor *descriptor;
-    const char *rpc; /* method of the descriptor */
+    const char *rpc; /* method of the descriptor; of a stream: the one whose roles it needs */
     int success;     /* HTTP status of the answer */
     enum route_session session;
+    /* A stream of server-sent events instead of one answer: what it takes, and what each event's data is. */
+    const char *stream; /* operation id; NULL: an ordinary route */
+    const ProtobufCMessageDescriptor *takes, *gives;
     const char *tag;     /* group in the documentation */
     const char *summary; /* one line */
 };

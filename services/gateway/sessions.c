@@ -23,6 +23,7 @@ struct kept {
     unsigned roles;
     char actor[96];
     char id[UUID_TEXT_SIZE];
+    char *selector;
 };
 
 struct sessions {
@@ -50,8 +51,10 @@ void sessions_free(struct sessions *sessions)
 {
     if (!sessions)
         return;
-    for (size_t i = 0; i < SESSIONS_MAX; i++)
+    for (size_t i = 0; i < SESSIONS_MAX; i++) {
         free(sessions->kept[i].assertion);
+        free(sessions->kept[i].selector);
+    }
     free(sessions);
 }
 
@@ -79,8 +82,10 @@ static void keep(struct sessions *sessions, const uint8_t key[SHA256_SIZE], cons
         return;
     struct kept *kept = place_for(sessions, key);
     free(kept->assertion);
+    free(kept->selector);
     kept->assertion = malloc(session->assertion.len);
-    if (!kept->assertion)
+    kept->selector = strdup(session->selector);
+    if (!kept->assertion || !kept->selector)
         abort();
     memcpy(kept->assertion, session->assertion.data, session->assertion.len);
     kept->assertion_len = session->assertion.len;
@@ -98,6 +103,12 @@ void session_forget(struct sessions *sessions, const char *id)
             sessions->kept[i].until_mono_ms = 0;
 }
 
+void sessions_forget_all(struct sessions *sessions)
+{
+    for (size_t i = 0; i < SESSIONS_MAX; i++)
+        sessions->kept[i].until_mono_ms = 0;
+}
+
 static void on_authenticated(struct edge *edge UNUSED, struct arena *arena UNUSED,
                              const ProtobufCMessage *reply, const struct status *st, void *arg)
 {
@@ -110,6 +121,7 @@ static void on_authenticated(struct edge *edge UNUSED, struct arena *arena UNUSE
             .assertion = {response->assertion.data, response->assertion.len},
             .actor = response->actor ? response->actor : "",
             .id = response->session_id ? response->session_id : "",
+            .selector = response->label_selector ? response->label_selector : "",
         };
         for (size_t i = 0; i < response->n_roles; i++)
             session.roles |= ROLE_BIT(response->roles[i]);
@@ -132,7 +144,13 @@ void session_find(struct sessions *sessions, enum credential_kind kind, const ch
     sha256_ctx_free(ctx, key);
     const struct kept *kept = place_for(sessions, key);
     if (kept->until_mono_ms > clock_mono_ms() && memcmp(kept->key, key, SHA256_SIZE) == 0) {
-        struct session session = {{kept->assertion, kept->assertion_len}, kept->roles, kept->actor, kept->id};
+        const struct session session = {
+            .assertion = {kept->assertion, kept->assertion_len},
+            .roles = kept->roles,
+            .actor = kept->actor,
+            .id = kept->id,
+            .selector = kept->selector,
+        };
         on_session(&session, &(struct status){.code = CODE_OK}, arg);
         return;
     }

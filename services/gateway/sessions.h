@@ -15,7 +15,8 @@ struct session { /* borrowed: valid during the callback only */
     struct bytes assertion;
     unsigned roles;
     const char *actor;
-    const char *id; /* of a console session; "" for an API key */
+    const char *id;       /* of a console session; "" for an API key */
+    const char *selector; /* labels that the grant is limited to; "" for the whole fleet */
 };
 
 enum credential_kind { CREDENTIAL_API_KEY, CREDENTIAL_SESSION };
@@ -32,5 +33,7 @@ void session_find(struct sessions *sessions, enum credential_kind kind, const ch
 
 /* Forgets what is kept of a console session: it has ended. Other edges notice within SESSION_KEEP_MS. */
 void session_forget(struct sessions *sessions, const char *id);
+/* Of everybody. */
+void sessions_forget_all(struct sessions *sessions);
 
 #endif

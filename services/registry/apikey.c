@@ -39,14 +39,10 @@ static bool equal_in_constant_time(const uint8_t *a, const uint8_t *b)
     return difference == 0;
 }
 
-enum code api_key_create(struct db *db, const char *name, unsigned roles, const char *selector,
-                         int64_t expires_at_ms, int64_t now_ms, char text[API_KEY_TEXT_MAX],
-                         struct arena *arena, struct status *st)
+void api_key_random(char id[API_KEY_ID_SIZE], char text[API_KEY_TEXT_MAX], uint8_t hash[SHA256_SIZE])
 {
-    struct label_terms terms;
-    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
-    uint8_t random[ID_BYTES + SECRET_BYTES], hash[SHA256_SIZE];
-    char id[2 * ID_BYTES + 1], secret[48];
+    uint8_t random[ID_BYTES + SECRET_BYTES];
+    char secret[48];
     random_bytes(random, sizeof(random));
     hex_encode(random, ID_BYTES, id);
     (void)base64url_encode(random + ID_BYTES, SECRET_BYTES, secret, sizeof(secret));
@@ -54,6 +50,18 @@ enum code api_key_create(struct db *db, const char *name, unsigned roles, const 
     explicit_bzero(random, sizeof(random));
     explicit_bzero(secret, sizeof(secret));
     sha256((struct bytes){(const uint8_t *)text, strlen(text)}, hash);
+}
+
+enum code api_key_create(struct db *db, const char *name, unsigned roles, const char *selector,
+                         int64_t expires_at_ms, int64_t now_ms, char text[API_KEY_TEXT_MAX],
+                         struct arena *arena, struct status *st)
+{
+    static const char actor[] = "service:registry"; /* whoever may run commands on its host */
+    struct label_terms terms;
+    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
+    uint8_t hash[SHA256_SIZE];
+    char id[API_KEY_ID_SIZE];
+    api_key_random(id, text, hash);
     const struct api_key key = {
         .id = id, .name = name, .roles = roles, .label_selector = selector ? selector : ""};
     char event_id[UUID_TEXT_SIZE];
@@ -63,14 +71,14 @@ enum code api_key_create(struct db *db, const char *name, unsigned roles, const 
         .action = "api_key.created",
         .origin = "registry",
         .entity_id = id,
-        .actor = "service:registry", /* whoever may run commands on its host */
+        .actor = actor,
         .occurred_at_ms = now_ms,
         .outcome = "OK",
         .detail = name,
     };
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
-    enum code code = store_key_insert(tx, &key, hash, expires_at_ms, now_ms, arena, st);
+    enum code code = store_key_insert(tx, &key, actor, hash, expires_at_ms, now_ms, arena, st);
     if (code == CODE_ALREADY_EXISTS)
         return status_set(st, code, "an API key named \"%s\" exists; choose another name", name);
     TRY(code);

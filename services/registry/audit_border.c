@@ -21,7 +21,6 @@
 #include "proto/event.pb-c.h"
 #include "wire/wire.h"
 
-#define KEY_FILE_MAX    (64 * 1024)
 #define WITNESS_BATCH   100
 #define WEBHOOK_BATCH   5
 #define WEBHOOK_WAIT_MS 10000L
@@ -125,7 +124,6 @@ struct bytes proof_bytes(const struct merkle_proof *proof)
 static enum code sign(const struct service *service, const struct audit_next_head *next, int64_t now_ms,
                       struct der *ret, struct status *st)
 {
-    const struct registry_config *config = service_get_config(service);
     AUTO_ARENA struct arena *arena = arena_new();
     Clm__AuditHead head = CLM__AUDIT_HEAD__INIT;
     head.tree_id = text(next->tree_id);
@@ -135,13 +133,12 @@ static enum code sign(const struct service *service, const struct audit_next_hea
     head.made_at_ms = now_ms;
     struct bytes content;
     wire_pack(&head.base, arena, &content.data, &content.len);
-    /* A key is one thread's: this one's own copy, read once a minute. */
-    AUTO_SECRET struct secret *pem = NULL;
+    AUTO_CREDENTIAL struct credential own = {0};
     AUTO_KEY struct key *key = NULL;
-    TRY(secret_read_file(config->base.identity_key, KEY_FILE_MAX, false, &pem, st));
-    TRY(key_parse(pem, NULL, &key, st));
-    return cms_sign(CMS_CONTENT_HEAD, content, key, service_certificate(service),
-                    service_intermediates(service), ret, st);
+    service_own_credential(service, &own);
+    TRY(key_parse(own.key, NULL, &key, st));
+    struct der_list rest = credential_intermediates(&own);
+    return cms_sign(CMS_CONTENT_HEAD, content, key, der_bytes(&own.chain.item[0]), &rest, ret, st);
 }
 
 void audit_head_fill(const struct audit_head *head, Clm__SignedAuditHead *ret, struct arena *arena)

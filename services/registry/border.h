@@ -2,6 +2,7 @@
 #ifndef CLM_REGISTRY_BORDER_H
 #define CLM_REGISTRY_BORDER_H
 
+#include "proto/common.pb-c.h"
 #include "registry.h"
 #include "service/service.h"
 
@@ -13,6 +14,15 @@ struct registry_config {
 };
 
 typedef enum code rpc_handler(struct rpc_ctx *ctx, const void *request, void *response, struct status *st);
+
+/* Handlers of access_rpc.c. */
+rpc_handler on_see_agents, on_list_operators, on_get_operator, on_create_operator, on_invite_operator,
+    on_set_operator_grant, on_disable_operator, on_enable_operator, on_list_operator_sessions,
+    on_end_operator_sessions, on_list_api_keys, on_get_api_key, on_create_api_key, on_revoke_api_key;
+Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n);
+struct Clm__ListSessionsResponse;
+void sessions_fill(struct Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
+                   struct arena *arena);
 
 /* Of the service's configuration; lives as long as the process. */
 const struct timing *registry_timing(const struct service *service);

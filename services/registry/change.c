@@ -44,7 +44,7 @@ static enum code tell(struct db *tx, const struct cause *cause, struct agent *co
         agent_event_encode(changed[i], cause, ids[i], subject, arena, &body);
         bodies[i] = body.data;
         lens[i] = body.len;
-        const char *reason = agent_reason(changed[i]);
+        const char *reason = cause->what ? cause->what : agent_reason(changed[i]);
         activity[i] = (struct activity){
             .occurred_at_ms = cause->now_ms,
             .event = "agent.changed",
@@ -109,22 +109,51 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
     return CODE_OK;
 }
 
+struct guarded {
+    const struct cause *cause;
+    const struct label_terms *terms;
+    agent_mutate *mutate;
+    void *arg;
+};
+
+/* What was true before the lock may not be so any more. */
+static enum code mutate_guarded(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
+{
+    const struct guarded *guarded = arg;
+    int64_t wanted = guarded->cause->if_version;
+    if (!label_terms_hold(guarded->terms, agent))
+        return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", agent->id);
+    if (wanted != 0 && agent->version != wanted)
+        return status_set(st, CODE_ABORTED,
+                          "agent %s has changed since: it is version %lld, not %lld; read it again",
+                          agent->id, (long long)agent->version, (long long)wanted);
+    return guarded->mutate ? guarded->mutate(agent, dirty, heard, guarded->arg, st) : CODE_OK;
+}
+
+enum code agent_change_in(struct db *tx, const struct cause *cause, const char *selector, const char *id,
+                          agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
+                          struct status *st)
+{
+    struct label_terms terms;
+    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
+    struct guarded guarded = {cause, &terms, mutate, arg};
+    struct agent *agents;
+    size_t n;
+    TRY(agents_change(tx, cause, &id, 1, mutate_guarded, &guarded, arena, &agents, &n, st));
+    if (n == 0)
+        return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", id);
+    *ret = agents[0];
+    return CODE_OK;
+}
+
 enum code agent_change_one(struct db *db, const struct cause *cause, const char *selector, const char *id,
                            agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
                            struct status *st)
 {
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
-    struct agent seen;
-    TRY(agent_get(tx, selector, id, arena, &seen, st)); /* labels are set once */
-    struct agent *agents;
-    size_t n;
-    TRY(agents_change(tx, cause, &id, 1, mutate, arg, arena, &agents, &n, st));
-    if (n == 0)
-        return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", id);
-    TRY(db_commit(tx, st));
-    *ret = agents[0];
-    return CODE_OK;
+    TRY(agent_change_in(tx, cause, selector, id, mutate, arg, arena, ret, st));
+    return db_commit(tx, st);
 }
 
 /* ---- disable, enable

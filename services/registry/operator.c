@@ -9,6 +9,7 @@
 #include "audit.h"
 #include "base/id.h"
 #include "base/secret.h"
+#include "grants.h"
 #include "pki/digest.h"
 #include "pki/password.h"
 #include "store.h"
@@ -20,6 +21,10 @@
 #define ATTEMPT_LIFE_MS  (15 * 60 * 1000)
 #define ATTEMPTS_OF_NAME 5
 #define ATTEMPTS_OF_ALL  50
+
+#define LINK_OVER                                                                                            \
+    "this link is not valid any more; ask an administrator for another, or make one with clm-registry "      \
+    "create-admin-link"
 
 static atomic_int hashing;
 
@@ -83,6 +88,7 @@ static enum code session_begin(struct db *tx, const struct operator_row *who, co
         .last_used_at_ms = now_ms,
     };
     TRY(store_session_insert(tx, ret, who->id, hash, arena, st));
+    TRY(store_operator_seen(tx, who->id, now_ms, arena, st));
     const struct activity said = {
         .occurred_at_ms = now_ms,
         .event = "session.opened",
@@ -117,9 +123,45 @@ static enum code password_fit(const char *name, const char *password, struct sta
                           PASSWORD_MAX);
     if (strspn(password, (char[]){password[0], '\0'}) == len)
         return status_set(st, CODE_INVALID_ARGUMENT, "password: one character repeated is too easy to guess");
-    if (strstr(password, name) && len < strlen(name) + PASSWORD_MIN)
+    if (*name && strstr(password, name) && len < strlen(name) + PASSWORD_MIN)
         return status_set(st, CODE_INVALID_ARGUMENT, "password: must not be little more than the name");
     return CODE_OK;
+}
+
+static enum code operator_make(struct db *tx, const char *name, unsigned roles, const char *hashed,
+                               const char *source, int64_t now_ms, struct arena *arena,
+                               struct operator_row *ret, struct status *st)
+{
+    char *id = arena_alloc(arena, UUID_TEXT_SIZE);
+    if (!name)
+        return status_set(st, CODE_INVALID_ARGUMENT, "name: needed");
+    uuid_v7(id);
+    *ret = (struct operator_row){
+        .id = id,
+        .operator= {.name = name, .roles = roles, .label_selector = ""},
+        .password = hashed,
+    };
+    enum code code = store_operator_insert(tx, ret, now_ms, arena, st);
+    if (code == CODE_ALREADY_EXISTS)
+        return status_set(st, code, "somebody is named \"%s\" already; choose another name", name);
+    TRY(code);
+    return note(tx, "operator.created", id, name, source, now_ms, "by a one-time link", arena, st);
+}
+
+/* Whoever was invited, or forgot the password. */
+static enum code operator_welcome(struct db *tx, const struct operator_row *who, const char *name,
+                                  const char *hashed, const char *source, int64_t now_ms, struct arena *arena,
+                                  struct status *st)
+{
+    int64_t ended;
+    if (who->disabled)
+        return status_set(st, CODE_UNAUTHENTICATED, LINK_OVER);
+    if (name && strcmp(name, who->operator.name) != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "name: this link is for \"%s\"", who->operator.name);
+    TRY(store_operator_password(tx, who->id, hashed, arena, st));
+    TRY(store_operator_sessions_delete(tx, who->id, arena, &ended, st));
+    return note(tx, "operator.password_set", who->id, who->operator.name, source, now_ms,
+                "by a one-time link", arena, st);
 }
 
 enum code operator_link_redeem(struct db *db, const char *link, const char *name, const char *password,
@@ -127,33 +169,25 @@ enum code operator_link_redeem(struct db *db, const char *link, const char *name
                                struct arena *arena, struct session *ret, struct status *st)
 {
     uint8_t hash[SHA256_SIZE];
-    char id[UUID_TEXT_SIZE], hashed[PASSWORD_HASH_SIZE];
+    char hashed[PASSWORD_HASH_SIZE];
+    struct operator_row row;
+    unsigned roles;
     sha256((struct bytes){(const uint8_t *)link, strlen(link)}, hash);
     CLEANUP(db_scope_end) struct db *tx = db;
-    TRY(password_fit(name, password, st));
     TRY(db_begin(tx, st));
-    unsigned roles;
     enum code code = store_link_use(tx, hash, now_ms, arena, &roles, st);
     if (code == CODE_NOT_FOUND)
-        return status_set(
-            st, CODE_UNAUTHENTICATED,
-            "this link is not valid any more; make another with clm-registry create-admin-link");
+        return status_set(st, CODE_UNAUTHENTICATED, LINK_OVER);
     TRY(code);
+    TRY(store_link_operator(tx, hash, arena, &row, st));
+    const char *who = row.id ? row.operator.name : name;
+    TRY(password_fit(who ? who : "", password, st));
     TRY(hash_begin(st));
     code = password_hash((struct bytes){(const uint8_t *)password, strlen(password)}, hashed, st);
     hash_end();
     TRY(code);
-    uuid_v7(id);
-    const struct operator_row row = {
-        .id = id,
-        .operator= {.name = name, .roles = roles, .label_selector = ""},
-        .password = hashed,
-    };
-    code = store_operator_insert(tx, &row, now_ms, arena, st);
-    if (code == CODE_ALREADY_EXISTS)
-        return status_set(st, code, "somebody is named \"%s\" already; choose another name", name);
-    TRY(code);
-    TRY(note(tx, "operator.created", id, name, source, now_ms, "by a one-time link", arena, st));
+    TRY(row.id ? operator_welcome(tx, &row, name, hashed, source, now_ms, arena, st)
+               : operator_make(tx, name, roles, hashed, source, now_ms, arena, &row, st));
     TRY(session_begin(tx, &row, source, now_ms, secret, arena, ret, st));
     return db_commit(tx, st);
 }

@@ -26,12 +26,7 @@ static void request_digest(const struct registration *in, uint8_t out[SHA256_SIZ
 static enum code check(const struct registration *in, const struct agent *agent, const char *selector,
                        struct arena *arena, struct status *st)
 {
-    for (size_t i = 0; i < in->n_labels; i++) {
-        TRY(label_check(&in->labels[i], st));
-        for (size_t k = 0; k < i; k++)
-            if (strcmp(in->labels[i].name, in->labels[k].name) == 0)
-                return status_set(st, CODE_INVALID_ARGUMENT, "label %s: given twice", in->labels[i].name);
-    }
+    TRY(labels_check(in->labels, in->n_labels, st));
     struct label_terms terms;
     TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
     if (!label_terms_hold(&terms, agent))

@@ -83,6 +83,8 @@ struct timing {
 /* Who causes a change, for its event. */
 struct cause {
     const char *actor, *traceparent;
+    const char *what;   /* said of it in activity and audit; NULL: the status */
+    int64_t if_version; /* ABORTED when the one agent has another; 0: whatever it has */
     int64_t now_ms;
     const struct timing *timing;
 };
@@ -102,11 +104,31 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
 enum code agent_change_one(struct db *db, const struct cause *cause, const char *selector, const char *id,
                            agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
                            struct status *st) MUST_CHECK;
+/* The same inside the caller's transaction. */
+enum code agent_change_in(struct db *tx, const struct cause *cause, const char *selector, const char *id,
+                          agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
+                          struct status *st) MUST_CHECK;
 enum code agent_disable(struct db *db, const struct cause *cause, const char *selector, const char *id,
                         const char *reason, struct arena *arena, struct agent *ret,
                         struct status *st) MUST_CHECK;
 enum code agent_enable(struct db *db, const struct cause *cause, const char *selector, const char *id,
                        struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
+
+/* Labels and scope (configure.c). Labels that the selector would not cover any more are PERMISSION_DENIED. */
+enum code agent_set_labels(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                           struct label *labels, size_t n, struct arena *arena, struct agent *ret,
+                           struct status *st) MUST_CHECK;
+/* `derive` makes the new encoded scope out of the present one, or refuses; under the agent's lock. */
+struct scope_change {
+    enum code (*derive)(struct bytes now, void *arg, struct arena *arena, struct bytes *ret,
+                        struct status *st);
+    void *arg;
+};
+enum code agent_set_scope(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                          const struct scope_change *change, struct arena *arena, struct agent *ret,
+                          struct status *st) MUST_CHECK;
+/* Each name once, well formed. */
+enum code labels_check(const struct label *labels, size_t n, struct status *st) MUST_CHECK;
 
 /* ---- what stands against an agent (freeze.c)
  * ---------------------------------------------------------------------------- */
@@ -169,12 +191,26 @@ struct agent_filter {
     unsigned status_bits;      /* 1 << status; 0 for all */
     const char *const *labels; /* "name=value" or "name" */
     size_t n_labels;
+    const char *version;       /* of the program, may end in '*'; NULL: any */
+    int64_t expires_before_ms; /* 0: any */
+    enum agent_sort { AGENTS_BY_ID, AGENTS_BY_HOSTNAME, AGENTS_BY_EXPIRY, AGENTS_BY_HEARTBEAT } sort;
+    bool descending;
 };
+/* Where a page ended: the key of its order (NULL: by id alone) and the id. */
+struct agent_place {
+    const char *key, *id;
+};
+/* Of the last agent of a page. */
+struct agent_place agent_place_of(const struct agent *agent, enum agent_sort sort, struct arena *arena);
 enum code agent_get(struct db *db, const char *selector, const char *id, struct arena *arena,
                     struct agent *ret, struct status *st) MUST_CHECK;
-/* Ordered by id, after `after` (NULL or "": from the first). */
-enum code agents_list(struct db *db, const struct agent_filter *filter, const char *after, size_t max,
-                      struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* Behind `after` (id NULL: from the first). */
+enum code agents_list(struct db *db, const struct agent_filter *filter, const struct agent_place *after,
+                      size_t max, struct arena *arena, struct agent **ret, size_t *ret_n,
+                      struct status *st) MUST_CHECK;
+/* Those of the ids that the selector covers. */
+enum code agents_seen(struct db *db, const char *selector, const char *const *ids, size_t n,
+                      struct arena *arena, const char ***ret, size_t *ret_n, struct status *st) MUST_CHECK;
 enum code agents_page(struct db *db, const char *after, size_t max, struct arena *arena, struct agent **ret,
                       size_t *ret_n, struct status *st) MUST_CHECK;
 
@@ -238,6 +274,9 @@ struct api_key {
     unsigned roles;
 };
 #define API_KEY_TEXT_MAX 128
+#define API_KEY_ID_SIZE  17
+/* A fresh key: its id, its text (the only copy of the secret) and what is stored of that. */
+void api_key_random(char id[API_KEY_ID_SIZE], char text[API_KEY_TEXT_MAX], uint8_t hash[32]);
 /* Makes and stores a key; text is the only copy of the secret: "clm_<id>_<secret>". */
 enum code api_key_create(struct db *db, const char *name, unsigned roles, const char *selector,
                          int64_t expires_at_ms, int64_t now_ms, char text[API_KEY_TEXT_MAX],
@@ -267,7 +306,8 @@ struct session {
 /* A link that makes one operator with these roles, once, within an hour. `link` is the only copy. */
 enum code operator_link_create(struct db *db, unsigned roles, int64_t now_ms, char link[OPERATOR_SECRET_MAX],
                                struct arena *arena, struct status *st) MUST_CHECK;
-/* Makes the operator and signs them in. UNAUTHENTICATED for a link that is unknown, used or too old. */
+/* Makes the operator, or sets the password of the one who was invited (name may be NULL then), and signs them
+ * in. UNAUTHENTICATED for a link that is unknown, used or too old. */
 enum code operator_link_redeem(struct db *db, const char *link, const char *name, const char *password,
                                const char *source, int64_t now_ms, char secret[OPERATOR_SECRET_MAX],
                                struct arena *arena, struct session *ret, struct status *st) MUST_CHECK;

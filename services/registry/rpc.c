@@ -8,6 +8,7 @@
 #include "border.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
+#include "scope/scope.h"
 
 #define PAGE_DEFAULT      50
 #define PAGE_MAX          500
@@ -96,7 +97,7 @@ static void fill_view(Clm__AgentView *view, const struct agent *agent, struct ar
 
 #define OPERATOR_PREFIX "operator:" /* of an actor's id */
 
-static Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n)
+Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n)
 {
     Clm__Role *roles = arena_array(arena, 32, sizeof(*roles));
     *ret_n = 0;
@@ -145,6 +146,7 @@ static enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void 
     res->has_not_after_at_ms = true;
     res->not_after_at_ms = now_ms + config->assertion_life_ms;
     res->roles = roles_of(actor.roles, ctx->arena, &res->n_roles);
+    res->label_selector = text(actor.label_selector);
     return CODE_OK;
 }
 
@@ -212,20 +214,27 @@ static enum code on_get_session(struct rpc_ctx *ctx, const void *request, void *
     return CODE_OK;
 }
 
+void sessions_fill(Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
+                   struct arena *arena)
+{
+    res->n_sessions = n;
+    res->sessions = arena_array(arena, n + 1, sizeof(*res->sessions));
+    for (size_t i = 0; i < n; i++) {
+        res->sessions[i] = arena_alloc(arena, sizeof(**res->sessions));
+        clm__session_view__init(res->sessions[i]);
+        fill_session(res->sessions[i], &sessions[i], arena);
+    }
+}
+
 static enum code on_list_sessions(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     (void)request;
-    Clm__ListSessionsResponse *res = response;
     const char *name = NULL;
     struct session *sessions;
+    size_t n;
     TRY(operator_of(ctx, &name, st));
-    TRY(session_list(worker_of(ctx)->db, name, clock_wall_ms(), ctx->arena, &sessions, &res->n_sessions, st));
-    res->sessions = arena_array(ctx->arena, res->n_sessions + 1, sizeof(*res->sessions));
-    for (size_t i = 0; i < res->n_sessions; i++) {
-        res->sessions[i] = arena_alloc(ctx->arena, sizeof(**res->sessions));
-        clm__session_view__init(res->sessions[i]);
-        fill_session(res->sessions[i], &sessions[i], ctx->arena);
-    }
+    TRY(session_list(worker_of(ctx)->db, name, clock_wall_ms(), ctx->arena, &sessions, &n, st));
+    sessions_fill(response, sessions, n, ctx->arena);
     return CODE_OK;
 }
 
@@ -340,6 +349,45 @@ static enum code on_get_agent(struct rpc_ctx *ctx, const void *request, void *re
     return metrics_fill_view(worker_of(ctx)->db, response, ctx->arena, st);
 }
 
+/* "<sort>|<key>|<id>" in base64url; by id the token is the id. */
+static enum code place_read(const char *token, const struct agent_filter *filter, struct arena *arena,
+                            struct agent_place *ret, struct status *st)
+{
+    *ret = (struct agent_place){0};
+    if (!token || !*token)
+        return CODE_OK;
+    size_t len = 0, size = strlen(token) / 4 * 3 + 4;
+    char *text_ = arena_alloc(arena, size);
+    char *first = NULL, *second = NULL;
+    if (filter->sort == AGENTS_BY_ID && uuid_valid(token)) {
+        ret->id = token;
+        return CODE_OK;
+    }
+    if (base64url_decode(token, strlen(token), (uint8_t *)text_, size - 1, &len)) {
+        text_[len] = '\0';
+        first = strlen(text_) == len ? strchr(text_, '|') : NULL;
+        second = first ? strrchr(text_, '|') : NULL;
+    }
+    if (!second || second == first || first != text_ + 1 || text_[0] != '0' + (char)filter->sort ||
+        !uuid_valid(second + 1))
+        return status_set(st, CODE_INVALID_ARGUMENT, "pageToken: not one that this list gave");
+    *second = '\0';
+    *ret = (struct agent_place){.key = first + 1, .id = second + 1};
+    return CODE_OK;
+}
+
+static char *place_write(const struct agent *last, const struct agent_filter *filter, struct arena *arena)
+{
+    struct agent_place place = agent_place_of(last, filter->sort, arena);
+    if (filter->sort == AGENTS_BY_ID)
+        return text(place.id);
+    const char *plain = arena_printf(arena, "%d|%s|%s", (int)filter->sort, place.key, place.id);
+    size_t size = strlen(plain) * 4 / 3 + 5;
+    char *out = arena_alloc(arena, size);
+    (void)base64url_encode(plain, strlen(plain), out, size);
+    return out;
+}
+
 static enum code on_list_agents(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__ListAgentsRequest *req = request;
@@ -347,19 +395,24 @@ static enum code on_list_agents(struct rpc_ctx *ctx, const void *request, void *
     size_t size = req->has_page_size && req->page_size > 0 ? req->page_size : PAGE_DEFAULT;
     if (size > PAGE_MAX)
         return status_set(st, CODE_INVALID_ARGUMENT, "pageSize: at most %d", PAGE_MAX);
-    if (req->page_token && *req->page_token && !uuid_valid(req->page_token))
-        return status_set(st, CODE_INVALID_ARGUMENT, "pageToken: not one that a list gave");
     struct agent_filter filter = {
         .selector = ctx->actor.label_selector,
         .search = req->search,
         .labels = (const char *const *)req->label,
         .n_labels = req->n_label,
+        .version = req->version,
+        .expires_before_ms = req->expires_before_at_ms,
+        .sort =
+            req->has_sort ? (enum agent_sort)(req->sort - CLM__LIST_AGENTS_REQUEST__SORT__ID) : AGENTS_BY_ID,
+        .descending = req->descending != 0,
     };
     for (size_t i = 0; i < req->n_status; i++)
         filter.status_bits |= 1u << (unsigned)req->status[i];
+    struct agent_place after;
     struct agent *agents;
     size_t n;
-    TRY(agents_list(worker_of(ctx)->db, &filter, req->page_token, size + 1, ctx->arena, &agents, &n, st));
+    TRY(place_read(req->page_token, &filter, ctx->arena, &after, st));
+    TRY(agents_list(worker_of(ctx)->db, &filter, &after, size + 1, ctx->arena, &agents, &n, st));
     res->agents = arena_array(ctx->arena, n + 1, sizeof(*res->agents));
     for (size_t bytes = 0; res->n_agents < n && res->n_agents < size; res->n_agents++) {
         Clm__AgentView *view = arena_alloc(ctx->arena, sizeof(*view));
@@ -371,14 +424,15 @@ static enum code on_list_agents(struct rpc_ctx *ctx, const void *request, void *
         res->agents[res->n_agents] = view;
     }
     if (res->n_agents < n)
-        res->next_page_token = text(agents[res->n_agents - 1].id);
+        res->next_page_token = place_write(&agents[res->n_agents - 1], &filter, ctx->arena);
     return CODE_OK;
 }
 
 static enum code on_disable_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__DisableAgentRequest *req = request;
-    const struct cause cause = cause_of(ctx);
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
     struct agent agent;
     TRY(agent_disable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id,
                       req->reason ? req->reason : "", ctx->arena, &agent, st));
@@ -389,7 +443,8 @@ static enum code on_disable_agent(struct rpc_ctx *ctx, const void *request, void
 static enum code on_enable_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__EnableAgentRequest *req = request;
-    const struct cause cause = cause_of(ctx);
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
     struct agent agent;
     TRY(agent_enable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent,
                      st));
@@ -397,10 +452,85 @@ static enum code on_enable_agent(struct rpc_ctx *ctx, const void *request, void 
     return CODE_OK;
 }
 
+/* ---- labels and scope ---- */
+
+static enum code labels_read(Clm__Label *const *in, size_t n, struct arena *arena, struct label **ret)
+{
+    *ret = arena_array(arena, n + 1, sizeof(**ret));
+    for (size_t i = 0; i < n; i++)
+        (*ret)[i] = (struct label){in[i]->name, in[i]->value ? in[i]->value : ""};
+    return CODE_OK;
+}
+
+static enum code on_set_agent_labels(struct rpc_ctx *ctx, const void *request, void *response,
+                                     struct status *st)
+{
+    const Clm__SetAgentLabelsRequest *req = request;
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
+    struct label *labels;
+    struct agent agent;
+    TRY(labels_read(req->labels, req->n_labels, ctx->arena, &labels));
+    TRY(agent_set_labels(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, labels,
+                         req->n_labels, ctx->arena, &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
+struct wanted_scope {
+    const Clm__Scope *scope;
+    bool may_widen;
+};
+
+static struct scope scope_of(const Clm__Scope *in)
+{
+    struct scope scope = {.paths = in->paths,
+                          .n_paths = in->n_paths,
+                          .dns_names = in->dns_names,
+                          .n_dns_names = in->n_dns_names};
+    for (size_t i = 0; i < in->n_operations; i++)
+        scope.operations |= SCOPE_OPERATION(in->operations[i]);
+    return scope;
+}
+
+static enum code derive_scope(struct bytes now, void *arg, struct arena *arena, struct bytes *ret,
+                              struct status *st)
+{
+    const struct wanted_scope *wanted = arg;
+    const Clm__Scope *present = scope_decode(now, arena);
+    const struct scope outer = scope_of(present), inner = scope_of(wanted->scope);
+    if (!wanted->may_widen && !scope_covers(&outer, &inner))
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "this widens what the agent may be asked; that needs the role admin");
+    Clm__Scope next = *wanted->scope;
+    next.has_version = true;
+    next.version = present->version + 1;
+    *ret = scope_encode(&next, arena);
+    return CODE_OK;
+}
+
+static enum code on_set_agent_scope(struct rpc_ctx *ctx, const void *request, void *response,
+                                    struct status *st)
+{
+    const Clm__SetAgentScopeRequest *req = request;
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
+    struct wanted_scope wanted = {req->scope, (ctx->actor.roles & ROLES_ADMIN) != 0};
+    const struct scope_change change = {derive_scope, &wanted};
+    struct agent agent;
+    if (req->scope->has_version)
+        return status_set(st, CODE_INVALID_ARGUMENT, "scope.version: the platform counts it");
+    TRY(agent_set_scope(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, &change,
+                        ctx->arena, &agent, st));
+    fill_view(response, &agent, ctx->arena);
+    return CODE_OK;
+}
+
 static enum code on_revoke_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__AgentRequest *req = request;
-    const struct cause cause = cause_of(ctx);
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
     struct agent agent;
     TRY(agent_disable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, "revoked",
                       ctx->arena, &agent, st));
@@ -423,7 +553,8 @@ static enum code on_unfreeze_agent(struct rpc_ctx *ctx, const void *request, voi
 static enum code safe_mode(struct rpc_ctx *ctx, const Clm__AgentRequest *req, bool on, void *response,
                            struct status *st)
 {
-    const struct cause cause = cause_of(ctx);
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
     struct agent agent;
     TRY(agent_set_safe_mode(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, on,
                             ctx->arena, &agent, st));
@@ -663,6 +794,8 @@ static enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request
         s->min_generation = (uint32_t)agent->min_generation;
         s->scope = scope_decode(agent->scope, ctx->arena);
         s->agent_version = text(agent->agent_version);
+        s->labels = labels_of(agent, ctx->arena);
+        s->n_labels = agent->n_labels;
     }
     res->has_last = true;
     res->last = res->n_agents == n;
@@ -682,6 +815,22 @@ const struct rpc_method registry_methods[] = {
     {"GetSession", on_get_session},
     {"ListSessions", on_list_sessions},
     {"EndSession", on_end_session},
+    {"SeeAgents", on_see_agents},
+    {"SetAgentLabels", on_set_agent_labels},
+    {"SetAgentScope", on_set_agent_scope},
+    {"ListOperators", on_list_operators},
+    {"GetOperator", on_get_operator},
+    {"CreateOperator", on_create_operator},
+    {"InviteOperator", on_invite_operator},
+    {"SetOperatorGrant", on_set_operator_grant},
+    {"DisableOperator", on_disable_operator},
+    {"EnableOperator", on_enable_operator},
+    {"ListOperatorSessions", on_list_operator_sessions},
+    {"EndOperatorSessions", on_end_operator_sessions},
+    {"ListApiKeys", on_list_api_keys},
+    {"GetApiKey", on_get_api_key},
+    {"CreateApiKey", on_create_api_key},
+    {"RevokeApiKey", on_revoke_api_key},
     {"ReportHeartbeats", on_report_heartbeats},
     {"ListAgentStates", on_list_agent_states},
     {"ListAgentSnapshot", on_list_agent_snapshot},

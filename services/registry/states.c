@@ -8,5 +8,6 @@ enum code agents_page(struct db *db, const char *after, size_t max, struct arena
     const struct agent_filter all = {0};
     struct label_terms terms;
     TRY(label_terms_read(NULL, NULL, 0, arena, &terms, st));
-    return store_agents_select(db, &all, &terms, after, max, arena, ret, ret_n, st);
+    const struct agent_place place = {.id = after && *after ? after : NULL};
+    return store_agents_select(db, &all, &terms, &place, max, arena, ret, ret_n, st);
 }

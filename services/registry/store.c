@@ -184,6 +184,27 @@ enum code store_agent_by_key(struct db *tx, const char *created_by, const char *
     return CODE_OK;
 }
 
+enum code store_agent_labels(struct db *tx, const char *id, const struct label *labels, size_t n,
+                             struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "UPDATE agents SET labels = (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM "
+        "unnest($2::text[], $3::text[]) l(n, v)) WHERE id = $1";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    arg_labels(args, labels, n, arena);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_agent_scope(struct db *tx, const char *id, struct bytes scope, struct arena *arena,
+                            struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    db_arg_bytes(args, scope.data ? (const void *)scope.data : "", scope.len);
+    return db_query(tx, "UPDATE agents SET scope = $2 WHERE id = $1", args, NULL, st);
+}
+
 static void arg_timing(struct db_args *args, const struct timing *timing, int64_t now_ms)
 {
     db_arg_time(args, now_ms - timing->gateway_silence_ms);
@@ -291,11 +312,7 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
     return db_query(tx, sql, args, NULL, st);
 }
 
-/* $1, $2: name and value of pairs; $3: names that must be there. */
-#define LABELS_HOLD                                                                                          \
-    "a.labels @> (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($1::text[], $2::text[]) l(n, "   \
-    "v)) "                                                                                                   \
-    "AND a.labels ?& $3::text[]"
+#define LABELS_HOLD LABELS_HOLD_IN("a.labels")
 
 static void arg_terms(struct db_args *args, const struct label_terms *terms)
 {
@@ -335,6 +352,22 @@ enum code store_agent_get(struct db *db, const struct label_terms *terms, const 
     return CODE_OK;
 }
 
+enum code store_agents_seen(struct db *db, const struct label_terms *terms, const char *const *ids, size_t n,
+                            struct arena *arena, const char ***ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] = "SELECT a.id FROM agents a WHERE " LABELS_HOLD " AND a.id = ANY ($4::uuid[])";
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, terms);
+    db_arg_text_array(args, ids, n);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = arena_strdup(arena, db_text(rows, i, 0));
+    return CODE_OK;
+}
+
 /* A prepared statement keeps one plan, so a filter that is not asked for must not stand in it as "or nothing
  * asked". A parameter that a variant does not use is named all the same: the server wants to know its type.
  */
@@ -344,24 +377,59 @@ enum code store_agent_get(struct db *db, const struct label_terms *terms, const 
 #define WITHOUT_STATUS "$4::bigint[] IS NOT NULL"
 #define WITH_SEARCH    "(a.hostname LIKE '%' || $5::text || '%' OR a.id::text LIKE '%' || $5::text || '%')"
 #define WITHOUT_SEARCH "$5::text IS NOT NULL"
-#define LIST(labels, status, search)                                                                         \
-    SELECT_AGENTS labels                                                                                     \
-        " AND " status " AND " search                                                                        \
-        " AND a.id > coalesce($6::uuid, '00000000-0000-0000-0000-000000000000') ORDER BY a.id LIMIT $7"
-enum { LIST_LABELS = 1, LIST_STATUS = 2, LIST_SEARCH = 4 };
-static const char *const list_sql[] = {
-    [0] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH),
-    [LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH),
-    [LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITHOUT_SEARCH),
-    [LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITHOUT_SEARCH),
-    [LIST_SEARCH] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITH_SEARCH),
-    [LIST_SEARCH | LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITH_SEARCH),
-    [LIST_SEARCH | LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITH_SEARCH),
-    [LIST_SEARCH | LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITH_SEARCH),
+#define WITH_REST                                                                                            \
+    "($6::text IS NULL OR a.agent_version LIKE $6) AND ($7::timestamptz IS NULL OR a.identity_not_after < "  \
+    "$7)"
+#define LIST(labels, status, search, place)                                                                  \
+    SELECT_AGENTS labels " AND " status " AND " search " AND " WITH_REST " AND " place " LIMIT $10"
+#define LISTS(place)                                                                                         \
+    {                                                                                                        \
+        [0] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH, place),                                   \
+        [LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH, place),                            \
+        [LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITHOUT_SEARCH, place),                            \
+        [LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITHOUT_SEARCH, place),                 \
+        [LIST_SEARCH] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITH_SEARCH, place),                            \
+        [LIST_SEARCH | LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITH_SEARCH, place),                 \
+        [LIST_SEARCH | LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITH_SEARCH, place),                 \
+        [LIST_SEARCH | LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITH_SEARCH, place),      \
+    }
+/* $8, $9: key and id of the last one that was given. */
+#define NO_ID        "00000000-0000-0000-0000-000000000000"
+#define LAST_ID      "ffffffff-ffff-ffff-ffff-ffffffffffff"
+#define BY_ID_UP     "$8::text IS NULL AND a.id > coalesce($9::uuid, '" NO_ID "') ORDER BY a.id"
+#define BY_ID_DOWN   "$8::text IS NULL AND a.id < coalesce($9::uuid, '" LAST_ID "') ORDER BY a.id DESC"
+#define BY_UP(key)   "(" key ", a.id) > ($8, $9::uuid) ORDER BY " key ", a.id"
+#define BY_DOWN(key) "(" key ", a.id) < ($8, $9::uuid) ORDER BY " key " DESC, a.id DESC"
+#define HOST_KEY     "(a.hostname COLLATE \"C\")"
+#define EXPIRY_KEY   "coalesce(a.identity_not_after, 'infinity'::timestamptz)"
+#define BEAT_KEY     "coalesce(h.last_at, '-infinity'::timestamptz)"
+enum { LIST_LABELS = 1, LIST_STATUS = 2, LIST_SEARCH = 4, LIST_VARIANTS = 8 };
+static const char *const list_sql[][2][LIST_VARIANTS] = {
+    [AGENTS_BY_ID] = {LISTS(BY_ID_UP), LISTS(BY_ID_DOWN)},
+    [AGENTS_BY_HOSTNAME] = {LISTS(BY_UP(HOST_KEY)), LISTS(BY_DOWN(HOST_KEY))},
+    [AGENTS_BY_EXPIRY] = {LISTS(BY_UP(EXPIRY_KEY)), LISTS(BY_DOWN(EXPIRY_KEY))},
+    [AGENTS_BY_HEARTBEAT] = {LISTS(BY_UP(BEAT_KEY)), LISTS(BY_DOWN(BEAT_KEY))},
 };
 
+/* Before the first of an order: a key that every one is behind. */
+static void arg_place(struct db_args *args, const struct agent_filter *filter,
+                      const struct agent_place *after)
+{
+    bool from_start = !after || !after->id;
+    const char *key = from_start ? NULL : after->key;
+    if (from_start && filter->sort == AGENTS_BY_HOSTNAME)
+        key = filter->descending ? "\x7f" : "";
+    else if (from_start && filter->sort != AGENTS_BY_ID)
+        key = filter->descending ? "infinity" : "-infinity";
+    const char *id = after ? after->id : NULL;
+    if (from_start && filter->sort != AGENTS_BY_ID)
+        id = filter->descending ? LAST_ID : NO_ID;
+    db_arg_text(args, key);
+    db_arg_text(args, id);
+}
+
 enum code store_agents_select(struct db *db, const struct agent_filter *filter,
-                              const struct label_terms *terms, const char *after, size_t max,
+                              const struct label_terms *terms, const struct agent_place *after, size_t max,
                               struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st)
 {
     int64_t statuses[AGENT_STATUS_END];
@@ -376,10 +444,12 @@ enum code store_agents_select(struct db *db, const struct agent_filter *filter,
     arg_terms(args, terms);
     db_arg_int_array(args, statuses, n_statuses);
     db_arg_text(args, like_escape(search ? filter->search : "", arena));
-    db_arg_text(args, after && *after ? after : NULL);
+    db_arg_text(args, filter->version ? store_pattern(filter->version, arena) : NULL);
+    db_arg_time(args, filter->expires_before_ms > 0 ? filter->expires_before_ms : -1);
+    arg_place(args, filter, after);
     db_arg_int(args, (int64_t)max);
     AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query(db, list_sql[variant], args, &rows, st));
+    TRY(db_query(db, list_sql[filter->sort][filter->descending][variant], args, &rows, st));
     read_agents(rows, arena, ret, ret_n);
     return CODE_OK;
 }
@@ -663,12 +733,13 @@ enum code store_sweep_find(struct db *db, const struct timing *timing, int64_t n
 /* ---- API keys
  * --------------------------------------------------------------------------------------------------- */
 
-enum code store_key_insert(struct db *db, const struct api_key *key, const uint8_t hash[32],
-                           int64_t expires_at_ms, int64_t now_ms, struct arena *arena, struct status *st)
+enum code store_key_insert(struct db *db, const struct api_key *key, const char *created_by,
+                           const uint8_t hash[32], int64_t expires_at_ms, int64_t now_ms, struct arena *arena,
+                           struct status *st)
 {
     static const char sql[] =
-        "INSERT INTO api_keys (id, name, hash, roles, label_selector, created_at, expires_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        "INSERT INTO api_keys (id, name, hash, roles, label_selector, created_at, expires_at, created_by) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, key->id);
     db_arg_text(args, key->name);
@@ -677,6 +748,7 @@ enum code store_key_insert(struct db *db, const struct api_key *key, const uint8
     db_arg_text(args, key->label_selector);
     db_arg_time(args, now_ms);
     db_arg_time(args, expires_at_ms);
+    db_arg_text(args, created_by);
     return db_query(db, sql, args, NULL, st);
 }
 

@@ -3,12 +3,7 @@
 #define CLM_REGISTRY_STORE_H
 
 #include "registry.h"
-
-/* "name=value" and "name" terms, all of which must hold. */
-struct label_terms {
-    const char **pair_name, **pair_value, **present; /* NULL-free arrays */
-    size_t n_pairs, n_present;
-};
+#include "scope/selector.h"
 
 enum code store_agent_insert(struct db *tx, const struct agent *agent, const char *created_by,
                              const char *idempotency_key, struct bytes request_sha256, struct arena *arena,
@@ -26,8 +21,16 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
 /* NOT_FOUND if it is not there or its labels do not hold. */
 enum code store_agent_get(struct db *db, const struct label_terms *terms, const char *id, struct arena *arena,
                           struct agent *ret, struct status *st) MUST_CHECK;
+enum code store_agent_labels(struct db *tx, const char *id, const struct label *labels, size_t n,
+                             struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_agent_scope(struct db *tx, const char *id, struct bytes scope, struct arena *arena,
+                            struct status *st) MUST_CHECK;
+/* Those of the ids whose labels hold. */
+enum code store_agents_seen(struct db *db, const struct label_terms *terms, const char *const *ids, size_t n,
+                            struct arena *arena, const char ***ret, size_t *ret_n,
+                            struct status *st) MUST_CHECK;
 enum code store_agents_select(struct db *db, const struct agent_filter *filter,
-                              const struct label_terms *terms, const char *after, size_t max,
+                              const struct label_terms *terms, const struct agent_place *after, size_t max,
                               struct arena *arena, struct agent **ret, size_t *ret_n,
                               struct status *st) MUST_CHECK;
 enum code store_counts(struct db *db, const struct label_terms *terms, struct dashboard *ret,
@@ -73,8 +76,8 @@ struct stored_key {
     int64_t expires_at_ms;
     bool revoked;
 };
-enum code store_key_insert(struct db *db, const struct api_key *key, const uint8_t hash[32],
-                           int64_t expires_at_ms, int64_t now_ms, struct arena *arena,
+enum code store_key_insert(struct db *db, const struct api_key *key, const char *created_by,
+                           const uint8_t hash[32], int64_t expires_at_ms, int64_t now_ms, struct arena *arena,
                            struct status *st) MUST_CHECK;
 enum code store_key_get(struct db *db, const char *id, struct arena *arena, struct stored_key *ret,
                         struct status *st) MUST_CHECK;

@@ -24,17 +24,20 @@ static enum code check_numbers(const struct new_task *task, int64_t now_ms, stru
 }
 
 static enum code find_agent(struct tasks *tasks, struct db *db, struct arena *arena, const char *agent_id,
-                            struct agent *ret, struct status *st)
+                            const char *selector, struct agent *ret, struct status *st)
 {
+    bool covered;
     enum code code = store_agent_get(db, arena, agent_id, ret, st);
     if (code == CODE_NOT_FOUND && tasks->fetch_agent) {
         /* Its event may still be on its way. */
         TRY(tasks->fetch_agent(tasks, db, arena, agent_id, st));
         code = store_agent_get(db, arena, agent_id, ret, st);
     }
-    if (code == CODE_OK && ret->deleted)
+    TRY(code);
+    TRY(grant_check(db, arena, selector, agent_id, &covered, st));
+    if (ret->deleted || !covered)
         return status_set(st, CODE_NOT_FOUND, "no agent %s", agent_id);
-    return code;
+    return CODE_OK;
 }
 
 static enum code check_after(struct db *db, struct arena *arena, const struct new_task *task,
@@ -43,6 +46,11 @@ static enum code check_after(struct db *db, struct arena *arena, const struct ne
     if (task->n_after == 0)
         return CODE_OK;
     size_t unknown, failed;
+    for (size_t i = 0; i < task->n_after; i++)
+        if (task_seen(db, arena, task->selector, task->after[i], st) != CODE_OK)
+            return st->code == CODE_NOT_FOUND
+                       ? status_set(st, CODE_INVALID_ARGUMENT, "after: %.40s is no task", task->after[i])
+                       : st->code;
     TRY(store_check_predecessors(db, arena, task->after, task->n_after, &unknown, &failed, st));
     if (unknown > 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "after: %zu of its ids are no tasks", unknown);
@@ -74,7 +82,7 @@ enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, c
     TRY(spec_read(request->spec, arena, &facts, st));
     TRY(check_numbers(request, clock_wall_ms(), st));
     struct agent agent;
-    TRY(find_agent(tasks, db, arena, request->agent_id, &agent, st));
+    TRY(find_agent(tasks, db, arena, request->agent_id, request->selector, &agent, st));
     if (agent.disabled)
         return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled or its identity is frozen",
                           request->agent_id);

@@ -25,6 +25,17 @@ static struct bytes pack_scope(const Clm__Scope *scope, struct arena *arena)
     return packed;
 }
 
+static void set_labels(struct agent *agent, Clm__Label *const *labels, size_t n, struct arena *arena)
+{
+    agent->label_names = arena_array(arena, n + 1, sizeof(*agent->label_names));
+    agent->label_values = arena_array(arena, n + 1, sizeof(*agent->label_values));
+    agent->n_labels = n;
+    for (size_t i = 0; i < n; i++) {
+        agent->label_names[i] = labels[i]->name;
+        agent->label_values[i] = labels[i]->value ? labels[i]->value : "";
+    }
+}
+
 /* ---- events
  * ------------------------------------------------------------------------------------------------- */
 
@@ -43,6 +54,7 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
         .min_generation = changed->min_generation,
         .scope = pack_scope(changed->scope, arena),
     };
+    set_labels(&agent, changed->labels, changed->n_labels, arena);
     TRY(store_agent_put(worker->db, arena, event->entity_id, event->entity_version, &agent,
                         changed->agent_version, st));
     wake_later(app_of(worker), event->entity_id);
@@ -94,6 +106,7 @@ static enum code put_snapshot(struct db *db, struct arena *arena, const Clm__Age
         .min_generation = row->min_generation,
         .scope = pack_scope(row->scope, arena),
     };
+    set_labels(&agent, row->labels, row->n_labels, arena);
     return store_agent_put(db, arena, row->agent_id, row->version, &agent, row->agent_version, st);
 }
 

@@ -19,3 +19,26 @@ enum code task_list(struct db *db, struct arena *arena, const struct task_filter
         *ret_n = filter->limit;
     return CODE_OK;
 }
+
+enum code grant_check(struct db *db, struct arena *arena, const char *selector, const char *agent_id,
+                      bool *ret_covered, struct status *st)
+{
+    *ret_covered = !selector || !*selector;
+    if (*ret_covered)
+        return CODE_OK;
+    struct label_terms terms;
+    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
+    return store_agent_covered(db, arena, &terms, agent_id, ret_covered, st);
+}
+
+enum code task_seen(struct db *db, struct arena *arena, const char *selector, const char *task_id,
+                    struct status *st)
+{
+    if (!selector || !*selector)
+        return CODE_OK;
+    struct task task;
+    bool covered;
+    TRY(store_task_get(db, arena, task_id, NULL, false, &task, st));
+    TRY(grant_check(db, arena, selector, task.agent_id, &covered, st));
+    return covered ? CODE_OK : status_set(st, CODE_NOT_FOUND, "no task %s", task_id);
+}

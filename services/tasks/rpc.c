@@ -21,14 +21,6 @@ static struct worker *worker_of(const struct rpc_ctx *ctx)
     return ctx->worker;
 }
 
-/* Labels are not projected here, so a grant that is limited by them cannot be judged: it may not. */
-static enum code whole_fleet_only(const struct rpc_ctx *ctx, struct status *st)
-{
-    if (ctx->actor.label_selector && *ctx->actor.label_selector)
-        return status_set(st, CODE_PERMISSION_DENIED, "a grant limited to labels does not cover tasks");
-    return CODE_OK;
-}
-
 /* ---- task → TaskView
  * ---------------------------------------------------------------------------------------- */
 
@@ -92,7 +84,6 @@ static enum code view_fill_result(Clm__TaskView *view, const struct task *task, 
 static enum code create_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__CreateTaskRequest *in = request;
-    TRY(whole_fleet_only(ctx, st));
     struct new_task task = {
         .agent_id = in->agent_id,
         .idempotency_key = in->idempotency_key,
@@ -102,6 +93,7 @@ static enum code create_task(struct rpc_ctx *ctx, const void *request, void *res
         .not_before_at_ms = in->has_not_before_at_ms ? in->not_before_at_ms : -1,
         .after = (const char *const *)in->after,
         .n_after = in->n_after,
+        .selector = ctx->actor.label_selector,
         .created_by = ctx->actor.id,
         .traceparent = ctx->traceparent,
     };
@@ -116,8 +108,8 @@ static enum code create_task(struct rpc_ctx *ctx, const void *request, void *res
 static enum code get_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__GetTaskRequest *in = request;
-    TRY(whole_fleet_only(ctx, st));
     struct task task;
+    TRY(task_seen(worker_of(ctx)->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
     TRY(task_get(worker_of(ctx)->db, ctx->arena, in->task_id, &task, st));
     TRY(view_fill(response, &task, ctx->arena, st));
     return view_fill_result(response, &task, ctx->arena, st);
@@ -147,7 +139,6 @@ static enum code list_tasks(struct rpc_ctx *ctx, const void *request, void *resp
 {
     const Clm__ListTasksRequest *in = request;
     Clm__ListTasksResponse *out = response;
-    TRY(whole_fleet_only(ctx, st));
     if (in->has_page_size && (in->page_size < 1 || in->page_size > PAGE_MAX))
         return status_set(st, CODE_INVALID_ARGUMENT, "pageSize: 1 to %u", PAGE_MAX);
     int64_t *states = arena_array(ctx->arena, in->n_state, sizeof(*states)),
@@ -157,6 +148,7 @@ static enum code list_tasks(struct rpc_ctx *ctx, const void *request, void *resp
     for (size_t i = 0; i < in->n_kind; i++)
         kinds[i] = in->kind[i];
     struct task_filter filter = {
+        .selector = ctx->actor.label_selector,
         .agent_id = in->agent_id,
         .states = states,
         .n_states = in->n_state,
@@ -189,9 +181,9 @@ static enum code list_tasks(struct rpc_ctx *ctx, const void *request, void *resp
 static enum code cancel_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__CancelTaskRequest *in = request;
-    TRY(whole_fleet_only(ctx, st));
     struct worker *worker = worker_of(ctx);
     struct task task;
+    TRY(task_seen(worker->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
     TRY(task_cancel(&app_of(worker)->tasks, worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
     return view_fill(response, &task, ctx->arena, st);
 }

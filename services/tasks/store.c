@@ -193,9 +193,40 @@ enum code store_task_get(struct db *db, struct arena *arena, const char *id, con
     return CODE_OK;
 }
 
+static void arg_terms(struct db_args *args, const struct label_terms *terms)
+{
+    db_arg_text_array(args, terms->pair_name, terms->n_pairs);
+    db_arg_text_array(args, terms->pair_value, terms->n_pairs);
+    db_arg_text_array(args, terms->present, terms->n_present);
+}
+
+/* For grants that are limited to labels. */
+static enum code list_covered(struct db *db, struct arena *arena, const struct task_filter *filter,
+                              struct task **ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        "SELECT " T_TASK_COLUMNS " FROM tasks t JOIN agents a ON a.agent_id = t.agent_id AND NOT a.deleted "
+        "WHERE " LABELS_HOLD_IN("a.labels") " AND t.agent_id = coalesce($4, t.agent_id) "
+                                            "AND (cardinality($5::bigint[]) = 0 OR t.state = ANY ($5)) "
+                                            "AND (cardinality($6::bigint[]) = 0 OR t.kind = ANY ($6)) AND "
+                                            "t.id < $7 ORDER BY t.id DESC LIMIT $8";
+    struct label_terms terms;
+    TRY(label_terms_read(filter->selector, NULL, 0, arena, &terms, st));
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, &terms);
+    db_arg_text(args, filter->agent_id);
+    db_arg_int_array(args, filter->states, filter->n_states);
+    db_arg_int_array(args, filter->kinds, filter->n_kinds);
+    db_arg_text(args, filter->before_id ? filter->before_id : "ffffffff-ffff-ffff-ffff-ffffffffffff");
+    db_arg_int(args, filter->limit);
+    return query_tasks(db, arena, sql, args, ret, ret_n, st);
+}
+
 enum code store_task_list(struct db *db, struct arena *arena, const struct task_filter *filter,
                           struct task **ret, size_t *ret_n, struct status *st)
 {
+    if (filter->selector && *filter->selector)
+        return list_covered(db, arena, filter, ret, ret_n, st);
 #define LIST_END                                                                                             \
     "AND (cardinality($2) = 0 OR state = ANY ($2)) AND (cardinality($3) = 0 OR kind = ANY ($3)) AND id < "   \
     "$4 "                                                                                                    \
@@ -700,15 +731,33 @@ enum code store_agent_put(struct db *db, struct arena *arena, const char *agent_
     db_arg_int(args, agent->min_generation);
     db_arg_bytes(args, agent->scope.data, agent->scope.len);
     db_arg_text(args, agent_version);
+    db_arg_text_array(args, agent->label_names, agent->n_labels);
+    db_arg_text_array(args, agent->label_values, agent->n_labels);
     return db_query(
         db,
         "INSERT INTO agents AS a (agent_id, version, status, safe_mode, disabled, deleted, min_generation, "
-        "  scope, agent_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+        "  scope, agent_version, labels) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, "
+        "  (SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($10::text[], $11::text[]) l(n, v))) "
         "ON CONFLICT (agent_id) DO UPDATE SET version = excluded.version, status = excluded.status, "
         "  safe_mode = excluded.safe_mode, disabled = excluded.disabled, deleted = excluded.deleted, "
         "  min_generation = excluded.min_generation, scope = excluded.scope, "
-        "  agent_version = excluded.agent_version WHERE a.version < excluded.version",
+        "  agent_version = excluded.agent_version, labels = excluded.labels "
+        "WHERE a.version < excluded.version",
         args, NULL, st);
+}
+
+enum code store_agent_covered(struct db *db, struct arena *arena, const struct label_terms *terms,
+                              const char *agent_id, bool *ret, struct status *st)
+{
+    static const char sql[] =
+        "SELECT EXISTS (SELECT FROM agents a WHERE " LABELS_HOLD_IN("a.labels") " AND a.agent_id = $4)";
+    struct db_args *args = db_args_new(arena);
+    arg_terms(args, terms);
+    db_arg_text(args, agent_id);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, sql, args, &rows, st));
+    *ret = db_bool(rows, 0, 0);
+    return CODE_OK;
 }
 
 enum code store_agent_get(struct db *db, struct arena *arena, const char *agent_id, struct agent *ret,

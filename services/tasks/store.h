@@ -8,6 +8,7 @@
 
 #include "base/embed.h"
 #include "db/db.h"
+#include "scope/selector.h"
 #include "tasks.h"
 
 extern const struct embed tasks_migrations[];
@@ -119,6 +120,9 @@ enum code store_drop_old_pages(struct db *db, struct arena *arena, int64_t befor
 enum code store_agent_put(struct db *db, struct arena *arena, const char *agent_id, uint64_t version,
                           const struct agent *agent, const char *agent_version, struct status *st) MUST_CHECK;
 /* NOT_FOUND */
+/* Whether the agent's labels hold; false for an agent that is not there. */
+enum code store_agent_covered(struct db *db, struct arena *arena, const struct label_terms *terms,
+                              const char *agent_id, bool *ret, struct status *st) MUST_CHECK;
 enum code store_agent_get(struct db *db, struct arena *arena, const char *agent_id, struct agent *ret,
                           struct status *st) MUST_CHECK;
 enum code store_identity_put(struct db *db, struct arena *arena, const char *agent_id, unsigned generation,

@@ -44,6 +44,7 @@ struct spec_facts {
 
 struct new_task {
     const char *agent_id;
+    const char *selector; /* labels that the operator's grant is limited to; NULL or "": the whole fleet */
     struct bytes spec;
     const char *idempotency_key; /* NULL: none */
     struct bytes request;        /* the whole request as it came, to tell a repetition from another request */
@@ -55,6 +56,7 @@ struct new_task {
 };
 
 struct task_filter {
+    const char *selector; /* as of new_task */
     const char *agent_id; /* NULL: any */
     const int64_t *states, *kinds;
     size_t n_states, n_kinds; /* 0: any */
@@ -133,6 +135,8 @@ struct agent {
     bool safe_mode, disabled, deleted;
     unsigned min_generation;
     struct bytes scope;
+    const char **label_names, **label_values; /* store_agent_get leaves them out */
+    size_t n_labels;
 };
 
 /* The running service, shared by all workers. */
@@ -169,6 +173,12 @@ enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, c
                       struct task *ret, struct status *st) MUST_CHECK;
 enum code task_get(struct db *db, struct arena *arena, const char *task_id, struct task *ret,
                    struct status *st) MUST_CHECK;
+/* Whether a grant with this selector covers the agent. */
+enum code grant_check(struct db *db, struct arena *arena, const char *selector, const char *agent_id,
+                      bool *ret_covered, struct status *st) MUST_CHECK;
+/* NOT_FOUND unless the selector covers the task's agent. */
+enum code task_seen(struct db *db, struct arena *arena, const char *selector, const char *task_id,
+                    struct status *st) MUST_CHECK;
 /* At most filter->limit tasks, newest first; *ret_more when there are older ones. */
 enum code task_list(struct db *db, struct arena *arena, const struct task_filter *filter, struct task **ret,
                     size_t *ret_n, bool *ret_more, struct status *st) MUST_CHECK;

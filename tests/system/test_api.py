@@ -28,9 +28,9 @@ def operations(openapi):
 
 
 def fill(path):
-    for name in ("agentId", "taskId", "sessionId", "alertId"):
+    for name in ("agentId", "taskId", "sessionId", "alertId", "tokenId", "operatorId"):
         path = path.replace(f"{{{name}}}", NOBODY)
-    return path.replace("{index}", "0")
+    return path.replace("{index}", "0").replace("{apiKeyId}", "0123456789abcdef")
 
 
 def problem(status, headers, body):
@@ -70,7 +70,10 @@ def test_every_reference_in_openapi_leads_somewhere(openapi):
 
 
 def test_every_described_route_is_there(openapi, rest):
-    for method, path, _ in operations(openapi):
+    for method, path, operation in operations(openapi):
+        if "text/event-stream" in operation["responses"]["200"].get("content", {}) if "200" in operation["responses"] else False:
+            rest.watch().close()
+            continue
         status, _, body = rest.raw(method, fill(path), b"{}" if method == "POST" else None, JSON if method == "POST" else {})
         assert status != 405 and not (status == 404 and b"nothing at" in body), (method, path, status, body)
 

@@ -64,16 +64,15 @@ static struct ca *ca_get(struct ca *ca)
     return ca;
 }
 
-static struct leaf *leaf_make(struct ca *ca, const char *service, struct leaf *leaf)
+static void leaf_sign(struct ca *ca, const char *service, struct key **ret_key, struct der *ret_cert)
 {
     struct status st = {0};
     char uri[400];
     spiffe_format("test.example", "service", service, uri);
     struct pki_names names = {.uri = {uri}, .n_uri = 1};
-    (void)snprintf(leaf->name, sizeof(leaf->name), "%s", service);
-    check(key_generate(KEY_EC_P256, &leaf->key, &st), &st);
+    check(key_generate(KEY_EC_P256, ret_key, &st), &st);
     AUTO_DER struct der spki = {0};
-    check(key_spki(leaf->key, &spki, &st), &st);
+    check(key_spki(*ret_key, &spki, &st), &st);
     const struct cert_request req = {
         .spki = der_bytes(&spki),
         .common_name = service,
@@ -84,12 +83,24 @@ static struct leaf *leaf_make(struct ca *ca, const char *service, struct leaf *l
         .not_before_ms = clock_wall_ms() - 3600000,
         .not_after_ms = clock_wall_ms() + 12LL * 3600000,
     };
-    check(issuer_sign(ca_get(ca)->issuer, &req, &leaf->cert, &st), &st);
+    check(issuer_sign(ca_get(ca)->issuer, &req, ret_cert, &st), &st);
+}
+
+static struct leaf *leaf_make(struct ca *ca, const char *service, struct leaf *leaf)
+{
+    struct status st = {0};
     static const struct der_list none;
+    (void)snprintf(leaf->name, sizeof(leaf->name), "%s", service);
+    leaf_sign(ca, service, &leaf->key, &leaf->cert);
     check(bus_identity_new(leaf->key, der_bytes(&leaf->cert), &none, &ca_get(&own_ca)->roots, &leaf->identity,
                            &st),
           &st);
     return leaf;
+}
+
+void identity_leaf(const char *service, struct key **ret_key, struct der *ret_cert)
+{
+    leaf_sign(&own_ca, service, ret_key, ret_cert);
 }
 
 static struct leaf *leaf_of(struct ca *ca, const char *prefix, const char *service)
@@ -111,6 +122,17 @@ static struct leaf *leaf_of(struct ca *ca, const char *prefix, const char *servi
 struct bus_identity *identity_of(const char *service)
 {
     return leaf_of(&own_ca, "", service)->identity;
+}
+
+struct bus_identity *identity_fresh(const char *service)
+{
+    static const struct der_list none;
+    struct status st = {0};
+    struct bus_identity *identity = NULL;
+    const struct leaf *leaf = leaf_of(&own_ca, "", service);
+    check(bus_identity_new(leaf->key, der_bytes(&leaf->cert), &none, &ca_get(&own_ca)->roots, &identity, &st),
+          &st);
+    return identity;
 }
 
 struct bus_identity *identity_forged(const char *service)

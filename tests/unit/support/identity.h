@@ -8,6 +8,10 @@
 struct bus_identity *identity_of(const char *service);
 /* Says it is that service, but its CA is another one. */
 struct bus_identity *identity_forged(const char *service);
+/* A further key and certificate of the test's CA; the caller's to free. */
+void identity_leaf(const char *service, struct key **ret_key, struct der *ret_cert);
+/* An identity of the caller's own, to be freed. */
+struct bus_identity *identity_fresh(const char *service);
 /* key.pem, cert.pem and roots.pem below dir, for service_main. */
 void identity_write(const char *service, const char *dir);
 

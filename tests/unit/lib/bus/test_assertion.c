@@ -174,6 +174,37 @@ static void garbage_is_refused(void **state)
                          CODE_UNAUTHENTICATED);
 }
 
+static void a_replaced_identity_signs_with_the_new_key(void **state)
+{
+    (void)state;
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct status st = {0};
+    struct bus_identity *identity = identity_fresh("registry");
+    struct bytes before = make_assertion(identity, 60000, arena);
+    for (int i = 0; i < 2; i++) { /* the second frees what the first had brought */
+        struct key *key = NULL;
+        AUTO_DER struct der cert = {0};
+        identity_leaf("registry", &key, &cert);
+        assert_int_equal(bus_identity_replace(identity, key, der_bytes(&cert), &st), CODE_OK);
+        struct bytes after = make_assertion(identity, 60000, arena);
+        struct actor actor = {0};
+        assert_int_equal(assertion_verify(identity_of("tasks"), after, arena, &actor, &st), CODE_OK);
+        assert_int_equal(assertion_verify(identity_of("tasks"), before, arena, &actor, &st), CODE_OK);
+        assert_non_null(memmem(after.data, after.len, cert.data, cert.len));
+    }
+    struct key *key = NULL;
+    AUTO_DER struct der cert = {0}, other = {0};
+    struct key *wrong = NULL;
+    identity_leaf("registry", &key, &cert);
+    identity_leaf("registry", &wrong, &other);
+    key_free(key);
+    assert_int_equal(bus_identity_replace(identity, wrong, der_bytes(&cert), &st), CODE_FAILED_PRECONDITION);
+    struct actor actor = {0};
+    struct bytes still = make_assertion(identity, 60000, arena);
+    assert_int_equal(assertion_verify(identity_of("tasks"), still, arena, &actor, &st), CODE_OK);
+    bus_identity_free(identity);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -187,6 +218,7 @@ int main(void)
         cmocka_unit_test(authority_of_a_request_needs_a_deadline_that_is_not_past),
         cmocka_unit_test(assertion_is_no_authority_and_the_other_way_round),
         cmocka_unit_test(garbage_is_refused),
+        cmocka_unit_test(a_replaced_identity_signs_with_the_new_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

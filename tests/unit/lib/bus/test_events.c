@@ -1,4 +1,5 @@
 /* The stream, its durables and their rights on a real nats-server. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -6,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/id.h"
 #include "support/nats.h"
 
@@ -158,6 +160,81 @@ static void service_cannot_read_anothers_durable(void **state)
     bus_free(registry);
 }
 
+#define FED_MAX 1024
+struct fed {
+    pthread_mutex_t mutex;
+    char ids[FED_MAX][UUID_TEXT_SIZE];
+    uint64_t seqs[FED_MAX];
+    size_t n;
+};
+
+static void on_fed(const struct event_message *event, void *arg)
+{
+    struct fed *fed = arg;
+    (void)pthread_mutex_lock(&fed->mutex);
+    if (fed->n < FED_MAX) {
+        (void)snprintf(fed->ids[fed->n], UUID_TEXT_SIZE, "%s", event->id);
+        fed->seqs[fed->n++] = event->stream_seq;
+    }
+    (void)pthread_mutex_unlock(&fed->mutex);
+}
+
+static size_t fed_count(struct fed *fed)
+{
+    (void)pthread_mutex_lock(&fed->mutex);
+    size_t n = fed->n;
+    (void)pthread_mutex_unlock(&fed->mutex);
+    return n;
+}
+
+static void every_listener_of_the_feed_gets_each_event_with_its_place(void **state)
+{
+    (void)state;
+    nats_setup();
+    struct bus *registry = nats_bus("registry"), *one = nats_bus("gateway"), *two = nats_bus("gateway");
+    struct fed fed[2] = {{.mutex = PTHREAD_MUTEX_INITIALIZER}, {.mutex = PTHREAD_MUTEX_INITIALIZER}};
+    struct bus_sub *subs[2];
+    struct status st = {0};
+    assert_int_equal(events_feed(one, on_fed, &fed[0], &subs[0], &st), CODE_OK);
+    assert_int_equal(events_feed(two, on_fed, &fed[1], &subs[1], &st), CODE_OK);
+    for (int64_t deadline = clock_mono_ms() + 20000; fed_count(&fed[0]) == 0 || fed_count(&fed[1]) == 0;) {
+        /* until the server knows both subscriptions */
+        char probe_id[UUID_TEXT_SIZE];
+        struct event_to_publish probe = make(probe_id, "clm.event.registry.agent.changed", "probe");
+        assert_int_equal(events_publish(registry, &probe, 1, 5000, &st), CODE_OK);
+        assert_true(clock_mono_ms() < deadline);
+    }
+    char id[2][UUID_TEXT_SIZE];
+    struct event_to_publish events[] = {make(id[0], "clm.event.registry.agent.changed", "one"),
+                                        make(id[1], "clm.event.registry.agent.changed", "two")};
+    assert_int_equal(events_publish(registry, events, 2, 5000, &st), CODE_OK);
+    for (size_t i = 0; i < 2; i++) {
+        int64_t deadline = clock_mono_ms() + 10000;
+        while (fed_count(&fed[i]) == 0 || strcmp(fed[i].ids[fed_count(&fed[i]) - 1], id[1]) != 0)
+            assert_true(clock_mono_ms() < deadline);
+        size_t n = fed_count(&fed[i]);
+        assert_string_equal(fed[i].ids[n - 2], id[0]);
+        assert_int_equal(fed[i].seqs[n - 2], events[0].stream_seq);
+        assert_int_equal(fed[i].seqs[n - 1], events[1].stream_seq);
+    }
+    bus_unsubscribe(subs[0]);
+    bus_unsubscribe(subs[1]);
+
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct event_message message;
+    assert_int_equal(events_read(one, events[0].stream_seq, arena, &message, &st), CODE_OK);
+    assert_string_equal(message.id, id[0]);
+    assert_string_equal(message.subject, "clm.event.registry.agent.changed");
+    assert_int_equal(message.stream_seq, events[0].stream_seq);
+    assert_memory_equal(message.body.data, "one", 3);
+    assert_int_equal(events_read(one, 0, arena, &message, &st), CODE_OK);
+    assert_int_equal(message.stream_seq, 1);
+    assert_int_equal(events_read(one, events[1].stream_seq + 1, arena, &message, &st), CODE_NOT_FOUND);
+    bus_free(one);
+    bus_free(two);
+    bus_free(registry);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -167,6 +244,7 @@ int main(void)
         cmocka_unit_test(ack_floor_waits_for_every_reader),
         cmocka_unit_test(service_cannot_publish_anothers_events),
         cmocka_unit_test(service_cannot_read_anothers_durable),
+        cmocka_unit_test(every_listener_of_the_feed_gets_each_event_with_its_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -186,6 +186,47 @@ static void a_star_of_a_hostname_pattern_stays_within_its_label(void **state)
     assert_false(hostname_pattern_valid("web/*"));
 }
 
+static bool covers(const struct scope *outer, const char *path, const char *name, unsigned operations)
+{
+    char *paths[] = {(char *)(uintptr_t)path}, *names[] = {(char *)(uintptr_t)name};
+    const struct scope inner = {.operations = operations,
+                                .paths = paths,
+                                .n_paths = path != NULL,
+                                .dns_names = names,
+                                .n_dns_names = name != NULL};
+    return scope_covers(outer, &inner);
+}
+
+static void a_scope_covers_what_allows_no_more(void **state)
+{
+    (void)state;
+    char *paths[] = {(char *)"/etc/nginx/**", (char *)"/srv/*/tls.pem"},
+         *names[] = {(char *)"*.example.com", (char *)"example.org"};
+    const struct scope outer = {.operations = SCOPE_OPERATION(2) | SCOPE_OPERATION(3),
+                                .paths = paths,
+                                .n_paths = 2,
+                                .dns_names = names,
+                                .n_dns_names = 2};
+    assert_true(scope_covers(&outer, &outer));
+    assert_true(covers(&outer, NULL, NULL, 0));
+    assert_true(covers(&outer, NULL, NULL, SCOPE_OPERATION(2)));
+    assert_false(covers(&outer, NULL, NULL, SCOPE_OPERATION(1)));
+    static const char *const within[] = {"/etc/nginx/**", "/etc/nginx/ssl/**", "/etc/nginx/a.pem",
+                                         "/etc/nginx/*",  "/srv/*/tls.pem",    "/srv/a/tls.pem"};
+    static const char *const beyond[] = {"/etc/**", "/etc/nginx2/**",   "/etc/nginx", "/srv/**", "/srv/a/*",
+                                         "/**",     "/etc/nginx/../**", "/srv/*/*"};
+    for (size_t i = 0; i < sizeof(within) / sizeof(within[0]); i++)
+        assert_true(covers(&outer, within[i], NULL, 0));
+    for (size_t i = 0; i < sizeof(beyond) / sizeof(beyond[0]); i++)
+        assert_false(covers(&outer, beyond[i], NULL, 0));
+    assert_true(covers(&outer, NULL, "*.EXAMPLE.com", 0));
+    assert_true(covers(&outer, NULL, "www.example.com", 0));
+    assert_false(covers(&outer, NULL, "a.b.example.com", 0));
+    assert_false(covers(&outer, NULL, "*.www.example.com", 0));
+    assert_false(covers(&outer, NULL, "*.org", 0));
+    assert_false(covers(&outer, NULL, "example.com", 0));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +238,7 @@ int main(void)
         cmocka_unit_test(an_empty_scope_allows_nothing),
         cmocka_unit_test(a_scope_allows_what_one_of_its_rows_allows),
         cmocka_unit_test(a_star_of_a_hostname_pattern_stays_within_its_label),
+        cmocka_unit_test(a_scope_covers_what_allows_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,7 +75,10 @@ const char *fixture_ca_dir(void)
         (void)snprintf(ca_dir, sizeof(ca_dir), "%s/ca", base_dir);
         if (mkdir(ca_dir, 0700) != 0)
             abort();
+        char name[] = "gw.test.example", address[] = "192.0.2.80";
+        const struct pki_names names = {.dns = {name}, .n_dns = 1, .ip = {address}, .n_ip = 1};
         assert_ok(ca_make(ca_dir, TRUST_DOMAIN, &why));
+        assert_ok(ca_write_gateway_names(ca_dir, &names, &why));
     }
     return ca_dir;
 }

@@ -181,6 +181,29 @@ static void a_service_gets_exactly_its_own_name(void **state)
     assert_null(cert.data);
 }
 
+static enum code issue_gateway(const char *subject, const char *dns, const char *ip)
+{
+    AUTO_DER struct der csr = {0}, cert = {0};
+    fixture_csr(key, dns, ip, "spiffe://" TRUST_DOMAIN "/service/gateway", &csr);
+    const struct profile_request request = {
+        .profile = PROFILE_GATEWAY_TLS, .csr = der_bytes(&csr), .subject = subject, .life_sec = 3600};
+    return profile_issue(&ca, &request, &cert, &why);
+}
+
+static void a_gateway_gets_the_names_of_the_ca_directory_and_no_others(void **state)
+{
+    (void)state;
+    assert_ok(issue_gateway("gateway", "gw.test.example", NULL));
+    assert_ok(issue_gateway("gateway", "gw.test.example", "192.0.2.80"));
+    assert_int_equal(issue_gateway("gateway", "www.test.example", NULL), CODE_PERMISSION_DENIED);
+    assert_non_null(strstr(why.msg, "gateway-names"));
+    assert_int_equal(issue_gateway("gateway", "gw.test.example", "192.0.2.8"), CODE_PERMISSION_DENIED);
+    assert_int_equal(issue_gateway("gateway", "gw.test", NULL), CODE_PERMISSION_DENIED);
+    assert_int_equal(issue_gateway("gateway", "*.test.example", NULL), CODE_PERMISSION_DENIED);
+    assert_int_equal(issue_gateway("tasks", "gw.test.example", NULL), CODE_PERMISSION_DENIED);
+    assert_int_equal(issue_gateway("gateway", NULL, NULL), CODE_PERMISSION_DENIED);
+}
+
 static void only_tasks_may_sign_envelopes(void **state)
 {
     (void)state;
@@ -272,6 +295,7 @@ int main(void)
         cmocka_unit_test(no_profile_lets_a_certificate_live_longer_than_its_row_says),
         cmocka_unit_test(platform_keys_must_be_p256),
         cmocka_unit_test(a_service_gets_exactly_its_own_name),
+        cmocka_unit_test(a_gateway_gets_the_names_of_the_ca_directory_and_no_others),
         cmocka_unit_test(only_tasks_may_sign_envelopes),
         cmocka_unit_test(a_managed_certificate_never_holds_a_uri_or_nothing),
         cmocka_unit_test(an_unknown_profile_is_refused),

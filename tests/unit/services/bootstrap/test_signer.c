@@ -70,7 +70,6 @@ static void profiles_of_init_and_forged_ones_are_refused(void **state)
 {
     (void)state;
     struct signer *signer = fixture_signer();
-    assert_int_equal(issue(signer, PROFILE_GATEWAY_TLS, "gateway"), CODE_PERMISSION_DENIED);
     assert_int_equal(issue(signer, PROFILE_BUS_TLS, ""), CODE_PERMISSION_DENIED);
     assert_int_equal(issue(signer, (enum profile)99, AGENT_ID), CODE_INVALID_ARGUMENT);
     assert_int_equal(issue(signer, (enum profile)0, AGENT_ID), CODE_INVALID_ARGUMENT);

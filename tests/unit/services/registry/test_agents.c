@@ -153,6 +153,115 @@ static void lists_are_filtered_by_search_status_and_labels(void **state)
     assert_int_equal(count(&(struct agent_filter){.selector = "env=prod"}), 1);
 }
 
+static enum code set_labels(const char *selector, const char *id, int64_t if_version, struct label *labels,
+                            size_t n, struct agent *ret)
+{
+    struct cause cause = fixture_cause(T0);
+    cause.if_version = if_version;
+    return agent_set_labels(fixture_db, &cause, selector, id, labels, n, fixture_arena, ret, NULL);
+}
+
+static void labels_are_replaced_within_the_grant(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    struct label prod[] = {{"env", "prod"}, {"team", "a"}}, test[] = {{"env", "test"}},
+                 twice[] = {{"a", "1"}, {"a", "2"}}, bad[] = {{"a b", ""}};
+    struct agent agent;
+    assert_int_equal(set_labels("env=prod", id, 0, test, 1, &agent), CODE_PERMISSION_DENIED);
+    assert_int_equal(set_labels("env=test", id, 0, test, 1, &agent), CODE_NOT_FOUND);
+    assert_int_equal(set_labels("", id, 0, twice, 2, &agent), CODE_INVALID_ARGUMENT);
+    assert_int_equal(set_labels("", id, 0, bad, 1, &agent), CODE_INVALID_ARGUMENT);
+    assert_int_equal(set_labels("env=prod", id, 0, prod, 2, &agent), CODE_OK);
+    int64_t version = agent.version;
+    assert_int_equal(set_labels("", id, 0, prod, 2, &agent), CODE_OK);
+    assert_int_equal(agent.version, version); /* nothing changed */
+    assert_int_equal(set_labels("", id, version - 1, test, 1, &agent), CODE_ABORTED);
+    assert_int_equal(fixture_get(id).n_labels, 2);
+    assert_int_equal(set_labels("", id, version, test, 1, &agent), CODE_OK);
+    assert_int_equal(agent.version, version + 1);
+    assert_string_equal(fixture_get(id).labels[0].value, "test");
+    assert_int_equal(set_labels("", id, 0, NULL, 0, &agent), CODE_OK);
+    assert_int_equal(fixture_get(id).n_labels, 0);
+}
+
+static enum code widen(struct bytes now, void *arg, struct arena *arena, struct bytes *ret, struct status *st)
+{
+    assert_string_equal((const char *)arg, "arg");
+    if (now.len > 2)
+        return status_set(st, CODE_PERMISSION_DENIED, "no wider");
+    uint8_t *next = arena_alloc(arena, now.len + 1);
+    memset(next, 7, now.len + 1);
+    *ret = (struct bytes){next, now.len + 1};
+    return CODE_OK;
+}
+
+static void scope_follows_from_the_present_one(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    assert_int_equal(fixture_number("WITH u AS (UPDATE agents SET scope = '\\x0102' RETURNING 1) SELECT 1"),
+                     1);
+    char arg[] = "arg";
+    const struct scope_change change = {widen, arg};
+    const struct cause cause = fixture_cause(T0);
+    struct agent agent;
+    assert_int_equal(
+        agent_set_scope(fixture_db, &cause, "env=test", id, &change, fixture_arena, &agent, NULL),
+        CODE_NOT_FOUND);
+    assert_int_equal(agent_set_scope(fixture_db, &cause, "", id, &change, fixture_arena, &agent, NULL),
+                     CODE_OK);
+    int64_t version = agent.version;
+    assert_int_equal(agent_set_scope(fixture_db, &cause, "", id, &change, fixture_arena, &agent, NULL),
+                     CODE_PERMISSION_DENIED);
+    struct agent stored = fixture_get(id);
+    assert_int_equal(stored.scope.len, 3);
+    assert_int_equal(stored.version, version);
+}
+
+/* Every order, up and down, in pages of two, while names repeat and ends are missing. */
+static void every_order_joins_its_pages(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 7; i++) {
+        const char *id = fixture_agent(arena_printf(fixture_arena, "host%d", i / 2), "prod");
+        if (i % 3 != 0) {
+            const struct cause cause = fixture_cause(T0);
+            assert_int_equal(agent_identity_issued(fixture_db, &cause, id, 0, "ff", T0 + 1000 * (i % 4),
+                                                   fixture_arena, NULL),
+                             CODE_OK);
+        }
+        if (i % 2)
+            fixture_beat(id, T0 + i / 4);
+    }
+    for (int way = 0; way < 8; way++) {
+        const struct agent_filter filter = {.sort = (enum agent_sort)(way / 2), .descending = way % 2};
+        struct agent *all, *page;
+        struct agent_place after = {0};
+        size_t n_all, n, at = 0;
+        assert_int_equal(agents_list(fixture_db, &filter, NULL, 100, fixture_arena, &all, &n_all, NULL),
+                         CODE_OK);
+        assert_int_equal(n_all, 7);
+        do {
+            assert_int_equal(agents_list(fixture_db, &filter, &after, 2, fixture_arena, &page, &n, NULL),
+                             CODE_OK);
+            for (size_t i = 0; i < n; i++)
+                assert_string_equal(page[i].id, all[at++].id);
+            if (n > 0)
+                after = agent_place_of(&page[n - 1], filter.sort, fixture_arena);
+        } while (n > 0);
+        assert_int_equal(at, 7);
+        for (size_t i = 1; i < 7 && filter.sort == AGENTS_BY_HOSTNAME; i++)
+            assert_true(filter.descending ? strcmp(all[i - 1].hostname, all[i].hostname) >= 0
+                                          : strcmp(all[i - 1].hostname, all[i].hostname) <= 0);
+        for (size_t i = 1; i < 7 && filter.sort == AGENTS_BY_HEARTBEAT; i++)
+            assert_true(filter.descending ? all[i - 1].last_heartbeat_at_ms >= all[i].last_heartbeat_at_ms
+                                          : all[i - 1].last_heartbeat_at_ms <= all[i].last_heartbeat_at_ms);
+    }
+    assert_int_equal(count(&(struct agent_filter){.expires_before_ms = T0 + 1500}), 3);
+    assert_int_equal(count(&(struct agent_filter){.version = "0.*"}), 0);
+}
+
 static void pages_join_without_gap_or_repetition(void **state)
 {
     (void)state;
@@ -210,6 +319,9 @@ int main(void)
         T(revoked_agent_cannot_be_enabled),
         T(agents_outside_the_selector_are_not_there),
         T(lists_are_filtered_by_search_status_and_labels),
+        T(labels_are_replaced_within_the_grant),
+        T(scope_follows_from_the_present_one),
+        T(every_order_joins_its_pages),
         T(pages_join_without_gap_or_repetition),
         T(identity_events_apply_in_any_order_and_often),
     };

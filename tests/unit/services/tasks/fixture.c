@@ -123,7 +123,14 @@ struct bytes fixture_scope(const Clm__Task__Kind *operations, size_t n, const ch
 
 void fixture_agent_state(const char *id, unsigned status, bool safe_mode, bool disabled, struct bytes scope)
 {
-    struct agent agent = {.status = status, .safe_mode = safe_mode, .disabled = disabled, .scope = scope};
+    const char *name = "env", *value = "prod";
+    struct agent agent = {.status = status,
+                          .safe_mode = safe_mode,
+                          .disabled = disabled,
+                          .scope = scope,
+                          .label_names = &name,
+                          .label_values = &value,
+                          .n_labels = 1};
     assert_ok(store_agent_put(db, arena, id, ++version, &agent, "0.1", &st));
 }
 

@@ -101,18 +101,36 @@ static void created_task_is_seen_with_its_defaults(void **state)
     assert_int_equal(call("GetTask", &get, &again), CODE_NOT_FOUND);
 }
 
-static void grant_limited_to_labels_does_not_cover_tasks(void **state)
+static void grant_limited_to_labels_covers_tasks_of_its_agents_only(void **state)
 {
     (void)state;
     Clm__TaskView view = create(), out = CLM__TASK_VIEW__INIT;
     Clm__GetTaskRequest get = CLM__GET_TASK_REQUEST__INIT;
     Clm__CancelTaskRequest cancel = CLM__CANCEL_TASK_REQUEST__INIT;
+    Clm__CreateTaskRequest create_again = CLM__CREATE_TASK_REQUEST__INIT;
     Clm__ListTasksRequest list = CLM__LIST_TASKS_REQUEST__INIT;
-    Clm__ListTasksResponse listed = CLM__LIST_TASKS_RESPONSE__INIT;
+    Clm__ListTasksResponse none = CLM__LIST_TASKS_RESPONSE__INIT, some = CLM__LIST_TASKS_RESPONSE__INIT;
     get.task_id = cancel.task_id = view.id;
-    assert_int_equal(call_as("env=dev", "GetTask", &get, &out), CODE_PERMISSION_DENIED);
-    assert_int_equal(call_as("env=dev", "CancelTask", &cancel, &out), CODE_PERMISSION_DENIED);
-    assert_int_equal(call_as("env=dev", "ListTasks", &list, &listed), CODE_PERMISSION_DENIED);
+    create_again.agent_id = view.agent_id;
+    create_again.spec = view.spec;
+    static const char *const others[] = {"env=dev", "team", "env=prod,team", "env=prod,env=dev"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        assert_int_equal(call_as(others[i], "GetTask", &get, &out), CODE_NOT_FOUND);
+        assert_int_equal(call_as(others[i], "CancelTask", &cancel, &out), CODE_NOT_FOUND);
+        assert_int_equal(call_as(others[i], "CreateTask", &create_again, &out), CODE_NOT_FOUND);
+        none = (Clm__ListTasksResponse)CLM__LIST_TASKS_RESPONSE__INIT;
+        assert_ok(call_as(others[i], "ListTasks", &list, &none));
+        assert_int_equal(none.n_tasks, 0);
+    }
+    assert_ok(call_as("env=prod", "GetTask", &get, &out));
+    assert_ok(call_as("env", "ListTasks", &list, &some));
+    assert_int_equal(some.n_tasks, 1);
+    /* What it waits for must be seen, too. */
+    char *after = view.id;
+    create_again.n_after = 1;
+    create_again.after = &after;
+    assert_ok(call_as("env=prod", "CreateTask", &create_again, &out));
+    assert_ok(call_as("env=prod", "CancelTask", &cancel, &out));
 }
 
 static void list_continues_where_its_token_says(void **state)
@@ -261,9 +279,12 @@ static void large_result_is_cut_to_what_a_reply_holds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(every_method_has_one_row_and_its_guards),       T(created_task_is_seen_with_its_defaults),
-        T(grant_limited_to_labels_does_not_cover_tasks),  T(list_continues_where_its_token_says),
-        T(checkins_answer_names_only_who_gets_something), T(large_result_is_cut_to_what_a_reply_holds),
+        T(every_method_has_one_row_and_its_guards),
+        T(created_task_is_seen_with_its_defaults),
+        T(grant_limited_to_labels_covers_tasks_of_its_agents_only),
+        T(list_continues_where_its_token_says),
+        T(checkins_answer_names_only_who_gets_something),
+        T(large_result_is_cut_to_what_a_reply_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
