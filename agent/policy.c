@@ -19,6 +19,7 @@
 #include "scope/scope.h"
 
 #define ARGV_MAX       64
+#define VARIABLES_MAX  32
 #define SECTIONS_MAX   256
 #define ROOT_PATTERN_N 8
 
@@ -29,7 +30,7 @@
 /* A reload as the file has it: the command lines are split once everything is read. */
 struct reload_conf {
     struct policy_reload reload; /* first: policy->reloads[i] points here */
-    char *command_text, *test_text;
+    char *command_text, *test_text, *pre_text, *failure_text, *environment_text;
 };
 
 static const char *const operation_names[] = {
@@ -120,16 +121,17 @@ static const struct config_key target_keys[] = {
 };
 #undef KEY
 
+#define KEY(key, field)                                                                                      \
+    .name = key, .type = CONFIG_STRING, .offset = offsetof(struct reload_conf, field), .optional = true
 static const struct config_key reload_keys[] = {
     {.name = "command",
      .type = CONFIG_STRING,
      .offset = offsetof(struct reload_conf, command_text),
      .help = "absolute program and arguments; no shell"},
-    {.name = "test",
-     .type = CONFIG_STRING,
-     .offset = offsetof(struct reload_conf, test_text),
-     .optional = true,
-     .help = "run before the reload; the reload is not done when it fails"},
+    {KEY("test", test_text), .help = "run before the reload; the reload is not done when it fails"},
+    {KEY("pre", pre_text), .help = "run before anything is changed; nothing is changed when it fails"},
+    {KEY("failure", failure_text), .help = "run when a change that pre let pass did not succeed"},
+    {KEY("environment", environment_text), .help = "NAME=value for these commands, beside PATH and LANG"},
     {.name = "timeout",
      .type = CONFIG_DURATION,
      .offset = offsetof(struct reload_conf, reload.timeout_ms),
@@ -139,6 +141,7 @@ static const struct config_key reload_keys[] = {
      .help = "for each command, and for looking at the endpoint"},
     {.name = NULL},
 };
+#undef KEY
 
 static const struct config_group groups[] = {
     {"target", target_keys, on_target},
@@ -237,8 +240,8 @@ static char *next_word(const char **at)
     return word;
 }
 
-static enum code split_command(const char *reload, const char *key, const char *text, char ***ret,
-                               struct status *st)
+static enum code split_words(const char *reload, const char *key, const char *text, char ***ret,
+                             struct status *st)
 {
     char **argv = must(calloc(ARGV_MAX + 1, sizeof(char *)));
     const char *at = text + strspn(text, " \t");
@@ -251,13 +254,42 @@ static enum code split_command(const char *reload, const char *key, const char *
         }
         argv[n] = word;
     }
-    if (!argv[0] || argv[0][0] != '/') {
-        argv_free(argv);
+    *ret = argv;
+    return CODE_OK;
+}
+
+static enum code split_command(const char *reload, const char *key, const char *text, char ***ret,
+                               struct status *st)
+{
+    if (!text)
+        return CODE_OK;
+    TRY(split_words(reload, key, text, ret, st));
+    if (!(*ret)[0] || (*ret)[0][0] != '/')
         return status_set(st, CODE_INVALID_ARGUMENT,
                           "[reload %s] %s: starts with \"%.60s\"; write the program's absolute path", reload,
                           key, text);
+    return CODE_OK;
+}
+
+/* CLM_… is what the agent says itself. */
+static bool variable_valid(const char *text)
+{
+    size_t len = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+    return len > 0 && text[len] == '=' && !strchr("0123456789", text[0]) && strncmp(text, "CLM_", 4) != 0;
+}
+
+static enum code split_environment(const char *reload, const char *text, char ***ret, struct status *st)
+{
+    if (!text)
+        return CODE_OK;
+    TRY(split_words(reload, "environment", text, ret, st));
+    size_t n = 0;
+    for (char **one = *ret; *one; one++, n++) {
+        if (!variable_valid(*one) || n >= VARIABLES_MAX)
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "[reload %s] environment: \"%.60s\" is not NAME=value, or one too many", reload,
+                              *one);
     }
-    *ret = argv;
     return CODE_OK;
 }
 
@@ -326,7 +358,7 @@ const char *store_format_name(enum store_format format)
     return store_rules[format].name;
 }
 
-static bool find_format(const char *name, enum store_format *ret)
+bool store_format_find(const char *name, enum store_format *ret)
 {
     for (size_t i = 0; i < STORE_FORMATS; i++) {
         if (strcmp(name, store_rules[i].name) == 0) {
@@ -368,7 +400,7 @@ static enum code check_kubernetes(struct policy_target *target, const char *sect
 
 static enum code check_store(struct policy_target *target, const char *section, struct status *st)
 {
-    if (target->store && !find_format(target->store, &target->format))
+    if (target->store && !store_format_find(target->store, &target->format))
         return status_set(st, CODE_INVALID_ARGUMENT,
                           "[%s] store: \"%.40s\" is none of pem, haproxy, pkcs12, jks, kubernetes", section,
                           target->store);
@@ -464,8 +496,10 @@ static enum code finish(struct policy *policy, struct status *st)
     for (struct policy_reload **r = policy->reloads; r && *r; r++) {
         struct reload_conf *conf = (struct reload_conf *)(void *)*r;
         TRY(split_command((*r)->name, "command", conf->command_text, &(*r)->command, st));
-        if (conf->test_text)
-            TRY(split_command((*r)->name, "test", conf->test_text, &(*r)->test, st));
+        TRY(split_command((*r)->name, "test", conf->test_text, &(*r)->test, st));
+        TRY(split_command((*r)->name, "pre", conf->pre_text, &(*r)->pre, st));
+        TRY(split_command((*r)->name, "failure", conf->failure_text, &(*r)->failure, st));
+        TRY(split_environment((*r)->name, conf->environment_text, &(*r)->environment, st));
     }
     TRY(check_operations(policy, st));
     TRY(check_names("policy", policy->dns_names, st));
@@ -542,6 +576,9 @@ void policy_free(struct policy *policy)
         config_done(reload_keys, *r);
         argv_free((*r)->command);
         argv_free((*r)->test);
+        argv_free((*r)->pre);
+        argv_free((*r)->failure);
+        argv_free((*r)->environment);
         free((*r)->name);
         free(*r);
     }

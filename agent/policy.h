@@ -8,7 +8,7 @@
  *   [target nginx]  store certificate key chain password_file alias encryption keytool secret api_server
  * token_file ca_file swap reload endpoint starttls server_name dns_names preset configuration; without `key`
  * the certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload
- * nginx] command test timeout
+ * nginx] command test pre failure environment timeout
  */
 #ifndef CLM_AGENT_POLICY_H
 #define CLM_AGENT_POLICY_H
@@ -23,9 +23,12 @@ enum store_format { STORE_PEM, STORE_HAPROXY, STORE_PKCS12, STORE_JKS, STORE_KUB
 
 struct policy_reload {
     char *name;
-    char **command; /* argv; an absolute program; no shell */
-    char **test;    /* argv of the config test, run before the reload; NULL for none */
-    int64_t timeout_ms;
+    char **command;     /* argv; an absolute program; no shell */
+    char **test;        /* argv of the config test, run before the reload; NULL for none */
+    char **pre;         /* argv: run before anything is changed, and may forbid it; NULL for none */
+    char **failure;     /* argv: run when a change that `pre` let pass did not succeed; NULL for none */
+    char **environment; /* NAME=value for all of them; NULL for none */
+    int64_t timeout_ms; /* for each of them */
 };
 
 struct policy_target {
@@ -90,6 +93,7 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
 const char *const *policy_discovery_roots(const struct policy *policy);
 
 const char *store_format_name(enum store_format format); /* as the file has it */
+bool store_format_find(const char *name, enum store_format *ret);
 
 /* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
 enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;

@@ -17,11 +17,13 @@
 #include "stores/place.h"
 #include "stores/store.h"
 
-#define VERIFY_STEP_MS    250
-#define VERIFY_AGAIN_MS   50
-#define VERIFY_DEFAULT_MS 10000
-#define BACKUP_LIFE_MS    (14 * 24 * 3600 * 1000ll)
-#define FILES_MAX         3
+#define VERIFY_STEP_MS       250
+#define VERIFY_QUICK_MS      500
+#define VERIFY_QUICK_STEP_MS 25
+#define VERIFY_DEFAULT_MS    10000
+#define STEP_OUTPUT_MAX      380
+#define BACKUP_LIFE_MS       (14 * 24 * 3600 * 1000ll)
+#define FILES_MAX            3
 
 struct tx_file {
     const char *role; /* "key", "chain", "cert": the order in which they are swapped */
@@ -48,6 +50,7 @@ struct tx {
     char leaf[SHA256_HEX_SIZE];   /* of the new certificate */
     char before[SHA256_HEX_SIZE]; /* served before; "" if nothing was */
     bool old_is_dead;             /* expired, or no certificate at all */
+    bool let_pass;                /* by the pre hook */
     bool reloaded;
 };
 
@@ -84,6 +87,42 @@ static void note_late(struct tx *tx, const char *step, const char *path, const c
         task_step(tx->run, "journal", false, clock_wall_ms(), "%s is not in the journal: %s", step, why.msg);
 }
 
+/* What the commands of a reload are told beside what the policy lists for them. */
+static const char **hook_environment(struct tx *tx, const char *hook, const char *reason)
+{
+    struct arena *arena = tx->run->arena;
+    char **list = NULL;
+    size_t n = 0;
+    for (char **one = tx->reload->environment; one && *one; one++)
+        ARENA_PUSH(arena, list, n, *one);
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_HOOK=%s", hook));
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_TASK=%s", tx->run->order->task_id));
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_TARGET=%s", tx->target->name));
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_CERTIFICATE=%s", tx->target->certificate));
+    if (reason)
+        ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_REASON=%s", reason));
+    ARENA_PUSH(arena, list, n, NULL);
+    return (const char **)(void *)list;
+}
+
+/* The step shows more of the output than a message has room for. */
+static enum code hook_step(struct tx *tx, const char *name, char *const *argv, const char *reason,
+                           struct status *st)
+{
+    AUTO_BUF struct buf out = {0};
+    int64_t started = clock_wall_ms();
+    struct command command = {argv, hook_environment(tx, name, reason), tx->reload->timeout_ms};
+    enum code code = command_run(&command, &out, st);
+    const char *text = buf_text(&out);
+    size_t len = strlen(text), from = len > STEP_OUTPUT_MAX ? len - STEP_OUTPUT_MAX : 0;
+    if (code == CODE_OK)
+        task_step(tx->run, name, true, started, "%s", argv[0]);
+    else
+        task_step(tx->run, name, false, started, "%.*s%s%s", (int)strcspn(st->msg, ":"), st->msg,
+                  len ? ": " : "", text + from);
+    return code;
+}
+
 static struct tx_file *add_file(struct tx *tx, const char *role, const char *path)
 {
     struct arena *arena = tx->run->arena;
@@ -106,6 +145,7 @@ static void set_up(struct tx *tx, struct task_run *run, const struct policy_targ
     tx->place = place_of(target);
     tx->at = (struct place_at){target, run->state_dir};
     tx->server_name = target->server_name;
+    tx->let_pass = run->resume && journal_find_step(run->journal, "pre");
     /* The certificate comes last: a server that restarts in between finds the old pair or, for an instant, a
      * key too new. */
     if (!target_is_bundle(target))
@@ -165,11 +205,13 @@ static enum code probe_before(struct tx *tx, struct status *st)
 }
 
 /* Until the endpoint serves `wanted` twice in a row, or the time is up: for an instant after a reload the
- * former workers still answer beside the new ones. */
+ * former workers still answer beside the new ones. That instant is short for most servers (nginx gives its
+ * new workers 100 ms), so the first steps are. */
 static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HEX_SIZE], char *why,
                         size_t why_size)
 {
     int64_t end_ms = clock_mono_ms() + (tx->reload ? tx->reload->timeout_ms : VERIFY_DEFAULT_MS);
+    int64_t quick_until_ms = clock_mono_ms() + VERIFY_QUICK_MS;
     for (unsigned seen = 0;;) {
         int64_t started_ms = clock_mono_ms();
         (void)look(tx, served, why, why_size);
@@ -177,7 +219,8 @@ static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HE
         if (seen == 2)
             return true;
         int64_t now_ms = clock_mono_ms();
-        int64_t pause_ms = seen ? VERIFY_AGAIN_MS : VERIFY_STEP_MS - (now_ms - started_ms);
+        int64_t step_ms = seen || now_ms < quick_until_ms ? VERIFY_QUICK_STEP_MS : VERIFY_STEP_MS;
+        int64_t pause_ms = step_ms - (now_ms - started_ms);
         if (now_ms >= end_ms && seen == 0)
             return false;
         if (pause_ms > 0)
@@ -498,15 +541,6 @@ static enum code restore_files(struct tx *tx, struct status *st)
     return CODE_OK;
 }
 
-static enum code command_step(struct tx *tx, const char *name, char *const *argv, struct status *st)
-{
-    int64_t started = clock_wall_ms();
-    enum code code = command_run(argv, tx->reload->timeout_ms, NULL, st);
-    task_step(tx->run, name, code == CODE_OK, started, "%s%s%s", argv[0], code == CODE_OK ? "" : ": ",
-              code == CODE_OK ? "" : st->msg);
-    return code;
-}
-
 /* After a failed change: files back, server back. Only what cannot be brought back is an error. */
 static enum code restore_all(struct tx *tx, struct status *st)
 {
@@ -519,8 +553,8 @@ static enum code restore_all(struct tx *tx, struct status *st)
     if (tx->reloaded && tx->reload) {
         struct status ignored;
         if (tx->reload->test)
-            (void)command_step(tx, "rollback-test", tx->reload->test, &ignored);
-        (void)command_step(tx, "rollback-reload", tx->reload->command, &ignored);
+            (void)hook_step(tx, "rollback-test", tx->reload->test, NULL, &ignored);
+        (void)hook_step(tx, "rollback-reload", tx->reload->command, NULL, &ignored);
     }
     if (!tx->target->endpoint || !tx->before[0])
         return CODE_OK;
@@ -623,7 +657,7 @@ static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, str
     bool reload_ok = true;
     if (tx->reload && tx->reload->test) {
         note_late(tx, "test", NULL, NULL, NULL);
-        if (command_step(tx, "test", tx->reload->test, &why) != CODE_OK) {
+        if (hook_step(tx, "test", tx->reload->test, NULL, &why) != CODE_OK) {
             status_wrap(&why, "the configuration test failed");
             return roll_back(tx, why.msg, ret_outcome, st);
         }
@@ -631,7 +665,7 @@ static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, str
     if (tx->reload) {
         note_late(tx, "reload", NULL, NULL, NULL);
         tx->reloaded = true;
-        reload_ok = command_step(tx, "reload", tx->reload->command, &why) == CODE_OK;
+        reload_ok = hook_step(tx, "reload", tx->reload->command, NULL, &why) == CODE_OK;
     }
     return verify(tx, reload_ok, why.msg, ret_outcome, st);
 }
@@ -664,6 +698,32 @@ static enum code change_files(struct tx *tx, Clm__Receipt__Outcome *ret_outcome,
     return activate(tx, ret_outcome, st);
 }
 
+/* The administrator's last word before anything is changed. */
+static enum code ask_pre_hook(struct tx *tx, struct status *st)
+{
+    if (!tx->reload || !tx->reload->pre)
+        return CODE_OK;
+    TRY(note(tx, "pre", NULL, NULL, NULL, st));
+    if (hook_step(tx, "pre", tx->reload->pre, NULL, st) != CODE_OK)
+        return status_set(st, CODE_FAILED_PRECONDITION, "the pre hook forbids the change: %.200s",
+                          arena_strdup(tx->run->arena, st->msg));
+    tx->let_pass = true;
+    return CODE_OK;
+}
+
+/* What the pre hook let pass did not succeed: whoever took the host out of service has to know. Its own
+ * failure is only shown. */
+static void run_failure_hook(struct tx *tx, enum code code, Clm__Receipt__Outcome outcome,
+                             const struct status *st)
+{
+    struct status ignored = {0};
+    bool done = code == CODE_OK && (outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED ||
+                                    outcome == CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    if (!done && tx->let_pass && tx->reload && tx->reload->failure)
+        (void)hook_step(tx, "failure", tx->reload->failure, code != CODE_OK ? st->msg : tx->run->message,
+                        &ignored);
+}
+
 static enum code prepare(struct tx *tx, const struct change *change, struct status *st)
 {
     if (tx->place->check)
@@ -674,6 +734,7 @@ static enum code prepare(struct tx *tx, const struct change *change, struct stat
     TRY(check_new(tx, change, st));
     /* After the check, which settles the name to ask for: before and after must be the same question. */
     TRY(probe_before(tx, st));
+    TRY(ask_pre_hook(tx, st));
     enum code code = stage(tx, st);
     if (code == CODE_OK)
         code = back_up(tx, st);
@@ -695,10 +756,12 @@ enum code transaction_run(struct task_run *run, const struct change *change,
     if (code == CODE_CANCELLED) {
         task_message(run, "%s", st->msg);
         *ret_outcome = CLM__RECEIPT__OUTCOME__CANCELLED;
-        return CODE_OK;
+        code = CODE_OK;
+    } else if (code == CODE_OK) {
+        code = change_files(&tx, ret_outcome, st);
     }
-    TRY(code);
-    return change_files(&tx, ret_outcome, st);
+    run_failure_hook(&tx, code, *ret_outcome, st);
+    return code;
 }
 
 /* --- resuming ----------------------------------------------------------------------------------------- */
@@ -811,11 +874,14 @@ enum code transaction_resume(struct task_run *run, const struct policy_target *t
         struct status why = {0};
         code = swap(&tx, &why);
         if (code == CODE_ABORTED)
-            return withdraw(&tx, why.msg, st);
-        if (code == CODE_DATA_LOSS)
-            return status_set(st, code, "%s", why.msg);
-        code = code == CODE_OK ? activate(&tx, ret_outcome, st) : roll_back(&tx, why.msg, ret_outcome, st);
+            code = withdraw(&tx, why.msg, st);
+        else if (code == CODE_DATA_LOSS)
+            (void)status_set(st, code, "%s", why.msg);
+        else
+            code =
+                code == CODE_OK ? activate(&tx, ret_outcome, st) : roll_back(&tx, why.msg, ret_outcome, st);
     }
+    run_failure_hook(&tx, code, *ret_outcome, st);
     recall_certificate(&tx);
     return code;
 }

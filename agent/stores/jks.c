@@ -123,7 +123,8 @@ static enum code import(const struct store_tool *tool, const char *from, const c
                           "-destalias",
                           alias,
                           NULL};
-    if (command_run((char *const *)(uintptr_t)argv, KEYTOOL_MS, NULL, st) != CODE_OK)
+    struct command command = {.argv = (char *const *)(uintptr_t)argv, .timeout_ms = KEYTOOL_MS};
+    if (command_run(&command, NULL, st) != CODE_OK)
         return status_wrap(st, "keytool");
     return CODE_OK;
 }

@@ -86,6 +86,7 @@ static void commands_become_argv_with_quotes(void **state)
     assert_string_equal(reload->command[3], "e,");
     assert_null(reload->command[4]);
     assert_string_equal(reload->test[0], "/bin/true");
+    assert_null(reload->pre);
     assert_int_equal(reload->timeout_ms, 5000);
     assert_null(policy_find_reload(policy, "y"));
 }
@@ -124,6 +125,11 @@ static void mistakes_are_named(void **state)
     } cases[] = {
         {"[reload x]\ncommand = nginx -s reload\n", "absolute path"},
         {"[reload x]\ncommand = /bin/echo 'a\n", "a quote is not closed"},
+        {"[reload x]\ncommand = /a\npre = b\n", "[reload x] pre: starts with"},
+        {"[reload x]\ncommand = /a\nfailure = '\n", "a quote is not closed"},
+        {"[reload x]\ncommand = /a\nenvironment = A=1 B\n", "\"B\" is not NAME=value"},
+        {"[reload x]\ncommand = /a\nenvironment = CLM_TASK=1\n", "\"CLM_TASK=1\" is not NAME=value"},
+        {"[target a]\ncertificate = /c\npreset = sendmail\n", "no server is called \"sendmail\""},
         {"[policy]\noperations = renew delete\n", "\"delete\" is none of"},
         {"[policy]\ndns_names = *.*.example\n", "dns_names: \"*.*.example\""},
         {"[target a]\ncertificate = /c\nreload = none\n", "there is no [reload none]"},
