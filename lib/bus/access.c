@@ -62,6 +62,9 @@ static const struct method_access table[] = {
     {"registry", "ReportSuperseded", 0, SENDER_ANY},
     {"registry", "GetAgentMetrics", ROLES_VIEWER, SENDER_ANY},
 
+    {"registry", "ListAgentIdentities", ROLES_VIEWER, SENDER_ANY},
+    {"bootstrap", "ListAgentIdentities", ROLES_VIEWER, SENDER_ANY},
+    {"bootstrap", "GetCrl", 0, SENDER_ANY},
     {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},
     {"bootstrap", "ConfirmIdentity", 0, SENDER_ANY},
@@ -79,6 +82,7 @@ static const struct method_access table[] = {
     {"tasks", "GetTask", ROLES_VIEWER, SENDER_ANY},
     {"tasks", "ListTasks", ROLES_VIEWER, SENDER_ANY},
     {"tasks", "CancelTask", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"tasks", "RetryTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "LeaseTasks", 0, SENDER_ANY},
     {"tasks", "SubmitResult", 0, SENDER_ANY},
     {"tasks", "AuthorizeCertificate", 0, SENDER_BOOTSTRAP},
