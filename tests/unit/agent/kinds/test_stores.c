@@ -584,7 +584,7 @@ static void full_disk_at_any_call_leaves_one_side_whole(void **state)
         for (bool reached = true; reached;) {
             char now[65];
             struct issued old = prepare(host, kind, ""), fresh = newer(host, &old, NULL);
-            tried += kind->put == put_separate ? 1 : 4; /* what is special about the others is one call */
+            tried += kind->put == put_separate ? 2 : 8; /* what is special about the others is one call */
             fault_at = tried;
             fault_calls = 0;
             struct outcome out = run_kind(host, deploying(&fresh));
