@@ -431,21 +431,17 @@ static void take_first(struct bytes der, void *arg)
 /* The certificate above the leaf: out of the chain, else of what this host trusts. */
 static bool find_issuer(const struct der_list *chain, struct bytes trust, struct der *ret)
 {
-    AUTO_DER_LIST struct der_list ordered = {0};
     AUTO_CERT_INFO struct cert_info leaf = {0};
-    if (chain_order(chain, &ordered, NULL) != CODE_OK ||
-        cert_read(der_bytes(&ordered.item[0]), &leaf, NULL) != CODE_OK)
-        return false;
-    if (ordered.n > 1) {
-        *ret = der_dup(der_bytes(&ordered.item[1]));
-        return true;
-    }
-    struct roots roots = {.subject = leaf.issuer};
     AUTO_DER struct der name = {0};
-    if (leaf.self_signed || cert_issuer_name(der_bytes(&ordered.item[0]), &name, NULL) != CODE_OK)
+    struct bytes first = der_bytes(&chain->item[0]);
+    if (cert_read(first, &leaf, NULL) != CODE_OK || leaf.self_signed ||
+        cert_issuer_name(first, &name, NULL) != CODE_OK)
         return false;
-    roots.name = der_bytes(&name);
-    (void)!certs_sniff(trust, TRUST_CERTS, take_first, &roots, NULL);
+    struct roots roots = {.subject = leaf.issuer, .name = der_bytes(&name)};
+    for (size_t i = 1; i < chain->n; i++)
+        take_first(der_bytes(&chain->item[i]), &roots);
+    if (roots.list.n == 0)
+        (void)!certs_sniff(trust, TRUST_CERTS, take_first, &roots, NULL);
     bool found = roots.list.n > 0;
     if (found)
         *ret = der_dup(der_bytes(&roots.list.item[0]));
