@@ -25,6 +25,7 @@
 #define SECTIONS_MAX    256
 #define ROOT_PATTERN_N  8
 
+#define SERVICE_ACCOUNT  "/var/run/secrets/kubernetes.io/serviceaccount/"
 #define LABEL_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 #define ALIAS_CHARACTERS LABEL_CHARACTERS
 
@@ -93,18 +94,29 @@ static const struct config_key policy_keys[] = {
 
 #define KEY(key, kind, field) .name = key, .type = kind, .offset = offsetof(struct policy_target, field)
 static const struct config_key target_keys[] = {
-    {KEY("certificate", CONFIG_PATH, certificate),
+    {KEY("certificate", CONFIG_PATH, certificate), .optional = true,
      .help = "file with the certificate and its intermediates; without \"key\" it holds the key too"},
     {KEY("key", CONFIG_PATH, key), .optional = true, .help = "file with the private key"},
     {KEY("chain", CONFIG_PATH, chain), .optional = true, .help = "file with the intermediates, if apart"},
     {KEY("store", CONFIG_STRING, store), .optional = true,
-     .help = "what the file is: pem (unset), haproxy, pkcs12"},
+     .help = "what the file is: pem (unset), haproxy, pkcs12, jks, kubernetes"},
     {KEY("password_file", CONFIG_PATH, password_file), .optional = true,
      .help = "file with the keystore's password"},
     {KEY("alias", CONFIG_STRING, alias), .optional = true,
      .help = "the keystore's entry; unset: the one that it has"},
     {KEY("encryption", CONFIG_STRING, encryption), .optional = true,
      .help = "of the keystore: modern (unset), or legacy for what cannot read that"},
+    {KEY("keytool", CONFIG_PATH, keytool), .optional = true,
+     .help = "program that reads and writes JKS: /usr/bin/keytool; unset: PKCS#12 is written"},
+    {KEY("secret", CONFIG_STRING, secret), .optional = true, .help = "namespace/name of a Kubernetes secret"},
+    {KEY("api_server", CONFIG_STRING, api_server), .fallback = "kubernetes.default.svc:443",
+     .help = "host:port of Kubernetes' API server"},
+    {KEY("token_file", CONFIG_PATH, token_file), .fallback = SERVICE_ACCOUNT "token",
+     .help = "the service account's token"},
+    {KEY("ca_file", CONFIG_PATH, ca_file), .fallback = SERVICE_ACCOUNT "ca.crt",
+     .help = "PEM that the API server's certificate must build to"},
+    {KEY("swap", CONFIG_STRING, swap), .optional = true,
+     .help = "files (unset): each by itself; directory: all at once, in a directory of their own"},
     {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME], or several"},
     {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true,
      .help = "host:port that serves the certificate"},
@@ -348,6 +360,8 @@ static const struct store_rule {
     [STORE_PEM] = {"pem", true, false},
     [STORE_HAPROXY] = {"haproxy", false, false},
     [STORE_PKCS12] = {"pkcs12", false, true},
+    [STORE_JKS] = {"jks", false, true},
+    [STORE_KUBERNETES] = {"kubernetes", false, false},
 };
 _Static_assert(ARRAY_LEN(store_rules) == STORE_FORMATS, "a row for each format");
 
@@ -367,19 +381,56 @@ bool store_format_find(const char *name, enum store_format *ret)
     return false;
 }
 
+/* RFC 1123 label or subdomain, as Kubernetes has its names; what ends up in a URL. */
+static bool kubernetes_name(const char *name, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        bool inner = i > 0 && i + 1 < len && (name[i] == '-' || name[i] == '.');
+        if (!inner && !(name[i] >= 'a' && name[i] <= 'z') && !(name[i] >= '0' && name[i] <= '9'))
+            return false;
+    }
+    return len > 0 && len <= 253;
+}
+
+static enum code check_kubernetes(struct policy_target *target, const char *section, struct status *st)
+{
+    char host[256], port[6];
+    const char *slash = target->secret ? strchr(target->secret, '/') : NULL;
+    if (target->certificate)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[%s] certificate: a store of the kind kubernetes has none", section);
+    if (!slash || !kubernetes_name(target->secret, (size_t)(slash - target->secret)) ||
+        !kubernetes_name(slash + 1, strlen(slash + 1)))
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] secret: \"%.60s\" is not namespace/name", section,
+                          target->secret ? target->secret : "");
+    if (endpoint_split(target->api_server, host, port, st) != CODE_OK)
+        return status_wrap(st, "[%s] api_server", section);
+    if (asprintf(&target->certificate, "/kubernetes/%s", target->secret) < 0)
+        abort();
+    return CODE_OK;
+}
+
 static enum code check_store(struct policy_target *target, const char *section, struct status *st)
 {
     if (target->store && !store_format_find(target->store, &target->format))
-        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] store: \"%.40s\" is none of pem, haproxy, pkcs12",
-                          section, target->store);
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[%s] store: \"%.40s\" is none of pem, haproxy, pkcs12, jks, kubernetes", section,
+                          target->store);
     const struct store_rule *rule = &store_rules[target->format];
-    const char *idle = !rule->key_apart && target->key     ? "key"
-                       : !rule->key_apart && target->chain ? "chain"
-                       : rule->keystore                    ? NULL
-                       : target->password_file             ? "password_file"
-                       : target->alias                     ? "alias"
-                       : target->encryption                ? "encryption"
-                                                           : NULL;
+    if (target->format == STORE_KUBERNETES)
+        TRY(check_kubernetes(target, section, st));
+    if (!target->certificate)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] certificate: is missing", section);
+    const char *idle = !rule->key_apart && target->key                        ? "key"
+                       : !rule->key_apart && target->chain                    ? "chain"
+                       : target->keytool && target->format != STORE_JKS       ? "keytool"
+                       : target->secret && target->format != STORE_KUBERNETES ? "secret"
+                       : target->swap && target->format == STORE_KUBERNETES   ? "swap"
+                       : rule->keystore                                       ? NULL
+                       : target->password_file                                ? "password_file"
+                       : target->alias                                        ? "alias"
+                       : target->encryption                                   ? "encryption"
+                                                                              : NULL;
     if (idle)
         return status_set(st, CODE_INVALID_ARGUMENT, "[%s] %s: a store of the kind %s has none", section,
                           idle, rule->name);
@@ -418,12 +469,42 @@ static enum code resolve_reloads(const struct policy *policy, struct policy_targ
     return CODE_OK;
 }
 
+static size_t directory_len(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? (size_t)(slash - path) : 0;
+}
+
+/* A directory can be exchanged as a whole if all files are in it, and it is not the root's own. */
+static enum code check_swap(struct policy_target *target, const char *section, struct status *st)
+{
+    const char *others[] = {target->key, target->chain};
+    if (!target->swap || strcmp(target->swap, "files") == 0)
+        return CODE_OK;
+    if (strcmp(target->swap, "directory") != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] swap: \"%.40s\" is neither files nor directory",
+                          section, target->swap);
+    size_t len = directory_len(target->certificate);
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        if (others[i] &&
+            (directory_len(others[i]) != len || strncmp(others[i], target->certificate, len) != 0))
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "[%s] swap: certificate, key and chain must lie in one directory", section);
+    }
+    if (len == 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] swap: %.80s is not in a directory of its own",
+                          section, target->certificate);
+    target->swap_directory = true;
+    return CODE_OK;
+}
+
 static enum code check_target(const struct policy *policy, struct policy_target *target, struct status *st)
 {
     char section[96], host[256], port[6];
     (void)snprintf(section, sizeof(section), "target %s", target->name);
     TRY(check_names(section, target->dns_names, st));
     TRY(check_store(target, section, st));
+    TRY(check_swap(target, section, st));
     TRY(resolve_reloads(policy, target, section, st));
     if (target->preset && !preset_find(target->preset))
         return status_set(st, CODE_INVALID_ARGUMENT, "[%s] preset: no server is called \"%.40s\"", section,

@@ -6,9 +6,10 @@
  *   [agent]   gateway state_dir net_user log_level
  *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate break_glass metrics
  *             watch_interval fetch_hosts
- *   [target nginx]  store certificate key chain password_file alias encryption reload endpoint starttls
- * server_name dns_names preset configuration; without `key` the certificate's file holds the key too. Owner,
- * mode and label of the files in place are kept. [reload nginx] command test pre failure environment timeout
+ *   [target nginx]  store certificate key chain password_file alias encryption keytool secret api_server
+ * token_file ca_file swap reload endpoint starttls server_name dns_names preset configuration; without `key`
+ * the certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload
+ * nginx] command test pre failure environment timeout
  */
 #ifndef CLM_AGENT_POLICY_H
 #define CLM_AGENT_POLICY_H
@@ -19,7 +20,7 @@
 #include "agent/kinds/starttls.h"
 #include "base/status.h"
 
-enum store_format { STORE_PEM, STORE_HAPROXY, STORE_PKCS12, STORE_FORMATS };
+enum store_format { STORE_PEM, STORE_HAPROXY, STORE_PKCS12, STORE_JKS, STORE_KUBERNETES, STORE_FORMATS };
 
 struct policy_reload {
     char *name;
@@ -51,6 +52,12 @@ struct policy_target {
     char *password_file; /* of a keystore */
     char *alias;         /* of its entry; NULL: the one that it has */
     char *encryption;    /* of what is written: "modern" or "legacy" */
+    char *keytool;       /* the host's program that writes JKS; NULL: PKCS#12 is written instead */
+    /* Of a Kubernetes secret; certificate then is the path that scopes know it by,
+     * /kubernetes/NAMESPACE/NAME. */
+    char *secret, *api_server, *token_file, *ca_file;
+    char *swap; /* how files are put in place: "files" or "directory" */
+    bool swap_directory;
 };
 
 struct policy {

@@ -330,6 +330,8 @@ static void check_key_file(struct sound *s, struct bytes leaf)
               "the key is not this certificate's");
     else
         CHECK(s, "key-match", PASS, NULL, "the key is this certificate's");
+    if (in->key_no_file)
+        return;
     if (in->key_mode & 007)
         CHECK(s, "permissions", FAIL, "chmod 600 the key's file",
               "the key's file has mode %04o: everybody can use it", in->key_mode);

@@ -33,6 +33,7 @@ struct judge_sound {
     struct bytes pem;         /* file content; empty: look at what is served only */
     const struct secret *key; /* NULL: not looked at */
     bool key_expected;        /* there should have been a key */
+    bool key_no_file;         /* it is in an object: no mode, no owner */
     unsigned key_mode;        /* permission bits of the key's file */
     bool key_owner_ok;
     struct bytes trust;

@@ -1,8 +1,8 @@
 /*
  * RENEW: a key made on this host, a CSR, a certificate from the platform, and then the same transaction as
- * DEPLOY. The new key is on disk (0600, beside the target, under a journalled name) before its CSR leaves, so
- * that a run that was cut off asks again with the same key and gets the same certificate. Runs in a task's
- * child.
+ * DEPLOY. The new key is on disk (0600, among the agent's backups, under a journalled name) before its CSR
+ * leaves, so that a run that was cut off asks again with the same key and gets the same certificate. Runs in
+ * a task's child.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "kinds/judge.h"
 #include "kinds/transaction.h"
+#include "stores/place.h"
 #include "stores/store.h"
 
 struct names {
@@ -78,15 +79,30 @@ static const enum key_type key_types[] = {
     [CLM__RENEW_SPEC__KEY_TYPE__RSA_3072] = KEY_RSA_3072,
 };
 
+static enum code key_in_bundle(struct task_run *run, const struct policy_target *target, struct secret **ret,
+                               struct status *st)
+{
+    CLEANUP(store_view_done) struct store_view now = {0};
+    AUTO_SECRET struct secret *content = NULL, *password = NULL;
+    struct place_at at = {target, run->state_dir};
+    TRY(place_of(target)->read(&at, target->certificate, &content, NULL, st));
+    TRY(store_password(target, &password, st));
+    TRY(store_view(target, content, password, run->arena, &now, st));
+    struct store_tool tool = {target, password,
+                              arena_printf(run->arena, "%s/keytool-%s-%u", run->state_dir,
+                                           run->order->task_id, run->order->attempt)};
+    TRY(store_view_unlock(&tool, content, run->arena, &now, st));
+    *ret = TAKE(now.key);
+    return CODE_OK;
+}
+
 static enum code key_in_place(struct task_run *run, const struct policy_target *target, struct key **ret,
                               struct status *st)
 {
     AUTO_SECRET struct secret *encoded = NULL;
     const char *path = target_key_path(target);
     if (target_is_bundle(target)) {
-        CLEANUP(store_view_done) struct store_view now = {0};
-        TRY(store_view_now(target, run->arena, &now, st));
-        encoded = TAKE(now.key);
+        TRY(key_in_bundle(run, target, &encoded, st));
     } else {
         TRY(store_read(path, &encoded, NULL, st));
     }
@@ -96,25 +112,23 @@ static enum code key_in_place(struct task_run *run, const struct policy_target *
 }
 
 /* The key that the cut-off run had made, if it was written whole. */
-static struct key *key_of_former_run(struct task_run *run, const char *path, const char *staged)
+static struct key *key_of_former_run(struct task_run *run, const char *made)
 {
     AUTO_SECRET struct secret *encoded = NULL;
     struct key *key = NULL;
     if (!run->resume || !journal_find_step(run->journal, "key") ||
-        store_read_staged(path, staged, &encoded, NULL) != CODE_OK || !encoded ||
+        store_read_backup(run->state_dir, made, &encoded, NULL) != CODE_OK ||
         key_parse(encoded, NULL, &key, NULL) != CODE_OK)
         return NULL;
     return key;
 }
 
-static enum code new_key(struct task_run *run, const struct policy_target *target, const char *staged,
+static enum code new_key(struct task_run *run, const struct policy_target *target, const char *made,
                          struct key **ret, struct status *st)
 {
     const Clm__RenewSpec *spec = run->spec->renew;
-    const char *path = target_key_path(target);
-    static const struct store_meta own = {.exists = false, .mode = 0600};
     AUTO_SECRET struct secret *pem = NULL;
-    *ret = key_of_former_run(run, path, staged);
+    *ret = key_of_former_run(run, made);
     if (*ret)
         return CODE_OK;
     size_t type = spec->has_key_type ? (size_t)spec->key_type : CLM__RENEW_SPEC__KEY_TYPE__EC_P256;
@@ -123,8 +137,8 @@ static enum code new_key(struct task_run *run, const struct policy_target *targe
     AUTO_KEY struct key *key = NULL;
     TRY(key_generate(key_types[type], &key, st));
     TRY(key_to_pem(key, NULL, &pem, st));
-    TRY(journal_step(run->journal, "key", target->name, path, staged, NULL, st));
-    TRY(store_stage(path, staged, (struct bytes){pem->data, pem->len}, &own, st));
+    TRY(journal_step(run->journal, "key", target->name, target_key_path(target), made, NULL, st));
+    TRY(store_backup(run->state_dir, made, pem, st));
     *ret = TAKE(key);
     return CODE_OK;
 }
@@ -144,7 +158,7 @@ static enum code obtain(struct task_run *run, const struct key *key, const struc
     return certs_to_pem(&chain, ret_chain, st);
 }
 
-static enum code renew(struct task_run *run, const struct policy_target *target, const char *staged,
+static enum code renew(struct task_run *run, const struct policy_target *target, const char *made,
                        Clm__Receipt__Outcome *ret_outcome, struct status *st)
 {
     const Clm__RenewSpec *spec = run->spec->renew;
@@ -156,7 +170,7 @@ static enum code renew(struct task_run *run, const struct policy_target *target,
     AUTO_SECRET struct secret *pem = NULL;
     TRY(find_names(run, target, &names, st));
     int64_t started = clock_wall_ms();
-    TRY(reuse ? key_in_place(run, target, &key, st) : new_key(run, target, staged, &key, st));
+    TRY(reuse ? key_in_place(run, target, &key, st) : new_key(run, target, made, &key, st));
     task_step(run, "key", true, started, reuse ? "the one in place" : "made on this host");
     TRY(obtain(run, key, &names, &chain, &root, st));
     if (!reuse)
@@ -181,11 +195,10 @@ enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, st
     if (!run->spec->renew)
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no renew specification");
     TRY(task_find_target(run, run->spec->renew->target, &target, st));
-    const char *staged =
-        arena_printf(run->arena, ".clm-%s-%u-made.key", run->order->task_id, run->order->attempt);
+    const char *made = arena_printf(run->arena, "%s-%u-made.key", run->order->task_id, run->order->attempt);
     enum code code = transaction_begun(run) ? transaction_resume(run, target, ret_outcome, st)
-                                            : renew(run, target, staged, ret_outcome, st);
+                                            : renew(run, target, made, ret_outcome, st);
     /* Installed, or of no use any more: another attempt makes another key. */
-    (void)!store_remove(target_key_path(target), staged, NULL);
+    (void)!store_remove_backup(run->state_dir, made, NULL);
     return code;
 }

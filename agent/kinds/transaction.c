@@ -1,8 +1,8 @@
 /*
  * The deploy transaction: see transaction.h. Journal steps, in order: probe (what was served before), stage
- * and backup (one each a file), swap, test, reload, verify, commit; or rollback, rolled-back. `swap` divides:
- * before it nothing that a server reads has changed; after it the journal and the files' digests say which
- * side each file is on.
+ * and backup (one each a file), swap, test, reload, verify, commit; or rollback, rolled-back; or withdrawn.
+ * `swap` divides: before it nothing that a server reads has changed; after it the journal and the files'
+ * digests say which side each file is on.
  */
 #include "kinds/transaction.h"
 
@@ -16,6 +16,7 @@
 #include "kinds/command.h"
 #include "kinds/judge.h"
 #include "kinds/probe.h"
+#include "stores/place.h"
 #include "stores/store.h"
 
 #define VERIFY_STEP_MS       250
@@ -34,12 +35,15 @@ struct tx_file {
     struct secret *old, *fresh;
     struct store_meta meta;
     char old_sha[SHA256_HEX_SIZE], new_sha[SHA256_HEX_SIZE];
+    bool is_new; /* on disk, as last looked at */
 };
 
 struct tx {
     struct task_run *run;
     const struct policy_target *target;
     struct policy_reload *const *reload; /* NULL-ended */
+    const struct place *place;
+    struct place_at at;
     struct tx_file file[FILES_MAX];
     size_t n;
     struct secret *password; /* of the keystore; NULL: it has none */
@@ -73,6 +77,16 @@ static enum code note(struct tx *tx, const char *step, const char *path, const c
     if (journal_step(tx->run->journal, step, tx->target->name, path, other, fingerprint, st) != CODE_OK)
         return status_wrap(st, "journal");
     return CODE_OK;
+}
+
+/* After the swap nothing is given up because it cannot be written down (a full disk): a resumed run begins at
+ * the swap again and comes to the same end. */
+static void note_late(struct tx *tx, const char *step, const char *path, const char *other,
+                      const char *fingerprint)
+{
+    struct status why;
+    if (note(tx, step, path, other, fingerprint, &why) != CODE_OK)
+        task_step(tx->run, "journal", false, clock_wall_ms(), "%s is not in the journal: %s", step, why.msg);
 }
 
 /* What the commands of a reload are told beside what the policy lists for them. */
@@ -119,7 +133,9 @@ static struct tx_file *add_file(struct tx *tx, const char *role, const char *pat
     struct tx_file *file = &tx->file[tx->n++];
     file->role = role;
     file->path = path;
-    file->staged = arena_printf(arena, ".clm-%s-%u-%s.new", order->task_id, order->attempt, role);
+    char staged[512];
+    place_staged_name(tx->target, path, order->task_id, order->attempt, role, staged, sizeof(staged));
+    file->staged = arena_strdup(arena, staged);
     return file;
 }
 
@@ -129,6 +145,8 @@ static void set_up(struct tx *tx, struct task_run *run, const struct policy_targ
     tx->run = run;
     tx->target = target;
     tx->reload = target->reloads;
+    tx->place = place_of(target);
+    tx->at = (struct place_at){target, run->state_dir};
     tx->server_name = target->server_name;
     tx->let_pass =
         run->resume && (journal_find_step(run->journal, "pre") || journal_find_step(run->journal, "swap"));
@@ -228,7 +246,7 @@ static enum code read_in_place(struct tx *tx, struct status *st)
 {
     for (size_t i = 0; i < tx->n; i++) {
         struct tx_file *file = &tx->file[i];
-        TRY(store_read(file->path, &file->old, &file->meta, st));
+        TRY(tx->place->read(&tx->at, file->path, &file->old, &file->meta, st));
         if (file->old)
             sha256_hex(secret_bytes(file->old), file->old_sha);
         else
@@ -237,22 +255,35 @@ static enum code read_in_place(struct tx *tx, struct status *st)
     return CODE_OK;
 }
 
+static struct store_tool tool_of(const struct tx *tx)
+{
+    const Clm__TaskOrder *order = tx->run->order;
+    return (struct store_tool){
+        tx->target, tx->password,
+        arena_printf(tx->run->arena, "%s/keytool-%s-%u", tx->run->state_dir, order->task_id, order->attempt)};
+}
+
 /* Opens what is in place. What is no certificate at all may be replaced; what only does not open may not: who
  * knows what would be lost. */
-static enum code open_in_place(struct tx *tx, struct status *st)
+static enum code open_in_place(struct tx *tx, const struct change *change, struct status *st)
 {
+    const struct store *store = store_of(tx->target);
     TRY(store_password(tx->target, &tx->password, st));
     enum code code =
         store_view(tx->target, cert_file(tx)->old, tx->password, tx->run->arena, &tx->in_place, st);
     if (code == CODE_INVALID_ARGUMENT)
         return CODE_OK;
     TRY(code);
-    if (tx->in_place.facts && tx->in_place.facts->others > 0)
+    if (tx->in_place.facts && tx->in_place.facts->others > 0 &&
+        !(store->keeps_others && store->keeps_others(tx->target, secret_bytes(cert_file(tx)->old))))
         return status_set(
             st, CODE_FAILED_PRECONDITION,
             "%.120s holds %u other entries, which would be lost: give the server a keystore of its own",
             tx->target->certificate, tx->in_place.facts->others);
-    return CODE_OK;
+    if (change->key)
+        return CODE_OK;
+    struct store_tool tool = tool_of(tx);
+    return store_view_unlock(&tool, cert_file(tx)->old, tx->run->arena, &tx->in_place, st);
 }
 
 /* Whether there is something to go back to that is worth it. */
@@ -301,7 +332,8 @@ static enum code compose(struct tx *tx, const struct change *change, const Clm__
         .encryption = tx->target->encryption && strcmp(tx->target->encryption, "legacy") == 0 ? PKCS12_LEGACY
                                                                                               : PKCS12_MODERN,
     };
-    TRY(store_make(tx->target, &parts, tx->run->arena, &cert->fresh, st));
+    struct store_tool tool = tool_of(tx);
+    TRY(store_make(&tool, &parts, tx->run->arena, &cert->fresh, st));
     if (chain)
         chain->fresh = secret_dup(facts->intermediates_pem.data, facts->intermediates_pem.len);
     if (key != cert)
@@ -364,7 +396,7 @@ static enum code check_new(struct tx *tx, const struct change *change, struct st
 static void discard_staged(struct tx *tx)
 {
     for (size_t i = 0; i < tx->n; i++)
-        (void)!store_remove(tx->file[i].path, tx->file[i].staged, NULL);
+        (void)!tx->place->remove(&tx->at, tx->file[i].path, tx->file[i].staged, NULL);
 }
 
 static enum code stage(struct tx *tx, struct status *st)
@@ -373,7 +405,7 @@ static enum code stage(struct tx *tx, struct status *st)
     for (size_t i = 0; i < tx->n; i++) {
         struct tx_file *file = &tx->file[i];
         TRY(note(tx, "stage", file->path, file->staged, file->new_sha, st));
-        TRY(store_stage(file->path, file->staged, secret_bytes(file->fresh), &file->meta, st));
+        TRY(tx->place->stage(&tx->at, file->path, file->staged, secret_bytes(file->fresh), &file->meta, st));
     }
     task_step(tx->run, "stage", true, started, "%zu files beside the target", tx->n);
     return CODE_OK;
@@ -400,7 +432,7 @@ static enum code check_unchanged(struct tx *tx, struct status *st)
 {
     for (size_t i = 0; i < tx->n; i++) {
         char now[SHA256_HEX_SIZE];
-        TRY(store_digest(tx->file[i].path, NULL, now, st));
+        TRY(place_digest(&tx->at, tx->file[i].path, now, st));
         if (strcmp(now, tx->file[i].old_sha) != 0)
             return status_set(st, CODE_ABORTED,
                               "%.150s was changed by somebody else meanwhile: nothing was installed",
@@ -413,71 +445,121 @@ static enum code check_unchanged(struct tx *tx, struct status *st)
 
 enum side { SIDE_OLD, SIDE_NEW, SIDE_FOREIGN };
 
-static enum code side_of(const struct tx_file *file, enum side *ret, struct status *st)
+static enum code side_of(struct tx *tx, const struct tx_file *file, enum side *ret, struct status *st)
 {
     char now[SHA256_HEX_SIZE];
-    TRY(store_digest(file->path, NULL, now, st));
+    TRY(place_digest(&tx->at, file->path, now, st));
     *ret = strcmp(now, file->new_sha) == 0   ? SIDE_NEW
            : strcmp(now, file->old_sha) == 0 ? SIDE_OLD
                                              : SIDE_FOREIGN;
     return CODE_OK;
 }
 
-/* Brings each file that is still old to its new content; what is new already stays. */
-static enum code swap(struct tx *tx, struct status *st)
+static enum code check_staged(struct tx *tx, const struct tx_file *file, struct status *st)
 {
-    int64_t started = clock_wall_ms();
+    AUTO_SECRET struct secret *staged = NULL;
+    char digest[SHA256_HEX_SIZE] = "";
+    TRY(tx->place->read_staged(&tx->at, file->path, file->staged, &staged, st));
+    if (staged)
+        sha256_hex(secret_bytes(staged), digest);
+    if (strcmp(digest, file->new_sha) != 0)
+        return status_set(st, CODE_FAILED_PRECONDITION, "the staged %s is gone or damaged", file->role);
+    return CODE_OK;
+}
+
+/* Which files are still old; of a place that changes as a whole, all if any is. */
+static enum code plan_moves(struct tx *tx, struct store_move moves[FILES_MAX], size_t *ret_n,
+                            struct status *st)
+{
+    size_t n_old = 0;
     for (size_t i = 0; i < tx->n; i++) {
-        struct tx_file *file = &tx->file[i];
         enum side side;
-        char staged[SHA256_HEX_SIZE];
-        TRY(side_of(file, &side, st));
+        TRY(side_of(tx, &tx->file[i], &side, st));
         if (side == SIDE_FOREIGN)
             return status_set(st, CODE_DATA_LOSS,
-                              "%.150s is neither the old nor the new one: put it right by hand", file->path);
-        if (side == SIDE_NEW)
-            continue;
-        TRY(store_digest(file->path, file->staged, staged, st));
-        if (strcmp(staged, file->new_sha) != 0)
-            return status_set(st, CODE_FAILED_PRECONDITION, "the staged %s is gone or damaged", file->role);
-        TRY(store_swap(file->path, file->staged, st));
+                              "%.150s is neither the old nor the new one: put it right by hand",
+                              tx->file[i].path);
+        tx->file[i].is_new = side == SIDE_NEW;
+        n_old += side != SIDE_NEW;
     }
+    *ret_n = 0;
+    for (size_t i = 0; i < tx->n && n_old > 0; i++) {
+        struct tx_file *file = &tx->file[i];
+        if (file->is_new && !tx->place->whole)
+            continue;
+        TRY(check_staged(tx, file, st));
+        moves[(*ret_n)++] = (struct store_move){file->path, file->staged, file->old_sha};
+    }
+    return CODE_OK;
+}
+
+/* Brings what is still old to its new content, in one go; what is new already stays. */
+static enum code swap(struct tx *tx, struct status *st)
+{
+    struct store_move moves[FILES_MAX];
+    int64_t started = clock_wall_ms();
+    size_t n = 0;
+    TRY(plan_moves(tx, moves, &n, st));
+    if (n > 0)
+        TRY(tx->place->swap(&tx->at, moves, n, st));
     task_step(tx->run, "swap", true, started, "%s", cert_file(tx)->path);
     return CODE_OK;
 }
 
-static enum code restore_one(struct tx *tx, struct tx_file *file, struct status *st)
+/* Stages the former content of a file, out of its backup. */
+static enum code stage_old(struct tx *tx, const struct tx_file *file, struct status *st)
 {
     AUTO_SECRET struct secret *old = NULL, *now = NULL;
     struct store_meta meta;
     char digest[SHA256_HEX_SIZE];
-    enum side side;
-    TRY(side_of(file, &side, st));
-    if (side == SIDE_OLD)
-        return CODE_OK;
-    if (side == SIDE_FOREIGN)
-        return status_set(st, CODE_DATA_LOSS, "%.150s was changed by somebody else: put it right by hand",
-                          file->path);
-    if (!file->backup)
-        return store_remove(file->path, NULL, st);
     TRY(store_read_backup(tx->run->state_dir, file->backup, &old, st));
     sha256_hex(secret_bytes(old), digest);
     if (strcmp(digest, file->old_sha) != 0)
         return status_set(st, CODE_DATA_LOSS, "the backup %s is damaged", file->backup);
-    TRY(store_read(file->path, &now, &meta, st));
-    TRY(store_stage(file->path, file->staged, secret_bytes(old), &meta, st));
-    return store_swap(file->path, file->staged, st);
+    TRY(tx->place->read(&tx->at, file->path, &now, &meta, st));
+    return tx->place->stage(&tx->at, file->path, file->staged, secret_bytes(old), &meta, st);
+}
+
+/* All files back in one go, the other way round: certificate first. */
+static enum code restore_files(struct tx *tx, struct status *st)
+{
+    struct store_move moves[FILES_MAX];
+    size_t n = 0, n_new = 0;
+    for (size_t i = 0; i < tx->n; i++) {
+        struct tx_file *file = &tx->file[i];
+        enum side side;
+        TRY(side_of(tx, file, &side, st));
+        if (side == SIDE_FOREIGN)
+            return status_set(st, CODE_DATA_LOSS, "%.150s was changed by somebody else: put it right by hand",
+                              file->path);
+        /* What is the same before and after needs no restoring. */
+        file->is_new = side == SIDE_NEW && strcmp(file->new_sha, file->old_sha) != 0;
+        n_new += file->is_new;
+    }
+    for (size_t i = tx->n; i > 0 && n_new > 0; i--) {
+        struct tx_file *file = &tx->file[i - 1];
+        if (!file->backup || (!file->is_new && !tx->place->whole))
+            continue;
+        TRY(stage_old(tx, file, st));
+        moves[n++] =
+            (struct store_move){file->path, file->staged, file->is_new ? file->new_sha : file->old_sha};
+    }
+    if (n > 0)
+        TRY(tx->place->swap(&tx->at, moves, n, st));
+    for (size_t i = 0; i < tx->n; i++) {
+        if (tx->file[i].is_new && !tx->file[i].backup)
+            TRY(tx->place->remove(&tx->at, tx->file[i].path, NULL, st));
+    }
+    return CODE_OK;
 }
 
 /* After a failed change: files back, server back. Only what cannot be brought back is an error. */
 static enum code restore_all(struct tx *tx, struct status *st)
 {
     int64_t started = clock_wall_ms();
-    for (size_t i = tx->n; i > 0; i--) {
-        if (restore_one(tx, &tx->file[i - 1], st) != CODE_OK) {
-            task_step(tx->run, "rollback", false, started, "%s", st->msg);
-            return status_set(st, CODE_DATA_LOSS, "rollback failed: %.200s", st->msg);
-        }
+    if (restore_files(tx, st) != CODE_OK) {
+        task_step(tx->run, "rollback", false, started, "%s", st->msg);
+        return status_set(st, CODE_DATA_LOSS, "rollback failed: %.200s", st->msg);
     }
     task_step(tx->run, "rollback", true, started, "the former files are back");
     for (struct policy_reload *const *r = tx->reload; tx->reloaded && *r; r++) {
@@ -507,14 +589,14 @@ static enum code roll_back(struct tx *tx, const char *reason, Clm__Receipt__Outc
     char text[256];
     (void)snprintf(text, sizeof(text), "%s", reason);
     /* other_path carries the reason: a resumed run reports what the first one found. */
-    TRY(note(tx, "rollback", NULL, text, NULL, st));
+    note_late(tx, "rollback", NULL, text, NULL);
     enum code code = restore_all(tx, &why);
     discard_staged(tx);
     if (code != CODE_OK) {
         task_message(tx->run, "%s; %s", text, why.msg);
         return status_set(st, CODE_DATA_LOSS, "%s; %s", why.msg, text);
     }
-    TRY(note(tx, "rolled-back", NULL, text, NULL, st));
+    note_late(tx, "rolled-back", NULL, text, NULL);
     tx->run->result->fingerprint_after_sha256 = tx->run->result->fingerprint_before_sha256;
     task_message(tx->run, "rolled back: %s", text);
     *ret_outcome = CLM__RECEIPT__OUTCOME__FAILED;
@@ -524,11 +606,11 @@ static enum code roll_back(struct tx *tx, const char *reason, Clm__Receipt__Outc
 /* --- after the swap ----------------------------------------------------------------------------------- */
 
 static enum code commit(struct tx *tx, Clm__Receipt__Outcome outcome, const char *reason,
-                        Clm__Receipt__Outcome *ret_outcome, struct status *st)
+                        Clm__Receipt__Outcome *ret_outcome)
 {
     struct task_run *run = tx->run;
     bool verified = outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED;
-    TRY(note(tx, "commit", verified ? "verified" : "unverified", reason, tx->leaf, st));
+    note_late(tx, "commit", verified ? "verified" : "unverified", reason, tx->leaf);
     intended_put(run->state_dir, tx->target->name, tx->leaf);
     discard_staged(tx);
     if (verified) {
@@ -556,9 +638,9 @@ static enum code verify(struct tx *tx, bool reload_ok, const char *reload_why,
             return roll_back(tx, reload_why, ret_outcome, st);
         (void)snprintf(reason, sizeof(reason), "installed; [target %s] has no endpoint to look at",
                        tx->target->name);
-        return commit(tx, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED, reason, ret_outcome, st);
+        return commit(tx, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED, reason, ret_outcome);
     }
-    TRY(note(tx, "verify", NULL, tx->target->endpoint, tx->leaf, st));
+    note_late(tx, "verify", NULL, tx->target->endpoint, tx->leaf);
     /* A reload that failed is not going to be served: one look is enough. */
     bool is_new = reload_ok ? wait_served(tx, tx->leaf, served, why, sizeof(why))
                             : look(tx, served, why, sizeof(why)) && strcmp(served, tx->leaf) == 0;
@@ -574,11 +656,11 @@ static enum code verify(struct tx *tx, bool reload_ok, const char *reload_why,
         (void)snprintf(reason, sizeof(reason), "%.80s cannot be reached: %.120s", tx->target->endpoint, why);
     task_step(tx->run, "verify", is_new, started, "%s", reason);
     if (is_new)
-        return commit(tx, CLM__RECEIPT__OUTCOME__SUCCEEDED, reason, ret_outcome, st);
+        return commit(tx, CLM__RECEIPT__OUTCOME__SUCCEEDED, reason, ret_outcome);
     /* Worse than before: it served a certificate that still counted, and does not serve the new one. */
     if (tx->before[0] && !tx->old_is_dead)
         return roll_back(tx, reason, ret_outcome, st);
-    return commit(tx, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED, reason, ret_outcome, st);
+    return commit(tx, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED, reason, ret_outcome);
 }
 
 /* The new files are in place: make the server use them, and look. */
@@ -589,14 +671,14 @@ static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, str
     for (struct policy_reload *const *r = tx->reload; *r; r++) {
         if (!(*r)->test)
             continue;
-        TRY(note(tx, "test", NULL, (*r)->name, NULL, st));
+        note_late(tx, "test", NULL, (*r)->name, NULL);
         if (hook_step(tx, *r, "test", (*r)->test, NULL, &why) != CODE_OK) {
             status_wrap(&why, "the configuration test failed");
             return roll_back(tx, why.msg, ret_outcome, st);
         }
     }
     for (struct policy_reload *const *r = tx->reload; *r && reload_ok; r++) {
-        TRY(note(tx, "reload", NULL, (*r)->name, NULL, st));
+        note_late(tx, "reload", NULL, (*r)->name, NULL);
         tx->reloaded = true;
         reload_ok = hook_step(tx, *r, "reload", (*r)->command, NULL, &why) == CODE_OK;
     }
@@ -607,11 +689,27 @@ static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, str
     return verify(tx, reload_ok, why.msg, ret_outcome, st);
 }
 
+/* Somebody else was faster, and what they put there is there again: there is nothing to undo. */
+static enum code withdraw(struct tx *tx, const char *reason, struct status *st)
+{
+    char text[256];
+    (void)snprintf(text, sizeof(text), "%s", reason);
+    note_late(tx, "withdrawn", NULL, text, NULL);
+    discard_staged(tx);
+    return status_set(st, CODE_ABORTED, "%s: nothing was installed", text);
+}
+
 static enum code change_files(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, struct status *st)
 {
     struct status why = {0};
-    TRY(note(tx, "swap", NULL, tx->server_name, tx->leaf, st));
-    enum code code = swap(tx, &why);
+    enum code code = note(tx, "swap", NULL, tx->server_name, tx->leaf, st);
+    if (code != CODE_OK) {
+        discard_staged(tx);
+        return code;
+    }
+    code = swap(tx, &why);
+    if (code == CODE_ABORTED)
+        return withdraw(tx, why.msg, st);
     if (code == CODE_DATA_LOSS)
         return status_set(st, code, "%s", why.msg);
     if (code != CODE_OK)
@@ -653,8 +751,10 @@ static void run_failure_hooks(struct tx *tx, enum code code, Clm__Receipt__Outco
 
 static enum code prepare(struct tx *tx, const struct change *change, struct status *st)
 {
+    if (tx->place->check)
+        TRY(tx->place->check(&tx->at, st));
     TRY(read_in_place(tx, st));
-    TRY(open_in_place(tx, st));
+    TRY(open_in_place(tx, change, st));
     judge_old(tx);
     TRY(check_new(tx, change, st));
     /* After the check, which settles the name to ask for: before and after must be the same question. */
@@ -785,7 +885,10 @@ enum code transaction_resume(struct task_run *run, const struct policy_target *t
     set_up(&tx, run, target);
     const Clm__Agent__JournalRecord *commit_record = journal_find_step(run->journal, "commit");
     const Clm__Agent__JournalRecord *rollback = journal_find_step(run->journal, "rollback");
+    const Clm__Agent__JournalRecord *withdrawn = journal_find_step(run->journal, "withdrawn");
     TRY(recall(&tx, st));
+    if (withdrawn)
+        return withdraw(&tx, withdrawn->other_path ? withdrawn->other_path : "changed by somebody else", st);
     task_step(run, "resume", true, started, "after an interruption");
     enum code code;
     if (commit_record) {
@@ -796,7 +899,9 @@ enum code transaction_resume(struct task_run *run, const struct policy_target *t
     } else {
         struct status why = {0};
         code = swap(&tx, &why);
-        if (code == CODE_DATA_LOSS)
+        if (code == CODE_ABORTED)
+            code = withdraw(&tx, why.msg, st);
+        else if (code == CODE_DATA_LOSS)
             (void)status_set(st, code, "%s", why.msg);
         else
             code =

@@ -8,6 +8,7 @@
 #include "kinds/probe.h"
 #include "pki/revocation.h"
 #include "presets/preset.h"
+#include "stores/place.h"
 #include "stores/store.h"
 
 struct subject {
@@ -73,7 +74,8 @@ static enum code read_keystore(struct task_run *run, struct subject *subject, st
     AUTO_SECRET struct secret *content = NULL, *password = NULL;
     CLEANUP(store_view_done) struct store_view view = {0};
     int64_t started = clock_wall_ms();
-    TRY(store_read(subject->certificate, &content, &subject->key_meta, st));
+    struct place_at at = {subject->target, run->state_dir};
+    TRY(place_of(subject->target)->read(&at, subject->certificate, &content, &subject->key_meta, st));
     TRY(store_password(subject->target, &password, st));
     enum code code = store_view(subject->target, content, password, run->arena, &view, st);
     task_step(run, "read", code == CODE_OK && content, started, "%s",
@@ -86,6 +88,9 @@ static enum code read_keystore(struct task_run *run, struct subject *subject, st
     }
     subject->pem = secret_dup(view.chain_pem.data, view.chain_pem.len);
     subject->key_pem = TAKE(view.key);
+    /* Whether a key is there is known; to open a JKS's would take another program. */
+    if (view.facts && !subject->key_pem)
+        subject->key = NULL;
     return CODE_OK;
 }
 
@@ -94,7 +99,8 @@ static enum code read_files(struct task_run *run, struct subject *subject, struc
     AUTO_SECRET struct secret *leaf = NULL, *chain = NULL;
     if (!subject->certificate)
         return CODE_OK;
-    if (subject->target && store_of(subject->target)->password)
+    if (subject->target &&
+        (store_of(subject->target)->password || subject->target->format == STORE_KUBERNETES))
         return read_keystore(run, subject, st);
     int64_t started = clock_wall_ms();
     TRY(store_read(subject->certificate, &leaf, NULL, st));
@@ -347,6 +353,7 @@ enum code validate_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome,
         .pem = subject.pem ? (struct bytes){subject.pem->data, subject.pem->len} : (struct bytes){0},
         .key = subject.key_pem,
         .key_expected = subject.key != NULL && !subject.unreadable,
+        .key_no_file = subject.target && subject.target->format == STORE_KUBERNETES,
         .key_mode = subject.key_meta.mode,
         .key_owner_ok = subject.key_meta.uid == 0 || subject.key_meta.uid == geteuid(),
         .trust = {trust.data, trust.len},

@@ -1,8 +1,10 @@
 /* Files on descriptors: see file.h. */
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -43,8 +45,7 @@ static enum code open_error(const char *path, int errnum, struct status *st)
     }
 }
 
-/* The directory of an absolute path, by descriptor, and the last component. */
-static enum code open_dir(const char *path, int *ret_dir, const char **ret_base, struct status *st)
+enum code store_open_parent(const char *path, int *ret_dir, const char **ret_base, struct status *st)
 {
     const char *slash = strrchr(path, '/');
     if (path[0] != '/' || !slash[1] || strcmp(slash, "/.") == 0 || strcmp(slash, "/..") == 0)
@@ -132,7 +133,7 @@ enum code store_read(const char *path, struct secret **ret, struct store_meta *m
 {
     AUTO_CLOSE int dir = -1;
     const char *base;
-    TRY(open_dir(path, &dir, &base, st));
+    TRY(store_open_parent(path, &dir, &base, st));
     return read_at(dir, base, path, ret, meta, st);
 }
 
@@ -140,7 +141,7 @@ enum code store_read_staged(const char *path, const char *name, struct secret **
 {
     AUTO_CLOSE int dir = -1;
     const char *base;
-    TRY(open_dir(path, &dir, &base, st));
+    TRY(store_open_parent(path, &dir, &base, st));
     return read_at(dir, name, name, ret, NULL, st);
 }
 
@@ -154,16 +155,10 @@ enum code store_digest(const char *path, const char *name, char ret_hex[SHA256_H
     return CODE_OK;
 }
 
-/* SELinux label and ACL of the file in place; a file system without them has nothing to keep. */
-static enum code copy_labels(int dir, const char *base, const char *path, int to, struct status *st)
+enum code store_copy_labels(int from, int to, const char *path, struct status *st)
 {
-    static const char *const names[] = {"security.selinux", "system.posix_acl_access"};
-    AUTO_CLOSE int from = -1;
-    struct stat info;
-    enum code code = open_regular(dir, base, path, &from, &info, st);
-    if (code == CODE_NOT_FOUND)
-        return CODE_OK;
-    TRY(code);
+    static const char *const names[] = {"security.selinux", "system.posix_acl_access",
+                                        "system.posix_acl_default"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         char value[4096];
         ssize_t n = fgetxattr(from, names[i], value, sizeof(value));
@@ -174,8 +169,21 @@ static enum code copy_labels(int dir, const char *base, const char *path, int to
     return CODE_OK;
 }
 
-static enum code fill(int dir, const char *base, const char *path, int fd, struct bytes content,
-                      const struct store_meta *meta, struct status *st)
+static enum code label_like(const char *like, int to, struct status *st)
+{
+    AUTO_CLOSE int dir = -1, from = -1;
+    const char *base;
+    struct stat info;
+    TRY(store_open_parent(like, &dir, &base, st));
+    enum code code = open_regular(dir, base, like, &from, &info, st);
+    if (code == CODE_NOT_FOUND)
+        return CODE_OK;
+    TRY(code);
+    return store_copy_labels(from, to, like, st);
+}
+
+static enum code fill(int fd, const char *path, struct bytes content, const struct store_meta *meta,
+                      const char *like, struct status *st)
 {
     struct stat info;
     TRY(fd_write_all(fd, content.data, content.len, st));
@@ -186,18 +194,19 @@ static enum code fill(int dir, const char *base, const char *path, int fd, struc
         return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot keep the owner of %s", path);
     if (fchmod(fd, meta->mode) != 0)
         return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot set the mode of the new %s", path);
-    TRY(copy_labels(dir, base, path, fd, st));
+    /* After the mode: an ACL's mask is the group's bits. */
+    TRY(label_like(like, fd, st));
     if (fsync(fd) != 0)
         return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the new %s", path);
     return CODE_OK;
 }
 
 enum code store_stage(const char *path, const char *name, struct bytes content, const struct store_meta *meta,
-                      struct status *st)
+                      const char *like, struct status *st)
 {
     AUTO_CLOSE int dir = -1;
     const char *base;
-    TRY(open_dir(path, &dir, &base, st));
+    TRY(store_open_parent(path, &dir, &base, st));
     if (unlinkat(dir, name, 0) != 0 && errno != ENOENT)
         return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot remove %s beside %s", name, path);
     AUTO_CLOSE int fd =
@@ -206,7 +215,7 @@ enum code store_stage(const char *path, const char *name, struct bytes content, 
         open_error(name, errno, st);
         return status_wrap(st, "staging beside %s", path);
     }
-    enum code code = fill(dir, base, path, fd, content, meta, st);
+    enum code code = fill(fd, path, content, meta, like ? like : path, st);
     if (code == CODE_OK && fsync(dir) != 0)
         code = status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the directory of %s", path);
     if (code != CODE_OK) {
@@ -216,15 +225,109 @@ enum code store_stage(const char *path, const char *name, struct bytes content, 
     return CODE_OK;
 }
 
-enum code store_swap(const char *path, const char *name, struct status *st)
-{
-    AUTO_CLOSE int dir = -1;
+/* --- swapping --------------------------------------------------------------------------------------------
+ */
+
+#define MOVES_MAX 4
+
+enum moved { MOVED_NOT, MOVED_IN, MOVED_OVER, EXCHANGED };
+
+struct moving {
+    const struct store_move *move;
+    int dir;
     const char *base;
-    TRY(open_dir(path, &dir, &base, st));
-    if (renameat(dir, name, dir, base) != 0)
-        return status_errno(st, CODE_FAILED_PRECONDITION, errno, "cannot rename %s over %s", name, path);
-    if (fsync(dir) != 0)
-        return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the directory of %s", path);
+    enum moved moved;
+};
+
+struct moves {
+    struct moving item[MOVES_MAX];
+    size_t n;
+};
+
+static void moves_done(struct moves *moves)
+{
+    for (size_t i = 0; i < moves->n; i++) {
+        if (moves->item[i].dir >= 0)
+            (void)close(moves->item[i].dir);
+    }
+}
+
+static void move_back(struct moves *moves)
+{
+    for (size_t i = moves->n; i > 0; i--) {
+        struct moving *m = &moves->item[i - 1];
+        if (m->moved == EXCHANGED)
+            (void)renameat2(m->dir, m->move->staged, m->dir, m->base, RENAME_EXCHANGE);
+        else if (m->moved == MOVED_IN)
+            (void)renameat2(m->dir, m->base, m->dir, m->move->staged, RENAME_NOREPLACE);
+        m->moved = MOVED_NOT;
+    }
+}
+
+/* Nothing but the system call: between two of these a server can start. */
+static enum code move_one(struct moving *m, struct status *st)
+{
+    bool replaces = m->move->old_sha[0] != 0;
+    unsigned flags = replaces ? RENAME_EXCHANGE : RENAME_NOREPLACE;
+    m->moved = replaces ? EXCHANGED : MOVED_IN;
+    if (renameat2(m->dir, m->move->staged, m->dir, m->base, flags) == 0)
+        return CODE_OK;
+    if (errno == EEXIST || (errno == ENOENT && replaces)) {
+        m->moved = MOVED_NOT;
+        return status_set(st, CODE_ABORTED, "%.150s was changed by somebody else meanwhile", m->move->path);
+    }
+    /* File systems without it (some network ones) have the plain call. */
+    m->moved = MOVED_OVER;
+    if ((errno == EINVAL || errno == ENOSYS) && renameat(m->dir, m->move->staged, m->dir, m->base) == 0)
+        return CODE_OK;
+    m->moved = MOVED_NOT;
+    return status_errno(
+        st, errno == ENOSPC || errno == EDQUOT ? CODE_RESOURCE_EXHAUSTED : CODE_FAILED_PRECONDITION, errno,
+        "cannot rename %s over %s", m->move->staged, m->move->path);
+}
+
+static enum code check_taken_out(const struct moving *m, struct status *st)
+{
+    char taken[SHA256_HEX_SIZE];
+    if (m->moved == EXCHANGED && store_digest(m->move->path, m->move->staged, taken, st) == CODE_OK &&
+        strcmp(taken, m->move->old_sha) == 0)
+        return CODE_OK;
+    if (m->moved != EXCHANGED)
+        return CODE_OK;
+    return status_set(st, CODE_ABORTED, "%.150s was changed by somebody else meanwhile", m->move->path);
+}
+
+static enum code move_all(struct moves *moves, struct status *st)
+{
+    for (size_t i = 0; i < moves->n; i++)
+        TRY(move_one(&moves->item[i], st));
+    for (size_t i = 0; i < moves->n; i++)
+        TRY(check_taken_out(&moves->item[i], st));
+    return CODE_OK;
+}
+
+enum code store_swap(const struct store_move *moves, size_t n, struct status *st)
+{
+    CLEANUP(moves_done) struct moves all = {0};
+    assert(n <= MOVES_MAX);
+    for (size_t i = 0; i < n; i++) {
+        struct moving *m = &all.item[all.n++];
+        *m = (struct moving){.move = &moves[i], .dir = -1};
+        TRY(store_open_parent(moves[i].path, &m->dir, &m->base, st));
+    }
+    enum code code = move_all(&all, st);
+    if (code != CODE_OK)
+        move_back(&all);
+    for (size_t i = 0; i < n; i++) {
+        if (fsync(all.item[i].dir) != 0 && code == CODE_OK)
+            code = status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the directory of %s",
+                                moves[i].path);
+    }
+    TRY(code);
+    for (size_t i = 0; i < n; i++) {
+        if (all.item[i].moved == EXCHANGED)
+            (void)unlinkat(all.item[i].dir, moves[i].staged, 0);
+    }
     return CODE_OK;
 }
 
@@ -232,7 +335,7 @@ enum code store_remove(const char *path, const char *name, struct status *st)
 {
     AUTO_CLOSE int dir = -1;
     const char *base;
-    TRY(open_dir(path, &dir, &base, st));
+    TRY(store_open_parent(path, &dir, &base, st));
     if (unlinkat(dir, name ? name : base, 0) != 0 && errno != ENOENT)
         return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot remove %s", name ? name : path);
     if (fsync(dir) != 0)
@@ -265,6 +368,14 @@ enum code store_read_backup(const char *state_dir, const char *name, struct secr
 {
     AUTO_FREE char *path = backup_path(state_dir, name);
     return secret_read_file(path, STORE_FILE_MAX, false, ret, st);
+}
+
+enum code store_remove_backup(const char *state_dir, const char *name, struct status *st)
+{
+    AUTO_FREE char *path = backup_path(state_dir, name);
+    if (unlink(path) != 0 && errno != ENOENT)
+        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot remove %s", path);
+    return CODE_OK;
 }
 
 static bool ends_in(const char *name, const char *suffix)

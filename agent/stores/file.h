@@ -28,12 +28,21 @@ struct store_meta {
 enum code store_read(const char *path, struct secret **ret, struct store_meta *meta,
                      struct status *st) MUST_CHECK;
 
-/* Writes content to `name` in path's directory, with meta's owner and mode and path's security label, and
- * fsyncs it. `name` is overwritten if an earlier run left it behind. */
+/* Writes content to `name` in path's directory, with meta's owner and mode and the security label and ACL of
+ * the file `like` (NULL: path itself; absent: none), and fsyncs it. `name` is overwritten if an earlier run
+ * left it behind. */
 enum code store_stage(const char *path, const char *name, struct bytes content, const struct store_meta *meta,
-                      struct status *st) MUST_CHECK;
-/* Renames `name` over path and fsyncs the directory. */
-enum code store_swap(const char *path, const char *name, struct status *st) MUST_CHECK;
+                      const char *like, struct status *st) MUST_CHECK;
+
+/* Staged content that takes the place of what is at path, in the same directory. */
+struct store_move {
+    const char *path, *staged;
+    const char *old_sha; /* digest of what is there; "": nothing is */
+};
+/* Exchanges each staged file with the one in place, one right after the other, fsyncs, and removes what was
+ * taken out. If that is not what old_sha says, somebody else was faster: all is put back as it was, and the
+ * answer is ABORTED. */
+enum code store_swap(const struct store_move *moves, size_t n, struct status *st) MUST_CHECK;
 /* Removes `name` from path's directory; that it is not there is no error. name NULL: path itself. */
 enum code store_remove(const char *path, const char *name, struct status *st) MUST_CHECK;
 /* Reads `name` in path's directory, as store_read. */
@@ -43,11 +52,19 @@ enum code store_read_staged(const char *path, const char *name, struct secret **
 enum code store_digest(const char *path, const char *name, char ret_hex[SHA256_HEX_SIZE],
                        struct status *st) MUST_CHECK;
 
+/* The directory that holds path, by descriptor, and path's last component (borrowed). */
+enum code store_open_parent(const char *path, int *ret_dir, const char **ret_base,
+                            struct status *st) MUST_CHECK;
+/* SELinux label and ACL; a file system without them has nothing to keep. path is for messages. */
+enum code store_copy_labels(int from, int to, const char *path, struct status *st) MUST_CHECK;
+
 /* 0600, fsynced, in <state_dir>/backup (made 0700). */
 enum code store_backup(const char *state_dir, const char *name, const struct secret *content,
                        struct status *st) MUST_CHECK;
 enum code store_read_backup(const char *state_dir, const char *name, struct secret **ret,
                             struct status *st) MUST_CHECK;
+/* That it is not there is no error. */
+enum code store_remove_backup(const char *state_dir, const char *name, struct status *st) MUST_CHECK;
 /* Forgets backups older than max_age_ms, and all that end in `suffix` but `keep_prefix`'s. */
 void store_prune_backups(const char *state_dir, const char *suffix, const char *keep_prefix,
                          int64_t max_age_ms);

@@ -34,6 +34,13 @@ struct store_parts {
     enum pkcs12_encryption encryption;
 };
 
+/* What a store needs that asks another program of the host. */
+struct store_tool { /* borrowed */
+    const struct policy_target *target;
+    const struct secret *password;
+    const char *scratch; /* a directory of the agent's own; made and removed by the call */
+};
+
 struct store {
     const char *name; /* as in the local policy */
     bool key_apart;   /* the key, and the chain, may have files of their own */
@@ -41,9 +48,17 @@ struct store {
     /* Both run in the confined child. */
     enum code (*open)(const struct store_in *in, struct store_found *ret, struct status *st);
     enum code (*make)(const struct store_parts *parts, struct secret **ret, struct status *st);
+    /* In the task's child; NULL: not needed. unlock: content whose key `open` cannot read, as PKCS#12 under
+     * the same password. finish: turns what `make` made into its final form. */
+    enum code (*unlock)(const struct store_tool *tool, const struct secret *content, const char *alias,
+                        struct secret **ret, struct status *st);
+    enum code (*finish)(const struct store_tool *tool, const struct store_parts *parts,
+                        struct secret **content, struct status *st);
+    /* Whether entries that are not ours survive; NULL: they do not. */
+    bool (*keeps_others)(const struct policy_target *target, struct bytes content);
 };
 
-extern const struct store pem_store, haproxy_store, pkcs12_store;
+extern const struct store pem_store, haproxy_store, pkcs12_store, jks_store, kubernetes_store;
 const struct store *store_of(const struct policy_target *target);
 
 /* The target's password; *ret NULL for a store without one. */
@@ -65,7 +80,10 @@ enum code store_view(const struct policy_target *target, const struct secret *co
 /* The same for what is on disk now, with the password from its file. */
 enum code store_view_now(const struct policy_target *target, struct arena *arena, struct store_view *ret,
                          struct status *st) MUST_CHECK;
-enum code store_make(const struct policy_target *target, const struct store_parts *parts, struct arena *arena,
+/* Fetches the key into view if it is there and has not been read yet. */
+enum code store_view_unlock(const struct store_tool *tool, const struct secret *content, struct arena *arena,
+                            struct store_view *view, struct status *st) MUST_CHECK;
+enum code store_make(const struct store_tool *tool, const struct store_parts *parts, struct arena *arena,
                      struct secret **ret, struct status *st) MUST_CHECK;
 
 /* DER of the leaf; empty when there is none. */

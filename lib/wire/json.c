@@ -55,13 +55,13 @@ static const ProtobufCFieldDescriptor *find_field(const ProtobufCMessageDescript
 /* ---- base64, RFC 4648 section 4, on top of base/id.h's URL form
  * -------------------------------------------- */
 
-static bool base64_put(struct buf *out, const uint8_t *data, size_t len)
+bool base64_put(struct buf *out, const void *data, size_t len)
 {
     uint8_t chunk[768];
     char text[1028];
     for (size_t done = 0; done < len;) {
         size_t n = len - done < sizeof(chunk) ? len - done : sizeof(chunk);
-        memcpy(chunk, data + done, n);
+        memcpy(chunk, (const uint8_t *)data + done, n);
         size_t chars = base64url_encode(chunk, n, text, sizeof(text));
         for (size_t i = 0; i < chars; i++)
             text[i] = text[i] == '-' ? '+' : text[i] == '_' ? '/' : text[i];
@@ -74,7 +74,7 @@ static bool base64_put(struct buf *out, const uint8_t *data, size_t len)
     return true;
 }
 
-static bool base64_get(const char *text, struct arena *arena, ProtobufCBinaryData *ret)
+bool base64_get(const char *text, struct arena *arena, uint8_t **ret, size_t *ret_len)
 {
     size_t len = strlen(text);
     if (len % 4)
@@ -88,8 +88,8 @@ static bool base64_get(const char *text, struct arena *arena, ProtobufCBinaryDat
         url[i] = url[i] == '+' ? '-' : url[i] == '/' ? '_' : url[i];
     }
     size_t size = len / 4 * 3 + 3;
-    ret->data = arena_alloc(arena, size);
-    return base64url_decode(url, len, ret->data, size, &ret->len);
+    *ret = arena_alloc(arena, size);
+    return base64url_decode(url, len, *ret, size, ret_len);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ static enum code value_from_text(const struct check_frame *frame, const char *te
     }
     case PROTOBUF_C_TYPE_BYTES: {
         ProtobufCBinaryData bytes = {0};
-        if (!base64_get(text, arena, &bytes))
+        if (!base64_get(text, arena, &bytes.data, &bytes.len))
             return refuse_expected(frame, "base64", st);
         memcpy(dst, &bytes, sizeof(bytes));
         return CODE_OK;

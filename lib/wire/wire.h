@@ -59,6 +59,22 @@ bool json_schema_value(const ProtobufCMessageDescriptor *desc, const ProtobufCFi
  * U+FFFD. */
 bool json_quote(struct buf *out, const char *text) MUST_CHECK;
 
+/* RFC 4648 section 4, with padding. */
+bool base64_put(struct buf *out, const void *data, size_t len) MUST_CHECK;
+/* Memory from the arena; false for what is no base64. */
+bool base64_get(const char *text, struct arena *arena, uint8_t **ret, size_t *ret_len) MUST_CHECK;
+
+/* A document of somebody else's (an API that we are a client of), of which a few texts matter: each is found
+ * by the names that lead to it. Absent or null: NULL. INVALID_ARGUMENT: no JSON, or something else there than
+ * a text. */
+#define JSON_PICK_DEPTH 3
+struct json_pick {
+    const char *path[JSON_PICK_DEPTH]; /* ended by NULL if shorter */
+    char *text;                        /* found; memory from the arena */
+};
+enum code json_pick_texts(const char *text, size_t len, struct json_pick *picks, size_t n,
+                          struct arena *arena, struct status *st) MUST_CHECK;
+
 /* RFC 3629: no overlong forms, no surrogates. */
 bool wire_utf8_valid(const char *text);
 

@@ -134,7 +134,7 @@ def measure_network(directory, bin_dir):
                               directory / "nginx.conf"], directory / "nginx.out").start()
     agent = ["nice", "-n", "10", bin_dir / "clm-agent", "discover", "--config", directory / "agent.conf", "--range", RANGE, "--port", port, "--no-files",
              "--no-listening", "--no-configurations"]
-    nmap = ["nice", "-n", "10", "nmap", "-n", "-Pn", "-p", port, "--script", "ssl-cert", "--min-parallelism", "64", RANGE]
+    nmap = ["nice", "-n", "10", "nmap", "-n", "-Pn", "-sT", "-T5", "--min-hostgroup", "1024", "-p", port, "--script", "ssl-cert", RANGE]
     ours, peers = [], []
     try:
         wait_until("nginx to serve", lambda: run(["openssl", "s_client", "-connect", f"127.1.0.1:{port}", "-brief"], stdin="",

@@ -305,10 +305,10 @@ struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec)
     struct journal *journal = NULL;
     Clm__TaskOrder order = CLM__TASK_ORDER__INIT;
     Clm__Scope scope = CLM__SCOPE__INIT;
-    char *paths[] = {arena_printf(outcome.arena, "%s/**", host->dir)};
+    char *paths[] = {arena_printf(outcome.arena, "%s/**", host->dir), (char[]){"/kubernetes/web/*"}};
     char *names[] = {(char[]){"*.example.test"}, (char[]){"127.0.0.1"}};
     scope.paths = paths;
-    scope.n_paths = 1;
+    scope.n_paths = 2;
     scope.dns_names = names;
     scope.n_dns_names = 2;
     order.task_id = host->task_id;

@@ -249,7 +249,8 @@ static void a_keystore_is_opened_with_the_password_of_its_server(void **state)
                                 .key = pair.key_pem,
                                 .old = {.password = password}};
     struct arena *arena = arena_new();
-    if (store_make(&as, &parts, arena, &content, &st) != CODE_OK)
+    struct store_tool tool = {.target = &as, .password = password};
+    if (store_make(&tool, &parts, arena, &content, &st) != CODE_OK)
         fail_msg("%s", st.msg);
     write_file(host_path(host, "t.p12"), content->data, content->len, 0600);
     assert_int_equal(mkdir(host_path(host, "tc"), 0755), 0);

@@ -31,9 +31,12 @@ static void staged_file_takes_owner_and_mode(void **state)
     assert_int_equal(store_read(path, &content, &meta, &st), CODE_OK);
     assert_string_equal((const char *)content->data, "old");
     assert_true(meta.exists);
-    assert_int_equal(store_stage(path, ".new", text("new"), &meta, &st), CODE_OK);
+    assert_int_equal(store_stage(path, ".new", text("new"), &meta, NULL, &st), CODE_OK);
     assert_string_equal(read_text(path), "old");
-    assert_int_equal(store_swap(path, ".new", &st), CODE_OK);
+    char old_sha[SHA256_HEX_SIZE];
+    assert_int_equal(store_digest(path, NULL, old_sha, &st), CODE_OK);
+    struct store_move move = {path, ".new", old_sha};
+    assert_int_equal(store_swap(&move, 1, &st), CODE_OK);
     assert_string_equal(read_text(path), "new");
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(info.st_mode & 07777, 0640);
@@ -80,7 +83,7 @@ static void staging_does_not_follow_links(void **state)
     struct store_meta meta = {.mode = 0600};
     write_text(host_path(host, "victim"), "precious", 0600);
     assert_int_equal(symlink(host_path(host, "victim"), host_path(host, ".new")), 0);
-    assert_int_equal(store_stage(host_path(host, "a.pem"), ".new", text("new"), &meta, &st), CODE_OK);
+    assert_int_equal(store_stage(host_path(host, "a.pem"), ".new", text("new"), &meta, NULL, &st), CODE_OK);
     assert_string_equal(read_text(host_path(host, "victim")), "precious");
     struct stat info;
     assert_int_equal(lstat(host_path(host, ".new"), &info), 0);

@@ -47,12 +47,12 @@ enum code __wrap_journal_step(struct journal *journal, const char *step, const c
     return code;
 }
 
-int __real_renameat(int from_dir, const char *from, int to_dir, const char *to);
-int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to);
-int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to)
+int __real_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags)
 {
     maybe_crash(false);
-    int rc = __real_renameat(from_dir, from, to_dir, to);
+    int rc = __real_renameat2(from_dir, from, to_dir, to, flags);
     maybe_crash(true);
     return rc;
 }
@@ -151,7 +151,7 @@ static void assert_no_leftovers(struct host *host)
     assert_true(asprintf(&pattern, "%s/.clm-%s-1-key.new", host->dir, host->task_id) > 0);
     assert_int_not_equal(access(pattern, F_OK), 0);
     free(pattern);
-    assert_true(asprintf(&pattern, "%s/.clm-%s-1-made.key", host->dir, host->task_id) > 0);
+    assert_true(asprintf(&pattern, "%s/state/backup/%s-1-made.key", host->dir, host->task_id) > 0);
     assert_int_not_equal(access(pattern, F_OK), 0);
 }
 
@@ -752,7 +752,7 @@ static void same_key_is_asked_for_again_after_a_crash(void **state)
     AUTO_DER struct der spki = {0};
     AUTO_FREE char *path = NULL;
     struct status st;
-    assert_true(asprintf(&path, "%s/.clm-%s-1-made.key", host->dir, host->task_id) > 0);
+    assert_true(asprintf(&path, "%s/state/backup/%s-1-made.key", host->dir, host->task_id) > 0);
     assert_int_equal(secret_read_file(path, 65536, false, &made, &st), CODE_OK);
     assert_int_equal(key_parse(made, NULL, &key, &st), CODE_OK);
     assert_int_equal(key_spki(key, &spki, &st), CODE_OK);
