@@ -3,7 +3,7 @@
  * over the platform. Unset means forbidden for DEPLOY, RENEW, hooks and ranges; allowed for VALIDATE and
  * DISCOVER of this host.
  *
- *   [agent]   gateway state_dir net_user log_level
+ *   [agent]   gateway state_dir net_user log_level proxy proxy_user proxy_password_file
  *   [policy]  operations dns_names discovery_roots probe_hosts metrics
  *   [target nginx]  certificate key chain reload endpoint starttls server_name
  * dns_names preset configuration; without `key` the
@@ -18,6 +18,8 @@
 
 #include "agent/kinds/starttls.h"
 #include "base/status.h"
+
+#define AGENT_STATE_DIR "/var/lib/clm-agent" /* where no policy says another */
 
 struct policy_reload {
     char *name;
@@ -46,6 +48,9 @@ struct policy {
     /* [agent] */
     char *gateway; /* host:port; NULL: from the token */
     char *state_dir, *net_user, *log_level;
+    char *proxy;      /* host:port of an HTTP proxy (CONNECT) on the way to the gateway; NULL: none */
+    char *proxy_user; /* NULL: the proxy asks for nobody's name */
+    char *proxy_password_file; /* NULL: an empty password */
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
