@@ -19,13 +19,17 @@
 #include "scope/scope.h"
 
 #define ARGV_MAX       64
+#define VARIABLES_MAX  32
 #define SECTIONS_MAX   256
 #define ROOT_PATTERN_N 8
+
+#define LABEL_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+#define ALIAS_CHARACTERS LABEL_CHARACTERS
 
 /* A reload as the file has it: the command lines are split once everything is read. */
 struct reload_conf {
     struct policy_reload reload; /* first: policy->reloads[i] points here */
-    char *command_text, *test_text;
+    char *command_text, *test_text, *pre_text, *failure_text, *environment_text;
 };
 
 static const char *const operation_names[] = {
@@ -87,6 +91,14 @@ static const struct config_key target_keys[] = {
      .help = "file with the certificate and its intermediates; without \"key\" it holds the key too"},
     {KEY("key", CONFIG_PATH, key), .optional = true, .help = "file with the private key"},
     {KEY("chain", CONFIG_PATH, chain), .optional = true, .help = "file with the intermediates, if apart"},
+    {KEY("store", CONFIG_STRING, store), .optional = true,
+     .help = "what the file is: pem (unset), haproxy, pkcs12"},
+    {KEY("password_file", CONFIG_PATH, password_file), .optional = true,
+     .help = "file with the keystore's password"},
+    {KEY("alias", CONFIG_STRING, alias), .optional = true,
+     .help = "the keystore's entry; unset: the one that it has"},
+    {KEY("encryption", CONFIG_STRING, encryption), .optional = true,
+     .help = "of the keystore: modern (unset), or legacy for what cannot read that"},
     {KEY("reload", CONFIG_STRING, reload), .optional = true, .help = "name of a [reload NAME]"},
     {KEY("endpoint", CONFIG_STRING, endpoint), .optional = true,
      .help = "host:port that serves the certificate"},
@@ -103,16 +115,17 @@ static const struct config_key target_keys[] = {
 };
 #undef KEY
 
+#define KEY(key, field)                                                                                      \
+    .name = key, .type = CONFIG_STRING, .offset = offsetof(struct reload_conf, field), .optional = true
 static const struct config_key reload_keys[] = {
     {.name = "command",
      .type = CONFIG_STRING,
      .offset = offsetof(struct reload_conf, command_text),
      .help = "absolute program and arguments; no shell"},
-    {.name = "test",
-     .type = CONFIG_STRING,
-     .offset = offsetof(struct reload_conf, test_text),
-     .optional = true,
-     .help = "run before the reload; the reload is not done when it fails"},
+    {KEY("test", test_text), .help = "run before the reload; the reload is not done when it fails"},
+    {KEY("pre", pre_text), .help = "run before anything is changed; nothing is changed when it fails"},
+    {KEY("failure", failure_text), .help = "run when a change that pre let pass did not succeed"},
+    {KEY("environment", environment_text), .help = "NAME=value for these commands, beside PATH and LANG"},
     {.name = "timeout",
      .type = CONFIG_DURATION,
      .offset = offsetof(struct reload_conf, reload.timeout_ms),
@@ -122,6 +135,7 @@ static const struct config_key reload_keys[] = {
      .help = "for each command, and for looking at the endpoint"},
     {.name = NULL},
 };
+#undef KEY
 
 static const struct config_group groups[] = {
     {"target", target_keys, on_target},
@@ -132,7 +146,7 @@ static const struct config_schema schema = {policy_keys, groups};
 
 static bool label_valid(const char *label, struct status *st)
 {
-    size_t len = strspn(label, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    size_t len = strspn(label, LABEL_CHARACTERS);
     if (len > 0 && !label[len])
         return true;
     status_set(st, CODE_INVALID_ARGUMENT, "a name has letters, digits, '.', '_' and '-' only");
@@ -220,8 +234,8 @@ static char *next_word(const char **at)
     return word;
 }
 
-static enum code split_command(const char *reload, const char *key, const char *text, char ***ret,
-                               struct status *st)
+static enum code split_words(const char *reload, const char *key, const char *text, char ***ret,
+                             struct status *st)
 {
     char **argv = must(calloc(ARGV_MAX + 1, sizeof(char *)));
     const char *at = text + strspn(text, " \t");
@@ -234,13 +248,42 @@ static enum code split_command(const char *reload, const char *key, const char *
         }
         argv[n] = word;
     }
-    if (!argv[0] || argv[0][0] != '/') {
-        argv_free(argv);
+    *ret = argv;
+    return CODE_OK;
+}
+
+static enum code split_command(const char *reload, const char *key, const char *text, char ***ret,
+                               struct status *st)
+{
+    if (!text)
+        return CODE_OK;
+    TRY(split_words(reload, key, text, ret, st));
+    if (!(*ret)[0] || (*ret)[0][0] != '/')
         return status_set(st, CODE_INVALID_ARGUMENT,
                           "[reload %s] %s: starts with \"%.60s\"; write the program's absolute path", reload,
                           key, text);
+    return CODE_OK;
+}
+
+/* CLM_… is what the agent says itself. */
+static bool variable_valid(const char *text)
+{
+    size_t len = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+    return len > 0 && text[len] == '=' && !strchr("0123456789", text[0]) && strncmp(text, "CLM_", 4) != 0;
+}
+
+static enum code split_environment(const char *reload, const char *text, char ***ret, struct status *st)
+{
+    if (!text)
+        return CODE_OK;
+    TRY(split_words(reload, "environment", text, ret, st));
+    size_t n = 0;
+    for (char **one = *ret; *one; one++, n++) {
+        if (!variable_valid(*one) || n >= VARIABLES_MAX)
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "[reload %s] environment: \"%.60s\" is not NAME=value, or one too many", reload,
+                              *one);
     }
-    *ret = argv;
     return CODE_OK;
 }
 
@@ -304,12 +347,69 @@ static enum code check_proxy(const struct policy *policy, struct status *st)
     return CODE_OK;
 }
 
-static enum code check_target(const struct policy *policy, const struct policy_target *target,
-                              struct status *st)
+/* Keys that a store needs, or has no use for. */
+static const struct store_rule {
+    const char *name;
+    bool key_apart, keystore;
+} store_rules[] = {
+    [STORE_PEM] = {"pem", true, false},
+    [STORE_HAPROXY] = {"haproxy", false, false},
+    [STORE_PKCS12] = {"pkcs12", false, true},
+};
+_Static_assert(ARRAY_LEN(store_rules) == STORE_FORMATS, "a row for each format");
+
+const char *store_format_name(enum store_format format)
+{
+    return store_rules[format].name;
+}
+
+bool store_format_find(const char *name, enum store_format *ret)
+{
+    for (size_t i = 0; i < STORE_FORMATS; i++) {
+        if (strcmp(name, store_rules[i].name) == 0) {
+            *ret = (enum store_format)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum code check_store(struct policy_target *target, const char *section, struct status *st)
+{
+    if (target->store && !store_format_find(target->store, &target->format))
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] store: \"%.40s\" is none of pem, haproxy, pkcs12",
+                          section, target->store);
+    const struct store_rule *rule = &store_rules[target->format];
+    const char *idle = !rule->key_apart && target->key     ? "key"
+                       : !rule->key_apart && target->chain ? "chain"
+                       : rule->keystore                    ? NULL
+                       : target->password_file             ? "password_file"
+                       : target->alias                     ? "alias"
+                       : target->encryption                ? "encryption"
+                                                           : NULL;
+    if (idle)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] %s: a store of the kind %s has none", section,
+                          idle, rule->name);
+    if (rule->keystore && !target->password_file)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[%s] password_file: a store of the kind %s needs one",
+                          section, rule->name);
+    if (target->alias && strspn(target->alias, ALIAS_CHARACTERS) != strlen(target->alias))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[%s] alias: has other characters than letters, digits, '.', '_' and '-'", section);
+    if (target->encryption && strcmp(target->encryption, "modern") != 0 &&
+        strcmp(target->encryption, "legacy") != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[%s] encryption: \"%.40s\" is neither modern nor legacy", section,
+                          target->encryption);
+    return CODE_OK;
+}
+
+static enum code check_target(const struct policy *policy, struct policy_target *target, struct status *st)
 {
     char section[96], host[256], port[6];
     (void)snprintf(section, sizeof(section), "target %s", target->name);
     TRY(check_names(section, target->dns_names, st));
+    TRY(check_store(target, section, st));
     if (target->reload && !policy_find_reload(policy, target->reload))
         return status_set(st, CODE_INVALID_ARGUMENT, "[%s] reload: there is no [reload %s]", section,
                           target->reload);
@@ -334,8 +434,10 @@ static enum code finish(struct policy *policy, struct status *st)
     for (struct policy_reload **r = policy->reloads; r && *r; r++) {
         struct reload_conf *conf = (struct reload_conf *)(void *)*r;
         TRY(split_command((*r)->name, "command", conf->command_text, &(*r)->command, st));
-        if (conf->test_text)
-            TRY(split_command((*r)->name, "test", conf->test_text, &(*r)->test, st));
+        TRY(split_command((*r)->name, "test", conf->test_text, &(*r)->test, st));
+        TRY(split_command((*r)->name, "pre", conf->pre_text, &(*r)->pre, st));
+        TRY(split_command((*r)->name, "failure", conf->failure_text, &(*r)->failure, st));
+        TRY(split_environment((*r)->name, conf->environment_text, &(*r)->environment, st));
     }
     TRY(check_proxy(policy, st));
     TRY(check_operations(policy, st));
@@ -413,6 +515,9 @@ void policy_free(struct policy *policy)
         config_done(reload_keys, *r);
         argv_free((*r)->command);
         argv_free((*r)->test);
+        argv_free((*r)->pre);
+        argv_free((*r)->failure);
+        argv_free((*r)->environment);
         free((*r)->name);
         free(*r);
     }

@@ -5,10 +5,9 @@
  *
  *   [agent]   gateway state_dir net_user log_level proxy proxy_user proxy_password_file
  *   [policy]  operations dns_names discovery_roots probe_hosts metrics
- *   [target nginx]  certificate key chain reload endpoint starttls server_name
- * dns_names preset configuration; without `key` the
- * certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload nginx]
- * command test timeout
+ *   [target nginx]  store certificate key chain password_file alias encryption reload endpoint starttls
+ * server_name dns_names preset configuration; without `key` the certificate's file holds the key too. Owner,
+ * mode and label of the files in place are kept. [reload nginx] command test pre failure environment timeout
  */
 #ifndef CLM_AGENT_POLICY_H
 #define CLM_AGENT_POLICY_H
@@ -21,11 +20,16 @@
 
 #define AGENT_STATE_DIR "/var/lib/clm-agent" /* where no policy says another */
 
+enum store_format { STORE_PEM, STORE_HAPROXY, STORE_PKCS12, STORE_FORMATS };
+
 struct policy_reload {
     char *name;
-    char **command; /* argv; an absolute program; no shell */
-    char **test;    /* argv of the config test, run before the reload; NULL for none */
-    int64_t timeout_ms;
+    char **command;     /* argv; an absolute program; no shell */
+    char **test;        /* argv of the config test, run before the reload; NULL for none */
+    char **pre;         /* argv: run before anything is changed, and may forbid it; NULL for none */
+    char **failure;     /* argv: run when a change that `pre` let pass did not succeed; NULL for none */
+    char **environment; /* NAME=value for all of them; NULL for none */
+    int64_t timeout_ms; /* for each of them */
 };
 
 struct policy_target {
@@ -41,6 +45,12 @@ struct policy_target {
     /* What DISCOVER and VALIDATE may look up about it; NULL: nothing. */
     char *preset;        /* the server that uses it: a row of presets/preset.c */
     char *configuration; /* that server's, where it is not the distribution's */
+    /* What the certificate's file is. */
+    char *store; /* as written; NULL: pem */
+    enum store_format format;
+    char *password_file; /* of a keystore */
+    char *alias;         /* of its entry; NULL: the one that it has */
+    char *encryption;    /* of what is written: "modern" or "legacy" */
 };
 
 struct policy {
@@ -79,6 +89,9 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
 /* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed.
  */
 const char *const *policy_discovery_roots(const struct policy *policy);
+
+const char *store_format_name(enum store_format format); /* as the file has it */
+bool store_format_find(const char *name, enum store_format *ret);
 
 /* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
 enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;

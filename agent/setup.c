@@ -46,8 +46,8 @@ static enum code write_policy_lines(const struct plan *plan, struct buf *out, st
     }
     if (!first)
         OUT(out, "\n");
-    for (size_t i = 0; i < plan->n_root; i++)
-        OUT(out, "%s%s%s", i ? " " : "discovery_roots = ", plan->root[i], i + 1 == plan->n_root ? "\n" : "");
+    for (size_t i = 0; i < plan->n_root; i++) /* one a line: inih's are short */
+        OUT(out, "discovery_roots = %s\n", plan->root[i]);
     return CODE_OK;
 }
 
@@ -57,9 +57,11 @@ static enum code write_target(const struct target_plan *target, struct buf *out,
     const struct {
         const char *key, *value;
     } lines[] = {
+        {"store", target->store},
         {"certificate", target->certificate},
         {"key", strcmp(target->key, target->certificate) != 0 ? target->key : NULL},
         {"chain", target->chain},
+        {"password_file", target->password_file},
         {"reload", server->reload},
         {"endpoint", target->endpoint},
         {"starttls", target->starttls},
@@ -72,8 +74,8 @@ static enum code write_target(const struct target_plan *target, struct buf *out,
         if (lines[i].value)
             OUT(out, "%s = %s\n", lines[i].key, lines[i].value);
     }
-    for (size_t n = 0; n < target->n_names; n++)
-        OUT(out, "%s%s%s", n ? " " : "dns_names = ", target->names[n], n + 1 == target->n_names ? "\n" : "");
+    for (size_t i = 0; i < target->n_names; i++)
+        OUT(out, "dns_names = %s\n", target->names[i]);
     return CODE_OK;
 }
 
@@ -144,6 +146,11 @@ static enum code show(const struct plan *plan, FILE *out, struct status *st)
         out,
         "The agent may then replace these files, run these commands as its own user, and connect to these\n"
         "endpoints, whenever the platform asks for it.\n");
+    for (size_t i = 0; i < plan->n_target; i++) {
+        if (plan->target[i]->password)
+            (void)fprintf(out, "The keystore's password, as the server's configuration has it, goes to %s.\n",
+                          plan->target[i]->password_file);
+    }
     show_notes(plan, out);
     return CODE_OK;
 }
@@ -179,6 +186,18 @@ static enum code install(const char *path, const struct buf *text, mode_t mode, 
     return file_write_atomic(path, text->data, text->len, mode, st);
 }
 
+/* The keystore's password stands in the server's configuration; a task reads it from a file of its own. */
+static enum code write_passwords(const struct plan *plan, struct status *st)
+{
+    for (size_t i = 0; i < plan->n_target; i++) {
+        const struct target_plan *target = plan->target[i];
+        if (target->password)
+            TRY(file_write_atomic(target->password_file, target->password, strlen(target->password), 0600,
+                                  st));
+    }
+    return CODE_OK;
+}
+
 static enum code write_config(const struct plan *plan, struct status *st)
 {
     const char *path = plan->options->config;
@@ -194,6 +213,7 @@ static enum code write_config(const struct plan *plan, struct status *st)
             TRY(dir_make(arena_strndup(plan->arena, path, (size_t)(slash - path)), 0755, st));
     }
     TRY(compose(plan, buf_text(&old), &fresh, st));
+    TRY(write_passwords(plan, st));
     return install(path, &fresh, info.st_mode & 0777, st);
 }
 

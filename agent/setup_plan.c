@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "stores/store.h"
 
-#define PEM_MAX   (256 * 1024)
 #define NAMES_MAX 100
 #define LABEL_MAX 40 /* inih keeps 49 bytes of a section with its kind */
 
@@ -40,17 +40,37 @@ static void add_name(struct plan *plan, struct target_plan *target, const char *
         ARENA_PUSH(plan->arena, target->names, target->n_names, arena_strdup(plan->arena, name));
 }
 
+static enum code password_of(const struct target_plan *target, struct secret **ret, struct status *st)
+{
+    if (target->password)
+        *ret = secret_dup(target->password, strlen(target->password));
+    return target->password || !target->password_file
+               ? CODE_OK
+               : secret_read_file(target->password_file, KEYSTORE_PASSWORD_MAX, true, ret, st);
+}
+
+/* What is in place, opened as a task would open it. */
+static enum code open_in_place(struct plan *plan, const struct target_plan *target, struct store_view *ret,
+                               struct status *st)
+{
+    AUTO_SECRET struct secret *content = NULL, *password = NULL;
+    struct policy_target as = {.name = (char[]){"setup"},
+                               .certificate = (char *)(uintptr_t)target->certificate};
+    if (target->store && !store_format_find(target->store, &as.format))
+        return status_set(st, CODE_UNIMPLEMENTED, "it is a %s, which this agent does not write",
+                          target->store);
+    TRY(store_read(target->certificate, &content, NULL, st));
+    TRY(password_of(target, &password, st));
+    return store_view(&as, content, password, plan->arena, ret, st);
+}
+
 /* A renewal asks for the names in place unless told otherwise. */
 static void add_names_in_place(struct plan *plan, struct target_plan *target)
 {
-    AUTO_BUF struct buf pem = {0};
-    const Clm__Agent__Facts *facts;
-    if (file_read(target->certificate, PEM_MAX, &pem, NULL) != CODE_OK)
+    CLEANUP(store_view_done) struct store_view view = {0};
+    if (open_in_place(plan, target, &view, NULL) != CODE_OK || !view.facts || view.facts->n_certs == 0)
         return;
-    struct bytes bytes = {pem.data, pem.len};
-    if (confine_run(confine_pem, &bytes, plan->arena, &facts, NULL) != CODE_OK || facts->n_certs == 0)
-        return;
-    const Clm__CertificateInfo *info = facts->certs[0]->certificate;
+    const Clm__CertificateInfo *info = view.facts->certs[0]->certificate;
     for (size_t i = 0; i < info->n_dns_names; i++)
         add_name(plan, target, info->dns_names[i]);
 }
@@ -116,23 +136,57 @@ static bool can_stand_in_a_line(const char *path)
     return true;
 }
 
+/* The policy's word for what the configuration says the file is. */
+static const char *store_of_file(const struct target_plan *made, const char *store)
+{
+    AUTO_BUF struct buf content = {.limit = STORE_FILE_MAX};
+    if (!store)
+        return NULL;
+    if (strcmp(store, "haproxy") == 0) /* with the key apart it is plain PEM */
+        return strcmp(made->key, made->certificate) == 0 ? store : NULL;
+    if (strcmp(store, "keystore") != 0)
+        return store;
+    if (file_read(made->certificate, STORE_FILE_MAX, &content, NULL) != CODE_OK)
+        return "pkcs12"; /* what Java writes for twenty years now is not what it was called */
+    return keystore_sniff((struct bytes){content.data, content.len}) == KEYSTORE_JKS ? "jks" : "pkcs12";
+}
+
+/* Why a keystore cannot be a target; NULL if it can. */
+static const char *unfit_keystore(struct plan *plan, const struct target_plan *made)
+{
+    CLEANUP(store_view_done) struct store_view view = {0};
+    struct status st = {0};
+    bool has_password = made->password || made->password_file;
+    if (!made->store || strcmp(made->store, "haproxy") == 0)
+        return NULL;
+    if (!has_password)
+        return arena_printf(plan->arena, "%s has its password from a property, which only the server knows",
+                            made->certificate);
+    if (open_in_place(plan, made, &view, &st) != CODE_OK)
+        return arena_printf(plan->arena, "%s: %s", made->certificate, st.msg);
+    if (view.facts && view.facts->others > 0)
+        return arena_printf(plan->arena,
+                            "%s holds %u other entries, which would be lost: give the server a keystore of "
+                            "its own",
+                            made->certificate, view.facts->others);
+    return NULL;
+}
+
 /* Why it cannot be a target; NULL if it can. */
-static const char *unfit(struct plan *plan, const struct target_plan *made, const char *store)
+static const char *unfit(struct plan *plan, const struct target_plan *made)
 {
     const struct target_plan *other = find_target(plan, made->certificate);
     if (!can_stand_in_a_line(made->certificate) || !can_stand_in_a_line(made->key) ||
-        !can_stand_in_a_line(made->chain))
+        !can_stand_in_a_line(made->chain) || !can_stand_in_a_line(made->password_file))
         return "a path of its configuration cannot stand in the policy";
     if (strstr(made->certificate, "/ssl-cert-snakeoil."))
         return arena_printf(plan->arena,
                             "%s is the distribution's placeholder: give the server a file of its own",
                             made->certificate);
-    if (store && strcmp(store, "haproxy") != 0)
-        return arena_printf(plan->arena, "%s is a keystore, which setup does not manage", made->certificate);
     if (other && other->server != made->server)
         return arena_printf(plan->arena, "%s is what %s uses, too: have both told in one [reload]",
                             made->certificate, other->server->preset->name);
-    return NULL;
+    return unfit_keystore(plan, made);
 }
 
 static void add_certificate(struct plan *plan, struct server_plan *server,
@@ -145,10 +199,13 @@ static void add_certificate(struct plan *plan, struct server_plan *server,
         .chain = real_path(plan->arena, facts->chain),
         .endpoint = facts->n_listens ? facts->listens[0] : NULL,
         .starttls = facts->starttls,
+        .password = facts->password,
+        .password_file = facts->password_file,
     };
+    made.store = store_of_file(&made, facts->store);
     if (manager_of(plan, made.certificate))
         return;
-    const char *why = unfit(plan, &made, facts->store);
+    const char *why = unfit(plan, &made);
     if (why) {
         note(plan, server->preset->name, why);
         return;
@@ -306,6 +363,12 @@ static void choose_roots(struct plan *plan)
         add_root_of(plan, plan->target[i]->certificate);
 }
 
+static const char *config_dir(struct plan *plan)
+{
+    const char *config = plan->options->config, *slash = strrchr(config, '/');
+    return slash ? arena_strndup(plan->arena, config, (size_t)(slash - config) + 1) : "";
+}
+
 enum code plan_make(struct plan *plan, struct status *st)
 {
     if (access(plan->options->config, F_OK) == 0)
@@ -317,6 +380,9 @@ enum code plan_make(struct plan *plan, struct status *st)
     for (size_t i = 0; i < plan->n_target; i++) {
         add_names_in_place(plan, plan->target[i]);
         choose_label(plan, plan->target[i]);
+        if (plan->target[i]->password) /* a relative path starts where the file that names it is */
+            plan->target[i]->password_file =
+                arena_printf(plan->arena, "%s%s.password", config_dir(plan), plan->target[i]->label);
     }
     choose_roots(plan);
     return CODE_OK;
@@ -324,6 +390,10 @@ enum code plan_make(struct plan *plan, struct status *st)
 
 void plan_done(struct plan *plan)
 {
+    for (size_t i = 0; i < plan->n_target; i++) {
+        if (plan->target[i]->password)
+            explicit_bzero(plan->target[i]->password, strlen(plan->target[i]->password));
+    }
     policy_free(plan->policy);
     arena_free(plan->arena);
 }

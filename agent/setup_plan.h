@@ -23,6 +23,9 @@ struct target_plan {
     struct server_plan *server;
     char *label;
     const char *certificate, *key, *chain; /* real paths: symbolic links are refused later */
+    const char *store;                     /* of what kind the file is; NULL: PEM */
+    char *password; /* of a keystore, to be written to password_file; NULL: that is there already */
+    const char *password_file; /* NULL: none is needed */
     const char *endpoint, *server_name, *starttls;
     char **names;
     size_t n_names;

@@ -91,6 +91,7 @@ struct heads { /* a page of them at a time: those that come next */
     struct arena *arena;
     Clm__ListAuditHeadsResponse *page;
     size_t next;
+    uint32_t tree;            /* number of the one that they are of */
     uint64_t after, cosigned; /* cosigned: the next that has co-signatures */
 };
 
@@ -102,8 +103,8 @@ static enum code next_head(struct heads *heads, Clm__SignedAuditHead **ret, stru
         ProtobufCMessage *msg;
         arena_reset(heads->arena);
         TRY(client_call(heads->client, "GET",
-                        arena_printf(heads->arena, "/api/v1/audit/heads?pageSize=100&afterSize=%llu",
-                                     (unsigned long long)heads->after),
+                        arena_printf(heads->arena, "/api/v1/audit/heads?pageSize=100&tree=%u&afterSize=%llu",
+                                     heads->tree, (unsigned long long)heads->after),
                         NULL, &clm__list_audit_heads_response__descriptor, heads->arena, &msg, NULL, st));
         heads->page = (Clm__ListAuditHeadsResponse *)msg;
         heads->next = 0;
@@ -116,7 +117,8 @@ static enum code next_head(struct heads *heads, Clm__SignedAuditHead **ret, stru
 }
 
 /* Those of one head. */
-static enum code export_cosignatures(struct client *client, uint64_t tree_size, FILE *out, struct status *st)
+static enum code export_cosignatures(struct client *client, const char *tree_id, uint64_t tree_size,
+                                     FILE *out, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     char token[96] = "";
@@ -127,6 +129,7 @@ static enum code export_cosignatures(struct client *client, uint64_t tree_size, 
         if (!buf_printf(&path, "/api/v1/audit/cosignatures?pageSize=100&treeSize=%llu",
                         (unsigned long long)tree_size))
             return status_set(st, CODE_INTERNAL, "out of buffer");
+        client_query(&path, "treeId", tree_id);
         client_query(&path, "pageToken", *token ? token : NULL);
         TRY(client_call(client, "GET", buf_text(&path), NULL, &clm__list_cosignatures_response__descriptor,
                         arena, &msg, NULL, st));
@@ -142,13 +145,14 @@ static enum code export_cosignatures(struct client *client, uint64_t tree_size, 
 }
 
 /* Which heads have co-signatures, so that not each of them is asked for. */
-static enum code next_cosigned(struct client *client, uint64_t after_size, uint64_t *ret_size,
-                               struct status *st)
+static enum code next_cosigned(struct client *client, const char *tree_id, uint64_t after_size,
+                               uint64_t *ret_size, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     ProtobufCMessage *msg;
-    const char *path = arena_printf(arena, "/api/v1/audit/cosignatures?pageSize=1&pageToken=%llu.%s",
-                                    (unsigned long long)after_size, "ffffffff-ffff-ffff-ffff-ffffffffffff");
+    const char *path =
+        arena_printf(arena, "/api/v1/audit/cosignatures?pageSize=1&treeId=%s&pageToken=%llu.%s", tree_id,
+                     (unsigned long long)after_size, "ffffffff-ffff-ffff-ffff-ffffffffffff");
     TRY(client_call(client, "GET", path, NULL, &clm__list_cosignatures_response__descriptor, arena, &msg,
                     NULL, st));
     const Clm__ListCosignaturesResponse *page = (const Clm__ListCosignaturesResponse *)msg;
@@ -158,11 +162,26 @@ static enum code next_cosigned(struct client *client, uint64_t after_size, uint6
 
 /* A head stands behind the last record that it covers, and its co-signatures behind it, so that verifying
  * takes one pass. */
+/* The heads of the tree that begins with this record. */
+static enum code begin_tree(struct heads *heads, uint32_t tree, Clm__SignedAuditHead **head,
+                            struct status *st)
+{
+    heads->tree = tree;
+    heads->page = NULL;
+    heads->after = 0;
+    heads->cosigned = UINT64_MAX;
+    TRY(next_head(heads, head, st));
+    return *head && (*head)->tree_id ? next_cosigned(heads->client, (*head)->tree_id, 0, &heads->cosigned, st)
+                                     : CODE_OK;
+}
+
 static enum code export_page(const Clm__ListAuditResponse *page, struct heads *heads,
                              Clm__SignedAuditHead **head, FILE *out, struct status *st)
 {
     for (size_t i = 0; i < page->n_entries; i++) {
         Clm__AuditExportLine line = CLM__AUDIT_EXPORT_LINE__INIT;
+        if (page->entries[i]->tree != heads->tree)
+            TRY(begin_tree(heads, page->entries[i]->tree, head, st));
         line.entry = page->entries[i];
         line.entry->record = NULL;
         TRY(write_line(&line, out, st));
@@ -171,8 +190,8 @@ static enum code export_page(const Clm__ListAuditResponse *page, struct heads *h
             head_line.head = *head;
             TRY(write_line(&head_line, out, st));
             if ((*head)->tree_size == heads->cosigned) {
-                TRY(export_cosignatures(heads->client, heads->cosigned, out, st));
-                TRY(next_cosigned(heads->client, heads->cosigned, &heads->cosigned, st));
+                TRY(export_cosignatures(heads->client, (*head)->tree_id, heads->cosigned, out, st));
+                TRY(next_cosigned(heads->client, (*head)->tree_id, heads->cosigned, &heads->cosigned, st));
             }
             TRY(next_head(heads, head, st));
         }
@@ -184,10 +203,8 @@ static enum code export_all(struct client *client, struct arena *heads_arena, FI
 {
     AUTO_ARENA struct arena *arena = arena_new();
     struct heads heads = {.client = client, .arena = heads_arena};
-    Clm__SignedAuditHead *head;
+    Clm__SignedAuditHead *head = NULL;
     char token[64] = "";
-    TRY(next_cosigned(client, 0, &heads.cosigned, st));
-    TRY(next_head(&heads, &head, st));
     do {
         ProtobufCMessage *msg;
         AUTO_BUF struct buf path = {0};
@@ -264,6 +281,10 @@ static enum code run_verify(struct client *client, const struct cli_args *args, 
     *ret_exit = EXIT_OK;
     (void)printf("%llu records and %llu signed heads hold", (unsigned long long)verdict.records,
                  (unsigned long long)verdict.heads);
+    if (verdict.trees > 1)
+        (void)printf(
+            " in %u trees: the platform was restored from a backup, which lost at least %llu records",
+            verdict.trees, (unsigned long long)verdict.lost);
     if (verdict.cosignatures > 0)
         (void)printf("; %llu co-signatures of agents hold", (unsigned long long)verdict.cosignatures);
     if (cli_args_text(args, "witness"))

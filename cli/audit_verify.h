@@ -12,6 +12,8 @@
 #define AUDIT_LINE_MAX (256 * 1024)
 
 struct audit_verdict {
+    unsigned trees;
+    uint64_t lost; /* records that restores say to have lost */
     uint64_t records, heads, cosignatures, witnessed,
         uncovered; /* uncovered: records younger than the last head */
 };

@@ -66,7 +66,7 @@ static void print_points(const Clm__AgentMetrics *answer, struct arena *arena)
         const Clm__MetricsPoint *p = answer->points[i];
         table_row(table,
                   (const char *[]){
-                      table_time(arena, p->has_at_ms, p->at_ms),
+                      table_time(arena, p->has_begins_at_ms, p->begins_at_ms),
                       permille(arena, p->has_cpu_permille, p->cpu_permille),
                       permille(arena, p->has_cpu_max_permille, p->cpu_max_permille),
                       milli(arena, p->has_load1_milli, p->load1_milli),

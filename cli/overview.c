@@ -1,4 +1,4 @@
-/* `clmctl dashboard`. */
+/* `clmctl dashboard`, and the platform as a whole. */
 #include <stdio.h>
 
 #include "cli/command.h"
@@ -59,10 +59,40 @@ static enum code run_dashboard(struct client *client, const struct cli_args *arg
     return CODE_OK;
 }
 
+static enum code run_restored(struct client *client, const struct cli_args *args, struct arena *arena,
+                              int *ret_exit, struct status *st)
+{
+    bool json;
+    ProtobufCMessage *msg;
+    const char *text;
+    TRY(cli_args_json(args, &json, st));
+    TRY(client_call(client, "POST", "/api/v1/platform:restored", NULL, &clm__platform_restored__descriptor,
+                    arena, &msg, &text, st));
+    *ret_exit = EXIT_OK;
+    if (json) {
+        (void)puts(text);
+        return CODE_OK;
+    }
+    const Clm__PlatformRestored *done = (const Clm__PlatformRestored *)msg;
+    (void)printf("epoch %llu has begun\n%u tokens and %u leases that were out are void\n",
+                 (unsigned long long)done->epoch, done->tokens_voided, done->leases_voided);
+    if (done->former_tree_id)
+        (void)printf("%u agents that were disabled, revoked or frozen since the backup are held back again\n"
+                     "the audit log begins a new tree; of the one before, %s, %llu records were known\n",
+                     done->agents_held_back, done->former_tree_id,
+                     (unsigned long long)done->former_tree_size);
+    return CODE_OK;
+}
+
 const struct command overview_commands[] = {
     {.name = "dashboard",
      .summary = "Counts by status and the latest activity",
      .options = output_options,
      .run = run_dashboard},
+    {.group = "platform",
+     .name = "restored",
+     .summary = "Say that the database was restored from a backup: what was given out since is void",
+     .options = output_options,
+     .run = run_restored},
     {.name = NULL},
 };

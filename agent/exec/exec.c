@@ -66,6 +66,8 @@ static void snapshot_send(struct exec *exec, bool urgent)
     snapshot.has_audit_size = exec->heads.known.size > 0;
     snapshot.audit_size = exec->heads.known.size;
     snapshot.audit_problem = *exec->heads.problem ? exec->heads.problem : NULL;
+    snapshot.audit_tree_id = exec->heads.known.size > 0 ? exec->heads.known.tree_id : NULL;
+    snapshot.audit_held = heads_held(&exec->heads, exec->state, arena);
     Clm__SignedCosignature cosignature = CLM__SIGNED_COSIGNATURE__INIT;
     if (exec->heads.cosignature.len) {
         const struct agent_heads *heads = &exec->heads;
@@ -195,16 +197,37 @@ static void link_changed(struct exec *exec, const Clm__Agent__LinkState *link)
         state_note_link(exec->state, link->connected, message);
 }
 
+static enum code make_confirmation(struct exec *exec, struct status *st)
+{
+    if (exec->state->confirmed)
+        return CODE_OK;
+    return request_sign(exec->state, CLM__SIGNED_REQUEST__PURPOSE__CONFIRM, NULL, 0, (struct bytes){NULL, 0},
+                        &exec->confirmation, st);
+}
+
+/* The platform may have forgotten this generation: it is told again, with its certificates. */
+static void confirm_anew(struct exec *exec)
+{
+    struct status st;
+    if (state_set_unconfirmed(exec->state, &st) != CODE_OK || make_confirmation(exec, &st) != CODE_OK)
+        log_error("the identity cannot be confirmed anew", "reason", st.msg, NULL);
+    exec_changed(exec);
+}
+
 static void heads_changed(struct exec *exec, const Clm__Agent__Frame *frame)
 {
     bool changed =
         frame->has_cosigned_at_ms && heads_cosigned(&exec->heads, exec->state, frame->cosigned_at_ms);
+    changed |= frame->want_audit_held && !exec->heads.wanted;
+    exec->heads.wanted |= frame->want_audit_held;
     if (frame->n_audit_heads > 0) {
         changed |=
             heads_take(&exec->heads, exec->state, frame->audit_heads, frame->n_audit_heads, exec->parser_uid);
         changed |= heads_cosign(&exec->heads, exec->state, clock_wall_ms());
     }
-    if (changed)
+    if (heads_restored(&exec->heads))
+        confirm_anew(exec);
+    else if (changed)
         snapshot_send(exec, false);
 }
 
@@ -462,14 +485,6 @@ static enum code load_identity(struct exec *exec, const struct exec_options *opt
         log_warn("this host is already enrolled: the token file is not used", "file", options->token_path,
                  NULL);
     return CODE_OK;
-}
-
-static enum code make_confirmation(struct exec *exec, struct status *st)
-{
-    if (exec->state->confirmed)
-        return CODE_OK;
-    return request_sign(exec->state, CLM__SIGNED_REQUEST__PURPOSE__CONFIRM, NULL, 0, (struct bytes){NULL, 0},
-                        &exec->confirmation, st);
 }
 
 enum code exec_identity_changed(struct exec *exec, struct status *st)

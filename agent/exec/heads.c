@@ -86,9 +86,12 @@ static enum code fits(struct agent_heads *heads, const struct head *head, const 
                       bool *ret_newer, struct status *st)
 {
     const struct head *known = &heads->known;
-    *ret_newer = known->size == 0 || head->size > known->size;
+    bool other_tree = known->size > 0 && strcmp(head->tree_id, known->tree_id) != 0;
+    *ret_newer = known->size == 0 || other_tree || head->size > known->size;
     if (known->size == 0)
         return CODE_OK;
+    if (other_tree)
+        return head_restored(known, head, message, st);
     if (*ret_newer && message->previous_size != known->size) {
         *ret_newer = false;
         return ++heads->unproved < UNPROVED_MAX
@@ -132,6 +135,24 @@ static bool problem(struct agent_heads *heads, const struct status *why)
     return true;
 }
 
+/* What was wrong with the tree before is answered by the restore, unless that is what is wrong. */
+static void met_restore(struct agent_heads *heads, enum code code)
+{
+    heads->restored = true;
+    if (code == CODE_OK)
+        heads->problem[0] = '\0';
+    der_done(&heads->cosignature); /* of the tree before */
+    log_warn("the platform was restored from a backup; its audit log goes on in another tree", "tree",
+             heads->known.tree_id, NULL);
+}
+
+bool heads_restored(struct agent_heads *heads)
+{
+    bool restored = heads->restored;
+    heads->restored = false;
+    return restored;
+}
+
 bool heads_take(struct agent_heads *heads, const struct agent_state *state,
                 struct Clm__SignedAuditHead *const *in, size_t n, uid_t parser_uid)
 {
@@ -140,8 +161,14 @@ bool heads_take(struct agent_heads *heads, const struct agent_state *state,
         struct status st = {0};
         struct head head;
         bool newer;
-        if (open_confined(in[i], &state->roots, parser_uid, &head, &st) != CODE_OK ||
-            fits(heads, &head, in[i], &newer, &st) != CODE_OK)
+        if (open_confined(in[i], &state->roots, parser_uid, &head, &st) != CODE_OK)
+            return problem(heads, &st) || changed;
+        enum code code = fits(heads, &head, in[i], &newer, &st);
+        bool other_tree = heads->known.size > 0 && strcmp(heads->known.tree_id, head.tree_id) != 0;
+        /* A restore that did not know as much as we is told, and followed: nobody else can go on. */
+        if (code == CODE_FAILED_PRECONDITION && other_tree)
+            changed |= problem(heads, &st);
+        else if (code != CODE_OK)
             return problem(heads, &st) || changed;
         if (!newer)
             continue;
@@ -151,6 +178,9 @@ bool heads_take(struct agent_heads *heads, const struct agent_state *state,
         }
         heads->known = head;
         heads->unproved = 0;
+        heads->wanted = false;
+        if (other_tree)
+            met_restore(heads, code);
         changed = true;
     }
     return changed;
@@ -217,16 +247,40 @@ void heads_done(struct agent_heads *heads)
 
 /* ---- what is stored ---- */
 
-static enum code load(const char *dir, const struct der_list *roots, struct head *ret, struct status *st)
+static enum code load_message(const char *dir, struct arena *arena, Clm__SignedAuditHead **ret,
+                              struct status *st)
 {
-    AUTO_ARENA struct arena *arena = arena_new();
     AUTO_FREE char *path = path_of(dir);
     AUTO_BUF struct buf file = {0};
     ProtobufCMessage *message = NULL;
     buf_init(&file, FILE_MAX);
     TRY(file_read(path, FILE_MAX, &file, st));
     TRY(wire_unpack(&clm__signed_audit_head__descriptor, file.data, file.len, arena, &message, st));
-    return head_open((const Clm__SignedAuditHead *)message, roots, ret, st);
+    *ret = (Clm__SignedAuditHead *)message;
+    return CODE_OK;
+}
+
+static enum code load(const char *dir, const struct der_list *roots, struct head *ret, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    Clm__SignedAuditHead *message = NULL;
+    TRY(load_message(dir, arena, &message, st));
+    return head_open(message, roots, ret, st);
+}
+
+struct Clm__SignedAuditHead *heads_held(const struct agent_heads *heads, const struct agent_state *state,
+                                        struct arena *arena)
+{
+    Clm__SignedAuditHead *message = NULL;
+    struct status st;
+    if (heads->known.size == 0 || (!*heads->problem && !heads->wanted) ||
+        load_message(state->dir, arena, &message, &st) != CODE_OK)
+        return NULL;
+    message->tree_id = arena_strdup(arena, heads->known.tree_id);
+    message->n_consistency = message->n_origin_inclusion = 0;
+    message->has_origin = 0;
+    message->origin = (ProtobufCBinaryData){0};
+    return message;
 }
 
 void heads_load(struct agent_heads *heads, const struct agent_state *state)

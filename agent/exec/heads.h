@@ -9,16 +9,26 @@
 
 #include "agent/exec/state.h"
 #include "audit/head.h"
+#include "base/arena.h"
 
 struct agent_heads {
     struct head known;          /* size 0: none yet */
     char problem[256];          /* "": every head held */
     unsigned unproved;          /* newer heads since `known` that were not proved from it */
+    bool restored;              /* a restore was met */
+    bool wanted;                /* the platform asked for the head that is known */
     struct der cosignature;     /* CMS; empty: none is to be sent */
     struct head cosignature_of; /* made_at_ms: when it was signed */
     int64_t cosigned_at_ms;     /* the last one that was answered; 0: none */
 };
 void heads_done(struct agent_heads *heads);
+
+/* The platform was restored from a backup since the last call: it may not know our certificates. */
+bool heads_restored(struct agent_heads *heads);
+/* The head that is known, as it was signed, while there is a problem with another or the
+ * platform asked for it. NULL: none. */
+struct Clm__SignedAuditHead *heads_held(const struct agent_heads *heads, const struct agent_state *state,
+                                        struct arena *arena);
 
 /* Reads the one that was stored; what cannot be read counts as none, and is told. */
 void heads_load(struct agent_heads *heads, const struct agent_state *state);

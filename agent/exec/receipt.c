@@ -138,6 +138,14 @@ enum code request_sign(const struct agent_state *state, Clm__SignedRequest__Purp
     request.agent_id = (char *)(uintptr_t)state->agent_id;
     request.generation = state->generation;
     request.made_at_ms = clock_wall_ms();
+    ProtobufCBinaryData chain[DER_LIST_MAX];
+    if (purpose == CLM__SIGNED_REQUEST__PURPOSE__CONFIRM) {
+        request.n_identity_chain = state->identity_chain.n;
+        request.identity_chain = chain;
+        for (size_t i = 0; i < state->identity_chain.n; i++)
+            chain[i] =
+                (ProtobufCBinaryData){state->identity_chain.item[i].len, state->identity_chain.item[i].data};
+    }
     if (purpose == CLM__SIGNED_REQUEST__PURPOSE__SIGN) {
         request.task_id = (char *)(uintptr_t)task_id;
         request.has_attempt = request.has_csr = 1;

@@ -371,15 +371,25 @@ void state_prune(struct agent_state *state, int64_t now_ms)
     }
 }
 
-enum code state_set_confirmed(struct agent_state *state, struct status *st)
+static enum code set_confirmed(struct agent_state *state, bool confirmed, struct status *st)
 {
-    if (state->confirmed)
+    if (state->confirmed == confirmed)
         return CODE_OK;
-    state->confirmed = true;
+    state->confirmed = confirmed;
     enum code code = id_write(state, st);
     if (code != CODE_OK)
-        state->confirmed = false;
+        state->confirmed = !confirmed;
     return code;
+}
+
+enum code state_set_confirmed(struct agent_state *state, struct status *st)
+{
+    return set_confirmed(state, true, st);
+}
+
+enum code state_set_unconfirmed(struct agent_state *state, struct status *st)
+{
+    return set_confirmed(state, false, st);
 }
 
 enum code state_check_writable(const struct agent_state *state, struct status *st)

@@ -69,6 +69,7 @@ enum code state_adopt(struct agent_state *state, uint32_t generation, struct key
 /* Deletes what is left of generations before ours, once every envelope for them is past its end. */
 void state_prune(struct agent_state *state, int64_t now_ms);
 enum code state_set_confirmed(struct agent_state *state, struct status *st) MUST_CHECK;
+enum code state_set_unconfirmed(struct agent_state *state, struct status *st) MUST_CHECK;
 /* UNAVAILABLE with the reason if the directory cannot be written to. */
 enum code state_check_writable(const struct agent_state *state, struct status *st) MUST_CHECK;
 /* Notes that the agent runs, and counts how often in the last window_ms it ended without saying so. */

@@ -12,14 +12,42 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "kinds/redact.h"
 #include "sandbox/sandbox.h"
 
-static const char *const clean_environment[] = {
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "LC_ALL=C.UTF-8",
-    NULL};
+#define ENVIRONMENT_MAX 64
 
-static void __attribute__((noreturn)) child(char *const *argv, int out)
+static const char *const clean_environment[] = {
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "LC_ALL=C.UTF-8"};
+
+static bool same_name(const char *a, const char *b)
 {
+    size_t len = strcspn(a, "=");
+    return strncmp(a, b, len) == 0 && b[len] == '=';
+}
+
+/* What is listed comes before what is usual. */
+static void fill_environment(const char *const *listed, const char *ret[ENVIRONMENT_MAX + 1])
+{
+    size_t n = 0, own;
+    for (; listed && *listed && n < ENVIRONMENT_MAX - ARRAY_LEN(clean_environment); listed++)
+        ret[n++] = *listed;
+    own = n;
+    for (size_t i = 0; i < ARRAY_LEN(clean_environment); i++) {
+        bool known = false;
+        for (size_t k = 0; k < own; k++)
+            known = known || same_name(clean_environment[i], ret[k]);
+        if (!known)
+            ret[n++] = clean_environment[i];
+    }
+    ret[n] = NULL;
+}
+
+static void __attribute__((noreturn)) child(const struct command *command, int out)
+{
+    char *const *argv = command->argv;
+    const char *environment[ENVIRONMENT_MAX + 1];
+    fill_environment(command->environment, environment);
     int null = open("/dev/null", O_RDONLY);
     if (null < 0 || setsid() < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0)
         _exit(126);
@@ -39,12 +67,13 @@ static void __attribute__((noreturn)) child(char *const *argv, int out)
         }
     }
     if (chdir("/") == 0)
-        execve(argv[0], argv, (char *const *)(uintptr_t)clean_environment);
+        execve(argv[0], argv, (char *const *)(uintptr_t)environment);
     dprintf(1, "cannot run %s: %s", argv[0], strerror(errno));
     _exit(127);
 }
 
-/* Reads what is there; false at the end of the stream. What passes the limit is read and dropped. */
+/* Reads what is there; false at the end of the stream. Of what passes the limit the end is kept: it says
+ * most. */
 static bool drain(int fd, struct buf *out)
 {
     char chunk[4096];
@@ -56,8 +85,10 @@ static bool drain(int fd, struct buf *out)
             return errno == EAGAIN;
         if (n == 0)
             return false;
-        size_t room = out->limit - out->len;
-        if (!buf_append(out, chunk, (size_t)n < room ? (size_t)n : room))
+        size_t len = (size_t)n < out->limit ? (size_t)n : out->limit, room = out->limit - out->len;
+        if (len > room)
+            buf_consume(out, len - room);
+        if (!buf_append(out, chunk + ((size_t)n - len), len))
             return true;
     }
 }
@@ -71,6 +102,34 @@ static void take_control_characters_out(struct buf *out)
     }
     while (out->len > 0 && out->data[out->len - 1] <= ' ')
         out->data[--out->len] = 0;
+}
+
+/* Of a Java exception the frames say least and are most. */
+static void take_stack_frames_out(struct buf *out)
+{
+    char *to = (char *)out->data;
+    for (const char *line = buf_text(out); *line;) {
+        size_t len = strcspn(line, "\n"), blank = strspn(line, " \t");
+        bool frame = line[0] == '\t' &&
+                     (strncmp(line + blank, "at ", 3) == 0 || strncmp(line + blank, "... ", 4) == 0);
+        len += line[len] == '\n';
+        if (!frame) {
+            memmove(to, line, len);
+            to += len;
+        }
+        line += len;
+    }
+    if (out->data) {
+        *to = 0;
+        out->len = (size_t)(to - (char *)out->data);
+    }
+}
+
+static void clean(struct buf *out)
+{
+    take_control_characters_out(out);
+    take_stack_frames_out(out);
+    redact(out);
 }
 
 /* Waits for the end of the process and not of the pipe: a daemon that it left behind may hold the pipe for
@@ -102,8 +161,10 @@ static const char *end_of(const struct buf *out)
     return len > 150 ? text + len - 150 : text;
 }
 
-enum code command_run(char *const *argv, int64_t timeout_ms, struct buf *ret_output, struct status *st)
+enum code command_run(const struct command *command, struct buf *ret_output, struct status *st)
 {
+    char *const *argv = command->argv;
+    int64_t timeout_ms = command->timeout_ms;
     AUTO_BUF struct buf own = {0};
     struct buf *out = ret_output ? ret_output : &own;
     if (out->limit == 0)
@@ -114,7 +175,7 @@ enum code command_run(char *const *argv, int64_t timeout_ms, struct buf *ret_out
     AUTO_CLOSE int read_end = fds[0];
     pid_t pid = fork();
     if (pid == 0)
-        child(argv, fds[1]);
+        child(command, fds[1]);
     (void)close(fds[1]);
     if (pid < 0)
         return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fork for %s", argv[0]);
@@ -129,7 +190,7 @@ enum code command_run(char *const *argv, int64_t timeout_ms, struct buf *ret_out
     while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR)
         ;
     (void)drain(read_end, out);
-    take_control_characters_out(out);
+    clean(out);
     if (!ended)
         return status_set(st, CODE_DEADLINE_EXCEEDED, "%s did not end within %lld ms and was killed%s%s",
                           argv[0], (long long)timeout_ms, out->len ? ": " : "", end_of(out));

@@ -146,10 +146,8 @@ static enum code check_dates(const struct cert_info *info, const struct judge_in
         clock_format_rfc3339(info->not_before_ms, at);
         return status_set(st, CODE_FAILED_PRECONDITION, "the certificate is not valid before %s", at);
     }
-    AUTO_DER_LIST struct der_list old = {0};
     AUTO_CERT_INFO struct cert_info before = {0};
-    if (!in->old || pem_to_certs((struct bytes){in->old->data, in->old->len}, &old, NULL) != CODE_OK ||
-        cert_read(der_bytes(&old.item[0]), &before, NULL) != CODE_OK)
+    if (in->old.len == 0 || cert_read(in->old, &before, NULL) != CODE_OK)
         return CODE_OK; /* what is in place is no certificate: anything is newer */
     /* Issuers date back by minutes, so a later end makes up for an earlier start. */
     if (info->not_before_ms < before.not_before_ms && info->not_after_ms < before.not_after_ms) {

@@ -20,7 +20,7 @@ struct judge_install {      /* borrowed */
     struct bytes root;      /* DER that the chain must build to; empty: any that trust holds, or none */
     struct bytes trust;
     const struct secret *key; /* PEM or DER */
-    const struct secret *old; /* PEM in place; NULL for none */
+    struct bytes old;         /* DER of the leaf in place; empty for none */
     char *const *names;       /* must be covered */
     size_t n_names;
     int64_t now_ms;

@@ -21,12 +21,12 @@ struct names {
 static enum code names_in_place(struct task_run *run, const struct policy_target *target, struct names *ret,
                                 struct status *st)
 {
-    AUTO_SECRET struct secret *now = NULL;
-    const Clm__Agent__Facts *facts;
-    TRY(store_read(target->certificate, &now, NULL, st));
-    struct bytes pem = now ? (struct bytes){now->data, now->len} : (struct bytes){0};
-    if (pem.len == 0 || confine_run(confine_pem, &pem, run->arena, &facts, NULL) != CODE_OK ||
-        facts->n_certs == 0 || facts->certs[0]->certificate->n_dns_names == 0)
+    CLEANUP(store_view_done) struct store_view now = {0};
+    struct status why;
+    if (store_view_now(target, run->arena, &now, &why) != CODE_OK && why.code != CODE_INVALID_ARGUMENT)
+        return status_set(st, why.code, "%s", why.msg);
+    const Clm__Agent__Facts *facts = now.facts;
+    if (!facts || facts->n_certs == 0 || facts->certs[0]->certificate->n_dns_names == 0)
         return status_set(st, CODE_FAILED_PRECONDITION,
                           "%.120s holds no certificate with names to renew: give the task dns_names",
                           target->certificate);
@@ -78,11 +78,18 @@ static const enum key_type key_types[] = {
     [CLM__RENEW_SPEC__KEY_TYPE__RSA_3072] = KEY_RSA_3072,
 };
 
-static enum code key_in_place(const struct policy_target *target, struct key **ret, struct status *st)
+static enum code key_in_place(struct task_run *run, const struct policy_target *target, struct key **ret,
+                              struct status *st)
 {
     AUTO_SECRET struct secret *encoded = NULL;
     const char *path = target_key_path(target);
-    TRY(store_read(path, &encoded, NULL, st));
+    if (target_is_bundle(target)) {
+        CLEANUP(store_view_done) struct store_view now = {0};
+        TRY(store_view_now(target, run->arena, &now, st));
+        encoded = TAKE(now.key);
+    } else {
+        TRY(store_read(path, &encoded, NULL, st));
+    }
     if (!encoded)
         return status_set(st, CODE_FAILED_PRECONDITION, "there is no key at %.150s to use again", path);
     return key_parse(encoded, NULL, ret, st);
@@ -149,7 +156,7 @@ static enum code renew(struct task_run *run, const struct policy_target *target,
     AUTO_SECRET struct secret *pem = NULL;
     TRY(find_names(run, target, &names, st));
     int64_t started = clock_wall_ms();
-    TRY(reuse ? key_in_place(target, &key, st) : new_key(run, target, staged, &key, st));
+    TRY(reuse ? key_in_place(run, target, &key, st) : new_key(run, target, staged, &key, st));
     task_step(run, "key", true, started, reuse ? "the one in place" : "made on this host");
     TRY(obtain(run, key, &names, &chain, &root, st));
     if (!reuse)

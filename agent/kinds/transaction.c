@@ -16,11 +16,13 @@
 #include "kinds/probe.h"
 #include "stores/store.h"
 
-#define VERIFY_STEP_MS    250
-#define VERIFY_AGAIN_MS   50
-#define VERIFY_DEFAULT_MS 10000
-#define BACKUP_LIFE_MS    (14 * 24 * 3600 * 1000ll)
-#define FILES_MAX         3
+#define VERIFY_STEP_MS       250
+#define VERIFY_QUICK_MS      500
+#define VERIFY_QUICK_STEP_MS 25
+#define VERIFY_DEFAULT_MS    10000
+#define STEP_OUTPUT_MAX      380
+#define BACKUP_LIFE_MS       (14 * 24 * 3600 * 1000ll)
+#define FILES_MAX            3
 
 struct tx_file {
     const char *role; /* "key", "chain", "cert": the order in which they are swapped */
@@ -38,10 +40,13 @@ struct tx {
     const struct policy_reload *reload; /* NULL: nothing to reload */
     struct tx_file file[FILES_MAX];
     size_t n;
+    struct secret *password; /* of the keystore; NULL: it has none */
+    struct store_view in_place;
     const char *server_name;
     char leaf[SHA256_HEX_SIZE];   /* of the new certificate */
     char before[SHA256_HEX_SIZE]; /* served before; "" if nothing was */
     bool old_is_dead;             /* expired, or no certificate at all */
+    bool let_pass;                /* by the pre hook */
     bool reloaded;
 };
 
@@ -51,6 +56,8 @@ static void tx_done(struct tx *tx)
         secret_free(tx->file[i].old);
         secret_free(tx->file[i].fresh);
     }
+    secret_free(tx->password);
+    store_view_done(&tx->in_place);
 }
 
 static struct bytes secret_bytes(const struct secret *secret)
@@ -64,6 +71,42 @@ static enum code note(struct tx *tx, const char *step, const char *path, const c
     if (journal_step(tx->run->journal, step, tx->target->name, path, other, fingerprint, st) != CODE_OK)
         return status_wrap(st, "journal");
     return CODE_OK;
+}
+
+/* What the commands of a reload are told beside what the policy lists for them. */
+static const char **hook_environment(struct tx *tx, const char *hook, const char *reason)
+{
+    struct arena *arena = tx->run->arena;
+    char **list = NULL;
+    size_t n = 0;
+    for (char **one = tx->reload->environment; one && *one; one++)
+        ARENA_PUSH(arena, list, n, *one);
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_HOOK=%s", hook));
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_TASK=%s", tx->run->order->task_id));
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_TARGET=%s", tx->target->name));
+    ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_CERTIFICATE=%s", tx->target->certificate));
+    if (reason)
+        ARENA_PUSH(arena, list, n, arena_printf(arena, "CLM_REASON=%s", reason));
+    ARENA_PUSH(arena, list, n, NULL);
+    return (const char **)(void *)list;
+}
+
+/* The step shows more of the output than a message has room for. */
+static enum code hook_step(struct tx *tx, const char *name, char *const *argv, const char *reason,
+                           struct status *st)
+{
+    AUTO_BUF struct buf out = {0};
+    int64_t started = clock_wall_ms();
+    struct command command = {argv, hook_environment(tx, name, reason), tx->reload->timeout_ms};
+    enum code code = command_run(&command, &out, st);
+    const char *text = buf_text(&out);
+    size_t len = strlen(text), from = len > STEP_OUTPUT_MAX ? len - STEP_OUTPUT_MAX : 0;
+    if (code == CODE_OK)
+        task_step(tx->run, name, true, started, "%s", argv[0]);
+    else
+        task_step(tx->run, name, false, started, "%.*s%s%s", (int)strcspn(st->msg, ":"), st->msg,
+                  len ? ": " : "", text + from);
+    return code;
 }
 
 static struct tx_file *add_file(struct tx *tx, const char *role, const char *path)
@@ -84,6 +127,7 @@ static void set_up(struct tx *tx, struct task_run *run, const struct policy_targ
     tx->target = target;
     tx->reload = target->reload ? policy_find_reload(run->policy, target->reload) : NULL;
     tx->server_name = target->server_name;
+    tx->let_pass = run->resume && journal_find_step(run->journal, "pre");
     /* The certificate comes last: a server that restarts in between finds the old pair or, for an instant, a
      * key too new. */
     if (!target_is_bundle(target))
@@ -143,11 +187,13 @@ static enum code probe_before(struct tx *tx, struct status *st)
 }
 
 /* Until the endpoint serves `wanted` twice in a row, or the time is up: for an instant after a reload the
- * former workers still answer beside the new ones. */
+ * former workers still answer beside the new ones. That instant is short for most servers (nginx gives its
+ * new workers 100 ms), so the first steps are. */
 static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HEX_SIZE], char *why,
                         size_t why_size)
 {
     int64_t end_ms = clock_mono_ms() + (tx->reload ? tx->reload->timeout_ms : VERIFY_DEFAULT_MS);
+    int64_t quick_until_ms = clock_mono_ms() + VERIFY_QUICK_MS;
     for (unsigned seen = 0;;) {
         int64_t started_ms = clock_mono_ms();
         (void)look(tx, served, why, why_size);
@@ -155,7 +201,8 @@ static bool wait_served(struct tx *tx, const char *wanted, char served[SHA256_HE
         if (seen == 2)
             return true;
         int64_t now_ms = clock_mono_ms();
-        int64_t pause_ms = seen ? VERIFY_AGAIN_MS : VERIFY_STEP_MS - (now_ms - started_ms);
+        int64_t step_ms = seen || now_ms < quick_until_ms ? VERIFY_QUICK_STEP_MS : VERIFY_STEP_MS;
+        int64_t pause_ms = step_ms - (now_ms - started_ms);
         if (now_ms >= end_ms && seen == 0)
             return false;
         if (pause_ms > 0)
@@ -178,57 +225,75 @@ static enum code read_in_place(struct tx *tx, struct status *st)
     return CODE_OK;
 }
 
+/* Opens what is in place. What is no certificate at all may be replaced; what only does not open may not: who
+ * knows what would be lost. */
+static enum code open_in_place(struct tx *tx, struct status *st)
+{
+    TRY(store_password(tx->target, &tx->password, st));
+    enum code code =
+        store_view(tx->target, cert_file(tx)->old, tx->password, tx->run->arena, &tx->in_place, st);
+    if (code == CODE_INVALID_ARGUMENT)
+        return CODE_OK;
+    TRY(code);
+    if (tx->in_place.facts && tx->in_place.facts->others > 0)
+        return status_set(
+            st, CODE_FAILED_PRECONDITION,
+            "%.120s holds %u other entries, which would be lost: give the server a keystore of its own",
+            tx->target->certificate, tx->in_place.facts->others);
+    return CODE_OK;
+}
+
 /* Whether there is something to go back to that is worth it. */
 static void judge_old(struct tx *tx)
 {
-    const struct tx_file *cert = cert_file(tx);
-    const Clm__Agent__Facts *facts;
-    struct bytes pem = secret_bytes(cert->old);
+    const Clm__Agent__Facts *facts = tx->in_place.facts;
     tx->old_is_dead = true;
-    if (pem.len == 0 || confine_run(confine_pem, &pem, tx->run->arena, &facts, NULL) != CODE_OK ||
-        !facts->n_certs)
+    if (!facts || facts->n_certs == 0)
         return;
     const Clm__CertificateInfo *info = facts->certs[0]->certificate;
     tx->old_is_dead = info->not_after_at_ms <= clock_wall_ms();
     tx->run->result->fingerprint_before_sha256 = info->fingerprint_sha256;
 }
 
-static struct secret *join(const ProtobufCBinaryData *a, const ProtobufCBinaryData *b, const struct secret *c)
+/* The key that is to be used: a new one, or the one in place. */
+static const struct secret *key_for(struct tx *tx, const struct change *change)
 {
-    size_t c_len = c ? c->len : 0;
-    struct secret *all = secret_new(a->len + b->len + c_len);
-    if (a->len)
-        memcpy(all->data, a->data, a->len);
-    if (b->len)
-        memcpy(all->data + a->len, b->data, b->len);
-    if (c_len)
-        memcpy(all->data + a->len + b->len, c->data, c_len);
-    return all;
+    if (change->key)
+        return change->key;
+    return target_is_bundle(tx->target) ? tx->in_place.key : key_file(tx)->old;
 }
 
-/* Only the key out of what may be a whole bundle. */
-static enum code key_alone(const struct secret *encoded, struct secret **ret, struct status *st)
+static const char *alias_for(const struct tx *tx)
 {
-    AUTO_KEY struct key *key = NULL;
-    TRY(key_parse(encoded, NULL, &key, st));
-    return key_to_pem(key, NULL, ret, st);
+    /* The entry keeps the name that it has: the server's configuration may ask for it. */
+    const char *in_place = tx->in_place.facts ? tx->in_place.facts->alias : NULL;
+    return tx->target->alias ? tx->target->alias : in_place && in_place[0] ? in_place : "server";
+}
+
+static struct bytes field_bytes(const ProtobufCBinaryData *field)
+{
+    return (struct bytes){field->data, field->len};
 }
 
 static enum code compose(struct tx *tx, const struct change *change, const Clm__Agent__Facts *facts,
                          struct status *st)
 {
-    static const ProtobufCBinaryData none = {0};
     struct tx_file *cert = cert_file(tx), *key = key_file(tx), *chain = file_of(tx, "chain");
-    AUTO_SECRET struct secret *in_bundle = NULL;
-    if (target_is_bundle(tx->target))
-        TRY(key_alone(change->key ? change->key : cert->old, &in_bundle, st));
-    cert->fresh = join(&facts->leaf_pem, chain ? &none : &facts->intermediates_pem, in_bundle);
+    const struct secret *from = key_for(tx, change);
+    struct store_parts parts = {
+        .leaf_pem = field_bytes(&facts->leaf_pem),
+        .intermediates_pem = chain ? (struct bytes){0} : field_bytes(&facts->intermediates_pem),
+        .key = key == cert ? from : NULL,
+        .old = {secret_bytes(cert->old), tx->password, tx->target->alias},
+        .alias = alias_for(tx),
+        .encryption = tx->target->encryption && strcmp(tx->target->encryption, "legacy") == 0 ? PKCS12_LEGACY
+                                                                                              : PKCS12_MODERN,
+    };
+    TRY(store_make(tx->target, &parts, tx->run->arena, &cert->fresh, st));
     if (chain)
-        chain->fresh = join(&facts->intermediates_pem, &none, NULL);
-    if (key != cert) {
-        const struct secret *from = change->key ? change->key : key->old;
+        chain->fresh = secret_dup(facts->intermediates_pem.data, facts->intermediates_pem.len);
+    if (key != cert)
         key->fresh = secret_dup(from->data, from->len);
-    }
     for (size_t i = 0; i < tx->n; i++)
         sha256_hex(secret_bytes(tx->file[i].fresh), tx->file[i].new_sha);
     return CODE_OK;
@@ -247,7 +312,7 @@ static enum code check_new(struct tx *tx, const struct change *change, struct st
     if (tx->target->server_name)
         ARENA_PUSH(run->arena, names, n, tx->target->server_name);
     trust_load(run->state_dir, &trust);
-    const struct secret *key = change->key ? change->key : key_file(tx)->old;
+    const struct secret *key = key_for(tx, change);
     if (!key)
         return status_set(st, CODE_FAILED_PRECONDITION, "there is no private key at %.150s",
                           target_key_path(tx->target));
@@ -256,7 +321,7 @@ static enum code check_new(struct tx *tx, const struct change *change, struct st
         .root = change->root,
         .trust = {trust.data, trust.len},
         .key = key,
-        .old = cert_file(tx)->old,
+        .old = store_view_leaf(&tx->in_place),
         .names = names,
         .n_names = n,
         .now_ms = clock_wall_ms(),
@@ -392,15 +457,6 @@ static enum code restore_one(struct tx *tx, struct tx_file *file, struct status 
     return store_swap(file->path, file->staged, st);
 }
 
-static enum code command_step(struct tx *tx, const char *name, char *const *argv, struct status *st)
-{
-    int64_t started = clock_wall_ms();
-    enum code code = command_run(argv, tx->reload->timeout_ms, NULL, st);
-    task_step(tx->run, name, code == CODE_OK, started, "%s%s%s", argv[0], code == CODE_OK ? "" : ": ",
-              code == CODE_OK ? "" : st->msg);
-    return code;
-}
-
 /* After a failed change: files back, server back. Only what cannot be brought back is an error. */
 static enum code restore_all(struct tx *tx, struct status *st)
 {
@@ -415,8 +471,8 @@ static enum code restore_all(struct tx *tx, struct status *st)
     if (tx->reloaded && tx->reload) {
         struct status ignored;
         if (tx->reload->test)
-            (void)command_step(tx, "rollback-test", tx->reload->test, &ignored);
-        (void)command_step(tx, "rollback-reload", tx->reload->command, &ignored);
+            (void)hook_step(tx, "rollback-test", tx->reload->test, NULL, &ignored);
+        (void)hook_step(tx, "rollback-reload", tx->reload->command, NULL, &ignored);
     }
     if (!tx->target->endpoint || !tx->before[0])
         return CODE_OK;
@@ -519,7 +575,7 @@ static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, str
     bool reload_ok = true;
     if (tx->reload && tx->reload->test) {
         TRY(note(tx, "test", NULL, NULL, NULL, st));
-        if (command_step(tx, "test", tx->reload->test, &why) != CODE_OK) {
+        if (hook_step(tx, "test", tx->reload->test, NULL, &why) != CODE_OK) {
             status_wrap(&why, "the configuration test failed");
             return roll_back(tx, why.msg, ret_outcome, st);
         }
@@ -527,7 +583,7 @@ static enum code activate(struct tx *tx, Clm__Receipt__Outcome *ret_outcome, str
     if (tx->reload) {
         TRY(note(tx, "reload", NULL, NULL, NULL, st));
         tx->reloaded = true;
-        reload_ok = command_step(tx, "reload", tx->reload->command, &why) == CODE_OK;
+        reload_ok = hook_step(tx, "reload", tx->reload->command, NULL, &why) == CODE_OK;
     }
     return verify(tx, reload_ok, why.msg, ret_outcome, st);
 }
@@ -544,13 +600,41 @@ static enum code change_files(struct tx *tx, Clm__Receipt__Outcome *ret_outcome,
     return activate(tx, ret_outcome, st);
 }
 
+/* The administrator's last word before anything is changed. */
+static enum code ask_pre_hook(struct tx *tx, struct status *st)
+{
+    if (!tx->reload || !tx->reload->pre)
+        return CODE_OK;
+    TRY(note(tx, "pre", NULL, NULL, NULL, st));
+    if (hook_step(tx, "pre", tx->reload->pre, NULL, st) != CODE_OK)
+        return status_set(st, CODE_FAILED_PRECONDITION, "the pre hook forbids the change: %.200s",
+                          arena_strdup(tx->run->arena, st->msg));
+    tx->let_pass = true;
+    return CODE_OK;
+}
+
+/* What the pre hook let pass did not succeed: whoever took the host out of service has to know. Its own
+ * failure is only shown. */
+static void run_failure_hook(struct tx *tx, enum code code, Clm__Receipt__Outcome outcome,
+                             const struct status *st)
+{
+    struct status ignored = {0};
+    bool done = code == CODE_OK && (outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED ||
+                                    outcome == CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    if (!done && tx->let_pass && tx->reload && tx->reload->failure)
+        (void)hook_step(tx, "failure", tx->reload->failure, code != CODE_OK ? st->msg : tx->run->message,
+                        &ignored);
+}
+
 static enum code prepare(struct tx *tx, const struct change *change, struct status *st)
 {
     TRY(read_in_place(tx, st));
+    TRY(open_in_place(tx, st));
     judge_old(tx);
     TRY(check_new(tx, change, st));
     /* After the check, which settles the name to ask for: before and after must be the same question. */
     TRY(probe_before(tx, st));
+    TRY(ask_pre_hook(tx, st));
     enum code code = stage(tx, st);
     if (code == CODE_OK)
         code = back_up(tx, st);
@@ -572,10 +656,12 @@ enum code transaction_run(struct task_run *run, const struct change *change,
     if (code == CODE_CANCELLED) {
         task_message(run, "%s", st->msg);
         *ret_outcome = CLM__RECEIPT__OUTCOME__CANCELLED;
-        return CODE_OK;
+        code = CODE_OK;
+    } else if (code == CODE_OK) {
+        code = change_files(&tx, ret_outcome, st);
     }
-    TRY(code);
-    return change_files(&tx, ret_outcome, st);
+    run_failure_hook(&tx, code, *ret_outcome, st);
+    return code;
 }
 
 /* --- resuming ----------------------------------------------------------------------------------------- */
@@ -628,6 +714,9 @@ static enum code recall(struct tx *tx, struct status *st)
         if (file->backup)
             TRY(store_read_backup(tx->run->state_dir, file->backup, &file->old, st));
     }
+    struct status why;
+    if (store_password(tx->target, &tx->password, &why) == CODE_OK)
+        (void)!store_view(tx->target, cert_file(tx)->old, tx->password, tx->run->arena, &tx->in_place, &why);
     judge_old(tx);
     return CODE_OK;
 }
@@ -655,15 +744,11 @@ static enum code report_commit(struct tx *tx, const Clm__Agent__JournalRecord *c
 
 static void recall_certificate(struct tx *tx)
 {
-    struct bytes pem;
-    const Clm__Agent__Facts *facts;
-    AUTO_SECRET struct secret *now = NULL;
-    if (store_read(cert_file(tx)->path, &now, NULL, NULL) != CODE_OK || !now)
-        return;
-    pem = secret_bytes(now);
-    if (confine_run(confine_pem, &pem, tx->run->arena, &facts, NULL) == CODE_OK && facts->n_certs > 0 &&
-        strcmp(facts->certs[0]->certificate->fingerprint_sha256, tx->leaf) == 0)
-        tx->run->result->certificate = facts->certs[0]->certificate;
+    CLEANUP(store_view_done) struct store_view now = {0};
+    struct status why;
+    if (store_view_now(tx->target, tx->run->arena, &now, &why) == CODE_OK && now.facts &&
+        now.facts->n_certs > 0 && strcmp(now.facts->certs[0]->certificate->fingerprint_sha256, tx->leaf) == 0)
+        tx->run->result->certificate = now.facts->certs[0]->certificate;
 }
 
 enum code transaction_resume(struct task_run *run, const struct policy_target *target,
@@ -686,9 +771,12 @@ enum code transaction_resume(struct task_run *run, const struct policy_target *t
         struct status why = {0};
         code = swap(&tx, &why);
         if (code == CODE_DATA_LOSS)
-            return status_set(st, code, "%s", why.msg);
-        code = code == CODE_OK ? activate(&tx, ret_outcome, st) : roll_back(&tx, why.msg, ret_outcome, st);
+            (void)status_set(st, code, "%s", why.msg);
+        else
+            code =
+                code == CODE_OK ? activate(&tx, ret_outcome, st) : roll_back(&tx, why.msg, ret_outcome, st);
     }
+    run_failure_hook(&tx, code, *ret_outcome, st);
     recall_certificate(&tx);
     return code;
 }

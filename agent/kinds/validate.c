@@ -8,11 +8,13 @@
 #include "stores/store.h"
 
 struct subject {
+    const struct policy_target *target;    /* NULL: not of the local policy */
     const char *certificate, *chain, *key; /* paths; NULL: not looked at */
     const char *endpoint, *server_name;
     enum starttls starttls;
     struct secret *pem, *key_pem;
     struct store_meta key_meta;
+    bool unreadable; /* said already */
 };
 
 static void subject_done(struct subject *subject)
@@ -32,6 +34,7 @@ static enum code find_subject(struct task_run *run, struct subject *ret, struct 
     const struct policy_target *target = NULL;
     if (text_or_null(spec->target)) {
         TRY(policy_find_target(run->policy, spec->target, &target, st));
+        ret->target = target;
         ret->certificate = target->certificate;
         ret->chain = target->chain;
         ret->key = target_key_path(target);
@@ -61,11 +64,35 @@ static enum code find_subject(struct task_run *run, struct subject *ret, struct 
     return CODE_OK;
 }
 
+/* A keystore: what is judged is what comes out of it. */
+static enum code read_keystore(struct task_run *run, struct subject *subject, struct status *st)
+{
+    AUTO_SECRET struct secret *content = NULL, *password = NULL;
+    CLEANUP(store_view_done) struct store_view view = {0};
+    int64_t started = clock_wall_ms();
+    TRY(store_read(subject->certificate, &content, &subject->key_meta, st));
+    TRY(store_password(subject->target, &password, st));
+    enum code code = store_view(subject->target, content, password, run->arena, &view, st);
+    task_step(run, "read", code == CODE_OK && content, started, "%s",
+              code == CODE_OK ? subject->certificate : st->msg);
+    if (code != CODE_OK) {
+        task_check(run, "file", CLM__CHECK__OUTCOME__FAIL,
+                   "correct the password, or deploy or renew a certificate", "%s", st->msg);
+        subject->unreadable = true;
+        return CODE_OK;
+    }
+    subject->pem = secret_dup(view.chain_pem.data, view.chain_pem.len);
+    subject->key_pem = TAKE(view.key);
+    return CODE_OK;
+}
+
 static enum code read_files(struct task_run *run, struct subject *subject, struct status *st)
 {
     AUTO_SECRET struct secret *leaf = NULL, *chain = NULL;
     if (!subject->certificate)
         return CODE_OK;
+    if (subject->target && store_of(subject->target)->password)
+        return read_keystore(run, subject, st);
     int64_t started = clock_wall_ms();
     TRY(store_read(subject->certificate, &leaf, NULL, st));
     if (subject->chain)
@@ -148,7 +175,7 @@ enum code validate_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome,
     struct judge_sound judge = {
         .pem = subject.pem ? (struct bytes){subject.pem->data, subject.pem->len} : (struct bytes){0},
         .key = subject.key_pem,
-        .key_expected = subject.key != NULL,
+        .key_expected = subject.key != NULL && !subject.unreadable,
         .key_mode = subject.key_meta.mode,
         .key_owner_ok = subject.key_meta.uid == 0 || subject.key_meta.uid == geteuid(),
         .trust = {trust.data, trust.len},
@@ -163,7 +190,7 @@ enum code validate_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome,
         .served = &probe.chain,
         .now_ms = clock_wall_ms(),
     };
-    if (subject.certificate && judge.pem.len == 0)
+    if (subject.certificate && judge.pem.len == 0 && !subject.unreadable)
         task_check(run, "file", CLM__CHECK__OUTCOME__FAIL, "deploy or renew a certificate",
                    "there is nothing at %s", subject.certificate);
     TRY(confine_run(judge_sound, &judge, run->arena, &facts, st));

@@ -433,10 +433,12 @@ static void tell_answer(struct link *link, const Clm__CheckinResponse *response)
         frame.confirmed_generation = response->confirmed_generation;
         link->config.on_frame(&frame, link->config.arg);
     }
-    if (response->n_audit_heads > 0 || response->has_cosigned_at_ms) {
+    if (response->n_audit_heads > 0 || response->has_cosigned_at_ms || response->want_audit_held) {
         Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
         frame.has_cosigned_at_ms = response->has_cosigned_at_ms;
         frame.cosigned_at_ms = response->cosigned_at_ms;
+        frame.has_want_audit_held = response->has_want_audit_held;
+        frame.want_audit_held = response->want_audit_held;
         frame.n_audit_heads = response->n_audit_heads;
         frame.audit_heads = response->audit_heads;
         link->config.on_frame(&frame, link->config.arg);
@@ -539,6 +541,8 @@ static void checkin_send(struct link *link, struct checkin *checkin)
     if (snapshot->metrics && metrics_sample(&link->metrics, clock_mono_ms(), &metrics))
         body.metrics = &metrics;
     body.cosignature = snapshot->cosignature;
+    body.audit_tree_id = snapshot->audit_tree_id;
+    body.audit_held = snapshot->audit_held;
     const uint8_t *data;
     size_t len;
     wire_pack(&body.base, arena, &data, &len);

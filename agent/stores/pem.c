@@ -1,293 +1,71 @@
-/* PEM files on descriptors: see store.h. */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/openat2.h>
+/*
+ * PEM: the certificate and its intermediates, leaf first, and the private key in the same file or in one of
+ * its own; and HAProxy's form of it, one file whose Diffie-Hellman parameters stay. In the confined child.
+ */
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/xattr.h>
 
-#include "base/clock.h"
-#include "base/file.h"
 #include "stores/store.h"
 
-static int open_beneath(int dir, const char *path, int flags, mode_t mode, unsigned long long resolve)
+static enum code open_pem(const struct store_in *in, struct store_found *ret, struct status *st)
 {
-    struct open_how how = {
-        .flags = (unsigned long long)(unsigned)flags | O_CLOEXEC, .mode = mode, .resolve = resolve};
-    long fd;
-    do {
-        fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
-    } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-    return (int)fd;
-}
-
-static enum code open_error(const char *path, int errnum, struct status *st)
-{
-    switch (errnum) {
-    case ELOOP:
-    case EXDEV:
-        return status_set(st, CODE_PERMISSION_DENIED,
-                          "%s is or passes a symbolic link: write the real path into the local policy", path);
-    case ENOENT:
-    case ENOTDIR:
-        return status_errno(st, CODE_NOT_FOUND, errnum, "cannot open %s", path);
-    case ENOSPC:
-    case EDQUOT:
-        return status_errno(st, CODE_RESOURCE_EXHAUSTED, errnum, "cannot write %s", path);
-    case ENOSYS:
-        return status_errno(st, CODE_UNIMPLEMENTED, errnum, "openat2 (Linux 5.6) is needed to open %s", path);
-    default:
-        return status_errno(st, CODE_PERMISSION_DENIED, errnum, "cannot open %s", path);
-    }
-}
-
-/* The directory of an absolute path, by descriptor, and the last component. */
-static enum code open_dir(const char *path, int *ret_dir, const char **ret_base, struct status *st)
-{
-    const char *slash = strrchr(path, '/');
-    if (path[0] != '/' || !slash[1] || strcmp(slash, "/.") == 0 || strcmp(slash, "/..") == 0)
-        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.120s\" is not the absolute path of a file", path);
-    AUTO_FREE char *dir = strndup(path, slash == path ? 1 : (size_t)(slash - path));
-    if (!dir)
-        abort();
-    int fd =
-        open_beneath(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
-    if (fd < 0)
-        return open_error(dir, errno, st);
-    *ret_dir = fd;
-    *ret_base = slash + 1;
-    return CODE_OK;
-}
-
-#define RESOLVE_STRICT (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
-
-static enum code check_regular(const char *path, const struct stat *info, struct status *st)
-{
-    if (!S_ISREG(info->st_mode))
-        return status_set(st, CODE_PERMISSION_DENIED, "%s is not a regular file", path);
-    if (info->st_nlink != 1)
-        return status_set(st, CODE_PERMISSION_DENIED,
-                          "%s has %lu hard links: a certificate's file must have one", path,
-                          (unsigned long)info->st_nlink);
-    return CODE_OK;
-}
-
-/* NOT_FOUND if it is not there. Looks before it opens: opening a device or a FIFO can have effects of its
- * own. */
-static enum code open_regular(int dir, const char *base, const char *path, int *ret, struct stat *info,
-                              struct status *st)
-{
-    AUTO_CLOSE int look =
-        open_beneath(dir, base, O_PATH | O_NOFOLLOW, 0, RESOLVE_STRICT & ~RESOLVE_NO_SYMLINKS);
-    if (look < 0)
-        return open_error(path, errno, st);
-    if (fstat(look, info) != 0)
-        return open_error(path, errno, st);
-    if (S_ISLNK(info->st_mode))
-        return open_error(path, ELOOP, st);
-    TRY(check_regular(path, info, st));
-    AUTO_CLOSE int fd =
-        open_beneath(dir, base, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0, RESOLVE_STRICT);
-    if (fd < 0 || fstat(fd, info) != 0)
-        return open_error(path, errno, st);
-    TRY(check_regular(path, info, st));
-    *ret = fd;
-    fd = -1;
-    return CODE_OK;
-}
-
-static enum code read_whole(int fd, const char *path, const struct stat *info, struct secret **ret,
-                            struct status *st)
-{
-    if (info->st_size > STORE_FILE_MAX)
-        return status_set(st, CODE_RESOURCE_EXHAUSTED, "%s is larger than %d bytes", path, STORE_FILE_MAX);
-    AUTO_SECRET struct secret *content = secret_new((size_t)info->st_size);
-    if (fd_read_all(fd, content->data, content->len, st) != CODE_OK)
-        return status_wrap(st, "reading %s", path);
-    *ret = TAKE(content);
-    return CODE_OK;
-}
-
-static enum code read_at(int dir, const char *base, const char *path, struct secret **ret,
-                         struct store_meta *meta, struct status *st)
-{
-    AUTO_CLOSE int fd = -1;
-    struct stat info;
-    enum code code = open_regular(dir, base, path, &fd, &info, st);
-    *ret = NULL;
-    if (code == CODE_NOT_FOUND) {
-        if (meta)
-            meta->exists = false;
+    static const char marker[] = "PRIVATE KEY-----";
+    TRY(pem_to_certs(in->content, &ret->chain, st));
+    if (!memmem(in->content.data, in->content.len, marker, sizeof(marker) - 1))
         return CODE_OK;
-    }
-    TRY(code);
-    if (meta)
-        *meta = (struct store_meta){true, info.st_uid, info.st_gid, info.st_mode & 07777};
-    return read_whole(fd, path, &info, ret, st);
-}
-
-enum code store_read(const char *path, struct secret **ret, struct store_meta *meta, struct status *st)
-{
-    AUTO_CLOSE int dir = -1;
-    const char *base;
-    TRY(open_dir(path, &dir, &base, st));
-    return read_at(dir, base, path, ret, meta, st);
-}
-
-enum code store_read_staged(const char *path, const char *name, struct secret **ret, struct status *st)
-{
-    AUTO_CLOSE int dir = -1;
-    const char *base;
-    TRY(open_dir(path, &dir, &base, st));
-    return read_at(dir, name, name, ret, NULL, st);
-}
-
-enum code store_digest(const char *path, const char *name, char ret_hex[SHA256_HEX_SIZE], struct status *st)
-{
-    AUTO_SECRET struct secret *content = NULL;
-    ret_hex[0] = 0;
-    TRY(name ? store_read_staged(path, name, &content, st) : store_read(path, &content, NULL, st));
-    if (content)
-        sha256_hex((struct bytes){content->data, content->len}, ret_hex);
+    AUTO_SECRET struct secret *encoded = secret_dup(in->content.data, in->content.len);
+    if (key_parse(encoded, NULL, &ret->key, NULL) != CODE_OK)
+        ret->key = NULL; /* that there is no key to be had is for who needs one */
     return CODE_OK;
 }
 
-/* SELinux label and ACL of the file in place; a file system without them has nothing to keep. */
-static enum code copy_labels(int dir, const char *base, const char *path, int to, struct status *st)
+static struct bytes block_of(struct bytes content, const char *begin, const char *end)
 {
-    static const char *const names[] = {"security.selinux", "system.posix_acl_access"};
-    AUTO_CLOSE int from = -1;
-    struct stat info;
-    enum code code = open_regular(dir, base, path, &from, &info, st);
-    if (code == CODE_NOT_FOUND)
-        return CODE_OK;
-    TRY(code);
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        char value[4096];
-        ssize_t n = fgetxattr(from, names[i], value, sizeof(value));
-        if (n > 0 && fsetxattr(to, names[i], value, (size_t)n, 0) != 0)
-            return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot keep the attribute %s of %s",
-                                names[i], path);
-    }
-    return CODE_OK;
+    const uint8_t *from = content.len ? memmem(content.data, content.len, begin, strlen(begin)) : NULL;
+    if (!from)
+        return (struct bytes){0};
+    size_t left = content.len - (size_t)(from - content.data);
+    const uint8_t *to = memmem(from, left, end, strlen(end));
+    return to ? (struct bytes){from, (size_t)(to - from) + strlen(end)} : (struct bytes){0};
 }
 
-static enum code fill(int dir, const char *base, const char *path, int fd, struct bytes content,
-                      const struct store_meta *meta, struct status *st)
-{
-    struct stat info;
-    TRY(fd_write_all(fd, content.data, content.len, st));
-    if (fstat(fd, &info) != 0)
-        return status_errno(st, CODE_INTERNAL, errno, "cannot stat");
-    if (meta->exists && (info.st_uid != meta->uid || info.st_gid != meta->gid) &&
-        fchown(fd, meta->uid, meta->gid) != 0)
-        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot keep the owner of %s", path);
-    if (fchmod(fd, meta->mode) != 0)
-        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot set the mode of the new %s", path);
-    TRY(copy_labels(dir, base, path, fd, st));
-    if (fsync(fd) != 0)
-        return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the new %s", path);
-    return CODE_OK;
-}
-
-enum code store_stage(const char *path, const char *name, struct bytes content, const struct store_meta *meta,
+static enum code join(const struct store_parts *parts, struct bytes more, struct secret **ret,
                       struct status *st)
 {
-    AUTO_CLOSE int dir = -1;
-    const char *base;
-    TRY(open_dir(path, &dir, &base, st));
-    if (unlinkat(dir, name, 0) != 0 && errno != ENOENT)
-        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot remove %s beside %s", name, path);
-    AUTO_CLOSE int fd =
-        open_beneath(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600, RESOLVE_STRICT);
-    if (fd < 0) {
-        open_error(name, errno, st);
-        return status_wrap(st, "staging beside %s", path);
+    AUTO_KEY struct key *key = NULL;
+    AUTO_SECRET struct secret *key_pem = NULL;
+    if (parts->key) {
+        TRY(key_parse(parts->key, NULL, &key, st));
+        TRY(key_to_pem(key, NULL, &key_pem, st));
     }
-    enum code code = fill(dir, base, path, fd, content, meta, st);
-    if (code == CODE_OK && fsync(dir) != 0)
-        code = status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the directory of %s", path);
-    if (code != CODE_OK) {
-        (void)unlinkat(dir, name, 0);
-        return status_wrap(st, "staging beside %s", path);
+    const struct bytes part[] = {parts->leaf_pem,
+                                 parts->intermediates_pem,
+                                 key_pem ? (struct bytes){key_pem->data, key_pem->len} : (struct bytes){0},
+                                 more,
+                                 {(const uint8_t *)"\n", more.len ? 1 : 0}};
+    size_t len = 0;
+    for (size_t i = 0; i < ARRAY_LEN(part); i++)
+        len += part[i].len;
+    *ret = secret_new(len);
+    uint8_t *at = (*ret)->data;
+    for (size_t i = 0; i < ARRAY_LEN(part); i++) {
+        if (part[i].len)
+            memcpy(at, part[i].data, part[i].len);
+        at += part[i].len;
     }
     return CODE_OK;
 }
 
-enum code store_swap(const char *path, const char *name, struct status *st)
+static enum code make_pem(const struct store_parts *parts, struct secret **ret, struct status *st)
 {
-    AUTO_CLOSE int dir = -1;
-    const char *base;
-    TRY(open_dir(path, &dir, &base, st));
-    if (renameat(dir, name, dir, base) != 0)
-        return status_errno(st, CODE_FAILED_PRECONDITION, errno, "cannot rename %s over %s", name, path);
-    if (fsync(dir) != 0)
-        return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the directory of %s", path);
-    return CODE_OK;
+    return join(parts, (struct bytes){0}, ret, st);
 }
 
-enum code store_remove(const char *path, const char *name, struct status *st)
+static enum code make_haproxy(const struct store_parts *parts, struct secret **ret, struct status *st)
 {
-    AUTO_CLOSE int dir = -1;
-    const char *base;
-    TRY(open_dir(path, &dir, &base, st));
-    if (unlinkat(dir, name ? name : base, 0) != 0 && errno != ENOENT)
-        return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot remove %s", name ? name : path);
-    if (fsync(dir) != 0)
-        return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the directory of %s", path);
-    return CODE_OK;
+    return join(parts,
+                block_of(parts->old.content, "-----BEGIN DH PARAMETERS-----", "-----END DH PARAMETERS-----"),
+                ret, st);
 }
 
-/* --- backups: in the agent's own directory ------------------------------------------------------------- */
-
-static char *backup_path(const char *state_dir, const char *name)
-{
-    char *path;
-    if (asprintf(&path, "%s/backup%s%s", state_dir, name ? "/" : "", name ? name : "") < 0)
-        abort();
-    return path;
-}
-
-enum code store_backup(const char *state_dir, const char *name, const struct secret *content,
-                       struct status *st)
-{
-    AUTO_FREE char *dir = backup_path(state_dir, NULL);
-    AUTO_FREE char *path = backup_path(state_dir, name);
-    TRY(dir_make(dir, 0700, st));
-    if (file_write_atomic(path, content->data, content->len, 0600, st) != CODE_OK)
-        return status_wrap(st, "backing up");
-    return CODE_OK;
-}
-
-enum code store_read_backup(const char *state_dir, const char *name, struct secret **ret, struct status *st)
-{
-    AUTO_FREE char *path = backup_path(state_dir, name);
-    return secret_read_file(path, STORE_FILE_MAX, false, ret, st);
-}
-
-static bool ends_in(const char *name, const char *suffix)
-{
-    size_t n = strlen(name), m = strlen(suffix);
-    return n >= m && strcmp(name + n - m, suffix) == 0;
-}
-
-void store_prune_backups(const char *state_dir, const char *suffix, const char *keep_prefix,
-                         int64_t max_age_ms)
-{
-    AUTO_FREE char *path = backup_path(state_dir, NULL);
-    DIR *dir = opendir(path);
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir))) {
-        struct stat info;
-        if (entry->d_name[0] == '.' || strncmp(entry->d_name, keep_prefix, strlen(keep_prefix)) == 0 ||
-            fstatat(dirfd(dir), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0)
-            continue;
-        int64_t age_ms = clock_wall_ms() - (int64_t)info.st_mtim.tv_sec * 1000;
-        if (ends_in(entry->d_name, suffix) || age_ms > max_age_ms)
-            (void)unlinkat(dirfd(dir), entry->d_name, 0);
-    }
-    if (dir)
-        (void)closedir(dir);
-}
+const struct store pem_store = {.name = "pem", .key_apart = true, .open = open_pem, .make = make_pem};
+const struct store haproxy_store = {.name = "haproxy", .open = open_pem, .make = make_haproxy};

@@ -1,55 +1,74 @@
 /*
- * Files that servers read their certificates and keys from. Everything is done on descriptors: no symbolic
- * link anywhere in the path (openat2), a regular file with one link, owner, mode and security label as they
- * were. New content is staged beside the target and renamed over it, so that a reader sees the old file or
- * the new one. Blocking; runs in a task's child.
+ * What a target's files hold, by format: one row a store. The bytes in place are foreign: they are opened,
+ * and new ones are made, in a confined child; a private key comes back through memory that is shared with
+ * that child alone, locked, and wiped. Runs in a task's child; blocking.
  */
 #ifndef CLM_AGENT_STORES_STORE_H
 #define CLM_AGENT_STORES_STORE_H
 
-#include <stdint.h>
-#include <sys/types.h>
+#include "agent/policy.h"
+#include "kinds/confine.h"
+#include "pki/keystore.h"
+#include "stores/file.h"
 
-#include "base/secret.h"
-#include "base/status.h"
-#include "pki/digest.h"
-
-#define STORE_FILE_MAX (1024 * 1024)
-
-struct store_meta {
-    bool exists;
-    uid_t uid;
-    gid_t gid;
-    mode_t mode; /* permission bits; for a file that does not exist: those it is going to have */
+/* What is in place. */
+struct store_in {
+    struct bytes content;
+    const struct secret *password; /* NULL: the store has none */
+    const char *alias;             /* which entry; NULL: the only one */
+};
+struct store_found {
+    struct der_list chain;
+    struct key *key; /* NULL: it holds none */
+    char alias[KEYSTORE_ALIAS_SIZE];
+    unsigned others; /* entries that are not this target's, and would be lost */
 };
 
-/* *ret is NULL when there is no such file (and meta->exists false); any content is treated as a key.
- * PERMISSION_DENIED for a symbolic link in the path, a file with more links, a FIFO, socket or device. */
-enum code store_read(const char *path, struct secret **ret, struct store_meta *meta,
+/* What is to be there. */
+struct store_parts {
+    struct bytes leaf_pem, intermediates_pem;
+    const struct secret
+        *key; /* whatever encoding, perhaps with certificates around; NULL: it goes elsewhere */
+    struct store_in old;
+    const char *alias;
+    enum pkcs12_encryption encryption;
+};
+
+struct store {
+    const char *name; /* as in the local policy */
+    bool key_apart;   /* the key, and the chain, may have files of their own */
+    bool password;
+    /* Both run in the confined child. */
+    enum code (*open)(const struct store_in *in, struct store_found *ret, struct status *st);
+    enum code (*make)(const struct store_parts *parts, struct secret **ret, struct status *st);
+};
+
+extern const struct store pem_store, haproxy_store, pkcs12_store;
+const struct store *store_of(const struct policy_target *target);
+
+/* The target's password; *ret NULL for a store without one. */
+enum code store_password(const struct policy_target *target, struct secret **ret,
+                         struct status *st) MUST_CHECK;
+
+/* Content of a target's certificate file, opened. */
+struct store_view {
+    const Clm__Agent__Facts *facts; /* certs with their DER, leaf first; NULL: nothing there */
+    struct secret *key;             /* PEM; NULL: none in it */
+    struct buf chain_pem;
+};
+void store_view_done(struct store_view *view);
+/* content NULL: nothing is there, which is no error. INVALID_ARGUMENT: it is nothing of this format.
+ * PERMISSION_DENIED: the password does not open it. */
+enum code store_view(const struct policy_target *target, const struct secret *content,
+                     const struct secret *password, struct arena *arena, struct store_view *ret,
                      struct status *st) MUST_CHECK;
+/* The same for what is on disk now, with the password from its file. */
+enum code store_view_now(const struct policy_target *target, struct arena *arena, struct store_view *ret,
+                         struct status *st) MUST_CHECK;
+enum code store_make(const struct policy_target *target, const struct store_parts *parts, struct arena *arena,
+                     struct secret **ret, struct status *st) MUST_CHECK;
 
-/* Writes content to `name` in path's directory, with meta's owner and mode and path's security label, and
- * fsyncs it. `name` is overwritten if an earlier run left it behind. */
-enum code store_stage(const char *path, const char *name, struct bytes content, const struct store_meta *meta,
-                      struct status *st) MUST_CHECK;
-/* Renames `name` over path and fsyncs the directory. */
-enum code store_swap(const char *path, const char *name, struct status *st) MUST_CHECK;
-/* Removes `name` from path's directory; that it is not there is no error. name NULL: path itself. */
-enum code store_remove(const char *path, const char *name, struct status *st) MUST_CHECK;
-/* Reads `name` in path's directory, as store_read. */
-enum code store_read_staged(const char *path, const char *name, struct secret **ret,
-                            struct status *st) MUST_CHECK;
-/* SHA-256 of what is at path, or of `name` in its directory; "" when there is none. */
-enum code store_digest(const char *path, const char *name, char ret_hex[SHA256_HEX_SIZE],
-                       struct status *st) MUST_CHECK;
-
-/* 0600, fsynced, in <state_dir>/backup (made 0700). */
-enum code store_backup(const char *state_dir, const char *name, const struct secret *content,
-                       struct status *st) MUST_CHECK;
-enum code store_read_backup(const char *state_dir, const char *name, struct secret **ret,
-                            struct status *st) MUST_CHECK;
-/* Forgets backups older than max_age_ms, and all that end in `suffix` but `keep_prefix`'s. */
-void store_prune_backups(const char *state_dir, const char *suffix, const char *keep_prefix,
-                         int64_t max_age_ms);
+/* DER of the leaf; empty when there is none. */
+struct bytes store_view_leaf(const struct store_view *view);
 
 #endif

@@ -23,4 +23,10 @@ enum code head_open(const struct Clm__SignedAuditHead *in, const struct der_list
 enum code head_extends(const struct head *earlier, const struct head *later,
                        const struct Clm__SignedAuditHead *later_message, struct status *st) MUST_CHECK;
 
+/* `later` is of another tree: its first record must be that of a restore, proved to be in it, and name the
+ * tree of `earlier`. UNAUTHENTICATED when it does not, or names it with another history. FAILED_PRECONDITION
+ * when all of that holds but the restore did not know as much as we do. */
+enum code head_restored(const struct head *earlier, const struct head *later,
+                        const struct Clm__SignedAuditHead *later_message, struct status *st) MUST_CHECK;
+
 #endif

@@ -44,6 +44,7 @@ static const struct method_access table[] = {
     {"registry", "GetAuditConsistency", ROLES_AUDITOR, SENDER_ANY},
     {"registry", "ListFleetHeads", 0, SENDER_ANY},
     {"registry", "GetFleetConsistency", 0, SENDER_ANY},
+    {"registry", "DeclareRestored", ROLES_ADMIN, SENDER_GATEWAY},
     {"registry", "CosignHead", 0, SENDER_ANY},
     {"registry", "ListCosignatures", ROLES_AUDITOR, SENDER_ANY},
     {"registry", "ReportRefusals", 0, SENDER_GATEWAY},
@@ -73,6 +74,7 @@ static const struct method_access table[] = {
     {"bootstrap", "SayFarewell", 0, SENDER_ANY},
     {"bootstrap", "ListTokens", ROLES_VIEWER, SENDER_ANY},
     {"bootstrap", "RevokeToken", ROLES_OPERATOR, SENDER_REGISTRY},
+    {"bootstrap", "BeginEpoch", ROLES_ADMIN, SENDER_REGISTRY},
 
     {"tasks", "CreateTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "GetTask", ROLES_VIEWER, SENDER_ANY},
@@ -81,6 +83,7 @@ static const struct method_access table[] = {
     {"tasks", "LeaseTasks", 0, SENDER_ANY},
     {"tasks", "SubmitResult", 0, SENDER_ANY},
     {"tasks", "AuthorizeCertificate", 0, SENDER_BOOTSTRAP},
+    {"tasks", "BeginEpoch", ROLES_ADMIN, SENDER_REGISTRY},
 };
 
 const struct method_access *method_access_find(const char *service, const char *method)

@@ -492,11 +492,23 @@ enum code pkcs12_make(const struct key *key, const struct der_list *chain, const
     return CODE_OK;
 }
 
+static OSSL_PROVIDER *providers[2]; /* default, legacy */
+
+/* OpenSSL's own end forgets what the modules have of their own. */
+static void unload(void)
+{
+    (void)(providers[1] && OSSL_PROVIDER_unload(providers[1]));
+    (void)(providers[0] && OSSL_PROVIDER_unload(providers[0]));
+}
+
 void pkcs12_load_legacy(void)
 {
     static atomic_flag done = ATOMIC_FLAG_INIT;
     /* Naming one provider would end the implicit loading of the default one. */
-    if (!atomic_flag_test_and_set(&done) && OSSL_PROVIDER_load(NULL, "default"))
-        (void)OSSL_PROVIDER_load(NULL, "legacy");
+    if (atomic_flag_test_and_set(&done))
+        return;
+    if ((providers[0] = OSSL_PROVIDER_load(NULL, "default")))
+        providers[1] = OSSL_PROVIDER_load(NULL, "legacy");
+    (void)OPENSSL_atexit(unload);
     ossl_forget();
 }

@@ -91,13 +91,21 @@ class Agent:
         self.platform, self.dir = platform, Path(root).resolve()
         self.dir.mkdir(parents=True, exist_ok=True)
         self.conf, self.state, self.token = self.dir / "agent.conf", self.dir / "state", self.dir / "token"
+        self.said = ""
         self.process = Process(name, [platform.bin / "clm-agent", "run", "--config", self.conf], platform.log_dir / f"{name}.log")
 
     def setup(self, nginx):
         """The administrator's yes: local policy for one nginx."""
+        return self if self.conf.exists() else self.manage(f"nginx={nginx.conf}")
+
+    def manage(self, *servers, command=None):
+        """The administrator's yes for servers, each "PRESET=CONF"; says what setup said in `said`."""
         if not self.conf.exists():
             write(self.conf, ini({"agent": {"state_dir": self.state, "net_user": "nobody"}}))
-            run([self.platform.bin / "clm-agent", "setup", "--manage", f"nginx={nginx.conf}", "--config", self.conf, "--yes"])
+        argv = [self.platform.bin / "clm-agent", "setup", "--config", self.conf, "--yes"]
+        for server in servers:
+            argv += ["--manage", server]
+        self.said = run(argv + (["--command", command] if command else [])).stdout
         return self
 
     def change(self, old, new):

@@ -171,6 +171,15 @@ class Platform:
         return run([PG_BIN / "pg_dumpall", "-h", HOST, "-p", self.ports["postgresql"], "-U", "admin", "-l", "clm"],
                    env={"PGPASSWORD": self._passwords["admin"]}).stdout
 
+    def backup(self):
+        """The database as a dump that restore() takes."""
+        return run([PG_BIN / "pg_dump", "--create", "--clean", "--if-exists", "-h", HOST, "-p", self.ports["postgresql"],
+                    "-U", "admin", "clm"], env={"PGPASSWORD": self._passwords["admin"]}).stdout
+
+    def restore(self, dump):
+        """Puts a backup in the place of the database. The services must be down."""
+        self.sql(dump, database="postgres")
+
     # ---- configuration --------------------------------------------------------------------------------------
 
     def write_config(self, name, changes=None):

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "epoch.h"
 #include "events.h"
 #include "peers.h"
 #include "pki/cms.h"
@@ -45,8 +46,8 @@ static enum code record(struct request *req, const struct identity_row *row, boo
     return db_commit(tx, st);
 }
 
-enum code identity_confirm(struct request *req, const char *agent_id, uint32_t generation,
-                           struct bytes confirmation, uint32_t *ret_confirmed, struct status *st)
+static enum code confirm_known(struct request *req, const char *agent_id, uint32_t generation,
+                               struct bytes confirmation, uint32_t *ret_confirmed, struct status *st)
 {
     struct identity_row row, confirmed;
     bool changed = false;
@@ -56,7 +57,6 @@ enum code identity_confirm(struct request *req, const char *agent_id, uint32_t g
     if (verify(req, &row, confirmation, st) != CODE_OK)
         return status_wrap(st, "confirmation of agent %s, generation %u", agent_id, generation);
 
-    req->actor = arena_printf(req->arena, "agent:%s", agent_id);
     if (!row.confirmed)
         TRY(record(req, &row, &changed, st));
     enum code code = store_identity_confirmed(req->db, req->arena, agent_id, &confirmed, st);
@@ -65,5 +65,25 @@ enum code identity_confirm(struct request *req, const char *agent_id, uint32_t g
                           "the token of agent %s was revoked before its identity was confirmed", agent_id);
     TRY(code);
     *ret_confirmed = confirmed.generation;
+    return CODE_OK;
+}
+
+enum code identity_confirm(struct request *req, const char *agent_id, uint32_t generation,
+                           struct bytes confirmation, uint32_t *ret_confirmed, struct status *st)
+{
+    struct status why;
+    bool restored;
+
+    req->actor = arena_printf(req->arena, "agent:%s", agent_id);
+    enum code code = confirm_known(req, agent_id, generation, confirmation, ret_confirmed, st);
+    if (code != CODE_NOT_FOUND && code != CODE_UNAUTHENTICATED && code != CODE_PERMISSION_DENIED)
+        return code;
+    /* A database that was restored may know less than the agent's certificates say. */
+    TRY(epoch_exists(req, &restored, &why) == CODE_OK ? CODE_OK : status_set(st, why.code, "%s", why.msg));
+    if (!restored)
+        return code;
+    if (identity_adopt(req, agent_id, generation, confirmation, st) != CODE_OK)
+        return status_wrap(st, "adoption of agent %s, generation %u", agent_id, generation);
+    *ret_confirmed = generation;
     return CODE_OK;
 }

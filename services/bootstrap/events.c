@@ -54,7 +54,8 @@ static ProtobufCBinaryData binary(struct request *req, struct bytes bytes)
     return (ProtobufCBinaryData){.data = arena_dup(req->arena, bytes.data, bytes.len), .len = bytes.len};
 }
 
-enum code event_identity_issued(struct request *req, const struct identity_row *row, struct status *st)
+static enum code emit_issued(struct request *req, const char *subject, const struct identity_row *row,
+                             uint64_t version, struct status *st)
 {
     Clm__IdentityIssued issued = CLM__IDENTITY_ISSUED__INIT;
     Clm__Event event = CLM__EVENT__INIT;
@@ -69,7 +70,18 @@ enum code event_identity_issued(struct request *req, const struct identity_row *
     issued.fingerprint_sha256 = copy(req, row->fingerprint);
     issued.serial = copy(req, row->serial);
     event.identity_issued = &issued;
-    return emit(req, SUBJECT "identity.issued", row->agent_id, row->version, &event, st);
+    return emit(req, subject, row->agent_id, version, &event, st);
+}
+
+enum code event_identity_issued(struct request *req, const struct identity_row *row, struct status *st)
+{
+    return emit_issued(req, SUBJECT "identity.issued", row, row->version, st);
+}
+
+enum code event_identity_adopted(struct request *req, const struct identity_row *row, uint64_t version,
+                                 struct status *st)
+{
+    return emit_issued(req, SUBJECT "identity.adopted", row, version, st);
 }
 
 enum code event_identity_confirmed(struct request *req, const char *agent_id, uint32_t generation,

@@ -13,6 +13,9 @@ enum code event_token(struct request *req, enum token_event what, const char *to
                       struct status *st) MUST_CHECK;
 enum code event_identity_issued(struct request *req, const struct identity_row *row,
                                 struct status *st) MUST_CHECK;
+/* For the record: beside the two that consumers act on. */
+enum code event_identity_adopted(struct request *req, const struct identity_row *row, uint64_t version,
+                                 struct status *st) MUST_CHECK;
 enum code event_identity_confirmed(struct request *req, const char *agent_id, uint32_t generation,
                                    uint64_t version, struct status *st) MUST_CHECK;
 enum code event_identity_farewell(struct request *req, const struct identity_row *row,

@@ -12,6 +12,8 @@ struct signed_request { /* envelope.proto SignedRequest */
     const char *agent_id, *task_id; /* "" if absent */
     uint32_t generation, attempt;
     struct bytes csr, identity_csr, task_csr;
+    struct bytes *identity_chain; /* of CONFIRM, leaf first */
+    size_t n_identity_chain;
 };
 
 /* Decodes the content of a CMS that has been verified. */

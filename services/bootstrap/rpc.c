@@ -6,6 +6,7 @@
 #include "border.h"
 #include "confirm.h"
 #include "enrol.h"
+#include "epoch.h"
 #include "farewell.h"
 #include "identities.h"
 #include "projection.h"
@@ -211,6 +212,21 @@ static enum code handle_say_farewell(struct rpc_ctx *ctx, const void *request, v
     return CODE_OK;
 }
 
+static enum code handle_begin_epoch(struct rpc_ctx *ctx, const void *request, void *response,
+                                    struct status *st)
+{
+    const Clm__BeginEpochRequest *in = request;
+    Clm__BeginEpochResponse *out = response;
+
+    BEGIN_REQUEST(ctx);
+    if (in->epoch == 0 || in->epoch > INT32_MAX || !in->has_restored_at_ms)
+        return status_set(st, CODE_INVALID_ARGUMENT, "BeginEpochRequest: an epoch and its time are needed");
+    TRY(epoch_begin(&req, in->epoch, in->restored_at_ms, &out->voided, st));
+    out->has_voided = 1;
+    log_warn("a new epoch: open tokens are void", "tokens", LOG_NUM(out->voided), "actor", req.actor, NULL);
+    return CODE_OK;
+}
+
 static enum code handle_renew_identity(struct rpc_ctx *ctx, const void *request, void *response,
                                        struct status *st)
 {
@@ -404,6 +420,7 @@ const struct rpc_method bootstrap_methods[] = {
     {"SayFarewell", handle_say_farewell},
     {"ListTokens", handle_list_tokens},
     {"RevokeToken", handle_revoke_token},
+    {"BeginEpoch", handle_begin_epoch},
 };
 const size_t bootstrap_n_methods = ARRAY_LEN(bootstrap_methods);
 

@@ -36,6 +36,10 @@ enum code signed_request_read(struct bytes content, struct arena *arena, struct 
         .csr = {in->csr.data, in->csr.len},
         .identity_csr = {in->identity_csr.data, in->identity_csr.len},
         .task_csr = {in->task_csr.data, in->task_csr.len},
+        .n_identity_chain = in->n_identity_chain,
+        .identity_chain = arena_array(arena, in->n_identity_chain + 1, sizeof(struct bytes)),
     };
+    for (size_t i = 0; i < in->n_identity_chain; i++)
+        ret->identity_chain[i] = (struct bytes){in->identity_chain[i].data, in->identity_chain[i].len};
     return CODE_OK;
 }

@@ -210,6 +210,48 @@ enum code store_token_revoke(struct db *db, const char *agent_id, const char *id
     return CODE_OK;
 }
 
+enum code store_tokens_void(struct db *db, struct arena *arena, int64_t before_ms, int64_t now_ms, size_t max,
+                            struct voided_token **ret, size_t *ret_n, struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, before_ms);
+    db_arg_time(args, now_ms);
+    db_arg_int(args, (int64_t)max);
+    TRY(db_query(db,
+                 "UPDATE token t SET revoked_at = $2, version = t.version + 1 FROM (SELECT id FROM token "
+                 "WHERE used_at IS NULL AND revoked_at IS NULL AND created_at <= $1 ORDER BY id LIMIT $3 "
+                 "FOR UPDATE) o WHERE t.id = o.id RETURNING t.id, t.agent_id, t.version",
+                 args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct voided_token){.id = copy_text(arena, rows, i, 0),
+                                          .agent_id = copy_text(arena, rows, i, 1),
+                                          .version = (uint64_t)db_int(rows, i, 2)};
+    return CODE_OK;
+}
+
+enum code store_epoch_put(struct db *db, uint64_t epoch, int64_t restored_at_ms, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct db_args *args = db_args_new(arena);
+    db_arg_int(args, (int64_t)epoch);
+    db_arg_time(args, restored_at_ms);
+    return db_query(db,
+                    "INSERT INTO epoch AS e (epoch, restored_at) VALUES ($1, $2) ON CONFLICT (only_row) "
+                    "DO UPDATE SET epoch = $1, restored_at = $2 WHERE e.epoch < $1",
+                    args, NULL, st);
+}
+
+enum code store_epoch_get(struct db *db, int64_t *ret_restored_at_ms, struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, "SELECT restored_at FROM epoch", NULL, &rows, st));
+    *ret_restored_at_ms = db_rows_count(rows) > 0 ? db_time(rows, 0, 0) : -1;
+    return CODE_OK;
+}
+
 enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();

@@ -79,6 +79,19 @@ enum code store_token_list(struct db *db, struct arena *arena, const char *agent
 enum code store_token_revoke(struct db *db, const char *agent_id, const char *id, int64_t now_ms,
                              uint64_t *ret_version, struct status *st) MUST_CHECK;
 
+struct voided_token {
+    const char *id, *agent_id;
+    uint64_t version;
+};
+/* Revokes those that were made before `before_ms` and are not burnt; at most `max`. */
+enum code store_tokens_void(struct db *db, struct arena *arena, int64_t before_ms, int64_t now_ms, size_t max,
+                            struct voided_token **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* A lower epoch changes nothing. */
+enum code store_epoch_put(struct db *db, uint64_t epoch, int64_t restored_at_ms,
+                          struct status *st) MUST_CHECK;
+/* -1: never restored. */
+enum code store_epoch_get(struct db *db, int64_t *ret_restored_at_ms, struct status *st) MUST_CHECK;
+
 /* ---- identities -------------------------------------------------------------------------------------------
  */
 

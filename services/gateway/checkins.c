@@ -43,8 +43,9 @@ struct agent {
     enum checkin_state state;
     bool wake_again, ending, safe_mode, confirming;
     uint32_t free_slots;
-    uint64_t audit_size; /* of the newest head of the audit log that it has */
-    uint32_t confirmed;  /* to be told with the answer; valid if has_confirmed */
+    uint64_t audit_size; /* of the newest head of the audit log that it has, and its tree; "": not said */
+    char audit_tree[UUID_TEXT_SIZE];
+    uint32_t confirmed; /* to be told with the answer; valid if has_confirmed */
     bool has_confirmed;
     int64_t cosigned_at_ms; /* to be told with the next answer; 0: nothing */
     bool cosigning;
@@ -218,7 +219,9 @@ static void answer(struct agent *agent, const Clm__AgentDeliveries *work)
     response.has_cosigned_at_ms = agent->cosigned_at_ms > 0;
     response.cosigned_at_ms = agent->cosigned_at_ms;
     agent->cosigned_at_ms = 0;
-    heads_after(edge->gateway->heads, agent->audit_size, arena, &response.audit_heads,
+    response.want_audit_held = heads_behind(edge->gateway->heads, agent->audit_tree, agent->audit_size);
+    response.has_want_audit_held = response.want_audit_held;
+    heads_after(edge->gateway->heads, agent->audit_tree, agent->audit_size, arena, &response.audit_heads,
                 &response.n_audit_heads);
     if (work) {
         response.n_deliveries = work->n_deliveries;
@@ -524,6 +527,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     beat.safe_mode_reason = body->safe_mode_reason;
     beat.facts = body->facts;
     beat.audit_problem = body->audit_problem;
+    beat.audit_held = body->audit_held;
     beat.metrics = body->metrics;
     beat.has_interval_ms = true;
     beat.interval_ms = (uint32_t)checkins->edge->gateway->config->checkin_interval_ms;
@@ -688,6 +692,8 @@ void agent_checkin(struct agent *agent, struct http_request *request, const Clm_
     agent->free_slots = body->free_slots;
     agent->safe_mode = body->safe_mode;
     agent->audit_size = body->has_audit_size ? body->audit_size : 0;
+    (void)snprintf(agent->audit_tree, sizeof agent->audit_tree, "%s",
+                   body->audit_tree_id ? body->audit_tree_id : "");
     keep_held_tasks(agent, body);
     add_heartbeat(agent, body);
     if (body->has_confirmation && body->confirmation.len > 0 && !agent->confirming)

@@ -25,8 +25,8 @@ static size_t n_files;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* What the pages of the console are: their paths are the client's router's, the file is always the same. */
-static const char *const pages[] = {"/",      "/login",  "/first-admin", "/agents",
-                                    "/tasks", "/alerts", "/audit",       "/sessions"};
+static const char *const pages[] = {"/",       "/login", "/first-admin", "/agents",   "/tasks",
+                                    "/alerts", "/audit", "/sessions",    "/settings", "/certificates"};
 
 static const struct http_header security[] = {
     {"Content-Security-Policy",

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/id.h"
+#include "base/log.h"
 #include "proto/registry.pb-c.h"
 #include "service/service.h"
 
@@ -21,7 +23,8 @@ struct kept {
 
 struct heads {
     struct service *service;
-    pthread_mutex_t mutex; /* of what is below */
+    pthread_mutex_t mutex;        /* of what is below */
+    char tree_id[UUID_TEXT_SIZE]; /* of all of them; "": as the registry had none */
     struct kept ring[HEADS_KEEP];
     size_t first, n;
     /* From sizes that are not in the ring: data NULL while it is wanted. The oldest makes room. */
@@ -72,8 +75,22 @@ static struct kept keep(const Clm__SignedAuditHead *head)
     return kept;
 }
 
+/* The audit log is another than it was: a restore, declared or not. */
+static void forget(struct heads *heads)
+{
+    for (size_t i = 0; i < HEADS_KEEP; i++)
+        free(TAKE(heads->ring[i].data));
+    for (size_t i = 0; i < SKIPS_MAX; i++) {
+        free(TAKE(heads->skip[i].data));
+        heads->skip[i] = (struct kept){0};
+    }
+    heads->first = heads->n = 0;
+    log_warn("the audit log does not go on from the heads that were known: they are forgotten", NULL);
+}
+
 static void ring_add(struct heads *heads, const Clm__SignedAuditHead *head)
 {
+    (void)snprintf(heads->tree_id, sizeof heads->tree_id, "%s", head->tree_id ? head->tree_id : "");
     if (heads->n == HEADS_KEEP) {
         free(ring_at(heads, 0)->data);
         ring_at(heads, 0)->data = NULL;
@@ -117,6 +134,7 @@ static enum code fetch_new(struct heads *heads, struct status *st)
         Clm__ListAuditHeadsRequest request = CLM__LIST_AUDIT_HEADS_REQUEST__INIT;
         (void)pthread_mutex_lock(&heads->mutex);
         request.after_size = newest_size(heads);
+        request.after_tree_id = *heads->tree_id ? arena_strdup(arena, heads->tree_id) : NULL;
         (void)pthread_mutex_unlock(&heads->mutex);
         request.has_after_size = request.has_from_at_ms = request.has_page_size = true;
         request.from_at_ms = clock_wall_ms() - DAY_MS;
@@ -124,6 +142,8 @@ static enum code fetch_new(struct heads *heads, struct status *st)
         TRY(call(heads, "ListFleetHeads", &request.base, arena, &reply, st));
         const Clm__ListAuditHeadsResponse *response = (const Clm__ListAuditHeadsResponse *)reply;
         (void)pthread_mutex_lock(&heads->mutex);
+        if (response->anew)
+            forget(heads);
         for (size_t i = 0; i < response->n_heads; i++)
             if (response->heads[i]->tree_size > newest_size(heads))
                 ring_add(heads, response->heads[i]);
@@ -206,18 +226,30 @@ static void give(const struct kept *kept, struct arena *arena, struct Clm__Signe
         (*ret)[(*ret_n)++] = head;
 }
 
-void heads_after(struct heads *heads, uint64_t known_size, struct arena *arena,
+/* Where its tree begins is told only to who comes from another. */
+static void drop_origin(Clm__SignedAuditHead *head)
+{
+    head->has_origin = false;
+    head->origin = (ProtobufCBinaryData){0};
+    head->n_origin_inclusion = 0;
+}
+
+void heads_after(struct heads *heads, const char *known_tree, uint64_t known_size, struct arena *arena,
                  struct Clm__SignedAuditHead ***ret, size_t *ret_n)
 {
     *ret = arena_array(arena, HEADS_ANSWER, sizeof **ret);
     *ret_n = 0;
     (void)pthread_mutex_lock(&heads->mutex);
     uint64_t newest = newest_size(heads);
+    bool other_tree =
+        *known_tree && *heads->tree_id && known_size > 0 && strcmp(known_tree, heads->tree_id) != 0;
     size_t at = 0;
     while (at < heads->n && ring_at(heads, at)->previous != known_size)
         at++;
-    if (newest == 0 || known_size == newest) {
+    if (newest == 0 || (known_size == newest && !other_tree)) {
         /* nothing new */
+    } else if (other_tree) {
+        give(ring_at(heads, heads->n - 1), arena, ret, ret_n);
     } else if (known_size == 0 || known_size > newest) {
         /* The first one; or one that says that history is shorter than the agent knows it. */
         give(ring_at(heads, heads->n - 1), arena, ret, ret_n);
@@ -234,5 +266,16 @@ void heads_after(struct heads *heads, uint64_t known_size, struct arena *arena,
         else if (skip->data)
             give(skip, arena, ret, ret_n);
     }
+    for (size_t i = 0; i < *ret_n && !other_tree; i++)
+        drop_origin((*ret)[i]);
     (void)pthread_mutex_unlock(&heads->mutex);
+}
+
+bool heads_behind(struct heads *heads, const char *known_tree, uint64_t known_size)
+{
+    (void)pthread_mutex_lock(&heads->mutex);
+    bool behind = heads->n > 0 && *known_tree && strcmp(known_tree, heads->tree_id) == 0 &&
+                  known_size > newest_size(heads);
+    (void)pthread_mutex_unlock(&heads->mutex);
+    return behind;
 }

@@ -3,7 +3,7 @@
  * numbered without gaps in the order of commits. Of the interior nodes every eighth level is stored: a proof
  * hashes at most 2^7 of them again for each of its steps.
  */
-#include "store_audit.h"
+#include "store_restore.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +66,7 @@ static enum code survivors(struct db *tx, struct audit_leaf *leaves, size_t *n, 
 }
 
 /* *ret_clash: one of them has its record, nothing may be committed. */
-static enum code append(struct db *tx, struct merkle_frontier *frontier, struct audit_leaf *leaves, size_t n,
+static enum code append(struct db *tx, struct audit_tree *tree, struct audit_leaf *leaves, size_t n,
                         struct arena *arena, bool *ret_clash, struct status *st)
 {
     struct nodes nodes = {.node = arena_array(arena, n / 128 + 8, sizeof(struct stored_node))};
@@ -74,15 +74,15 @@ static enum code append(struct db *tx, struct merkle_frontier *frontier, struct 
     if (n == 0)
         return CODE_OK;
     for (size_t i = 0; i < n; i++) {
-        leaves[i].index = (int64_t)frontier->size;
+        leaves[i].index = tree->base + (int64_t)tree->frontier.size;
         merkle_leaf(leaves[i].leaf, &leaves[i].hash);
-        TRY(merkle_append(frontier, &leaves[i].hash, on_node, &nodes, st));
+        TRY(merkle_append(&tree->frontier, &leaves[i].hash, on_node, &nodes, st));
     }
     TRY(store_audit_insert(tx, leaves, n, arena, &inserted, st));
     *ret_clash = inserted != (int64_t)n;
     if (*ret_clash)
         return CODE_OK;
-    return store_audit_tree(tx, frontier, nodes.node, nodes.n, arena, st);
+    return store_audit_tree(tx, tree, nodes.node, nodes.n, arena, st);
 }
 
 /* Clashes are rare, since events are applied once: they are looked for only when there was one. */
@@ -91,13 +91,13 @@ enum code audit_append(struct db *db, struct audit_leaf *leaves, size_t n, struc
 {
     for (int look = 0; look < 2; look++) {
         CLEANUP(db_scope_end) struct db *tx = db;
-        struct merkle_frontier frontier;
+        struct audit_tree tree;
         bool clash = false;
         TRY(db_begin(tx, st));
-        TRY(store_audit_lock(tx, arena, &frontier, st));
+        TRY(store_audit_lock(tx, arena, &tree, st));
         if (look)
             TRY(survivors(tx, leaves, &n, arena, st));
-        TRY(append(tx, &frontier, leaves, n, arena, &clash, st));
+        TRY(append(tx, &tree, leaves, n, arena, &clash, st));
         if (!clash)
             return db_commit(tx, st);
     }
@@ -108,11 +108,11 @@ static enum code drain_batch(struct db *db, struct arena *arena, size_t *ret_n, 
 {
     for (int look = 0; look < 2; look++) {
         CLEANUP(db_scope_end) struct db *tx = db;
-        struct merkle_frontier frontier;
+        struct audit_tree tree;
         struct audit_leaf *leaves;
         bool clash = false;
         TRY(db_begin(tx, st));
-        TRY(store_audit_lock(tx, arena, &frontier, st));
+        TRY(store_audit_lock(tx, arena, &tree, st));
         TRY(store_audit_pending(tx, AUDIT_BATCH, arena, &leaves, ret_n, st));
         if (*ret_n == 0)
             return CODE_OK;
@@ -120,7 +120,7 @@ static enum code drain_batch(struct db *db, struct arena *arena, size_t *ret_n, 
         size_t n = *ret_n;
         if (look)
             TRY(survivors(tx, leaves, &n, arena, st));
-        TRY(append(tx, &frontier, leaves, n, arena, &clash, st));
+        TRY(append(tx, &tree, leaves, n, arena, &clash, st));
         if (!clash)
             return db_commit(tx, st);
     }
@@ -149,13 +149,17 @@ enum code audit_list(struct db *db, const struct audit_filter *filter, size_t ma
 enum code audit_get(struct db *db, uint64_t index, struct arena *arena, struct audit_leaf *ret,
                     struct status *st)
 {
-    const struct audit_filter one = {
-        .from_ms = -1, .until_ms = -1, .oldest_first = true, .after = (int64_t)index - 1};
+    struct audit_tree tree;
     struct audit_leaf *leaves;
     size_t n = 0;
+    TRY(store_audit_state(db, arena, &tree, st));
+    const struct audit_filter one = {.from_ms = -1,
+                                     .until_ms = -1,
+                                     .oldest_first = true,
+                                     .after = tree.base + (int64_t)(index % MERKLE_SIZE_MAX) - 1};
     if (index < MERKLE_SIZE_MAX)
         TRY(store_audit_select(db, &one, 1, arena, &leaves, &n, st));
-    if (n == 0 || leaves[0].index != (int64_t)index)
+    if (n == 0 || leaves[0].index != tree.base + (int64_t)index)
         return status_set(st, CODE_NOT_FOUND, "audit record %llu: there is none", (unsigned long long)index);
     *ret = leaves[0];
     return CODE_OK;
@@ -165,6 +169,7 @@ enum code audit_get(struct db *db, uint64_t index, struct arena *arena, struct a
 
 struct reader {
     struct db *db;
+    struct audit_tree tree;
     struct arena *arena;
 };
 
@@ -175,7 +180,8 @@ static enum code look_up(unsigned level, uint64_t index, struct merkle_hash *ret
     unsigned above = level % STORED_EVERY;
     uint64_t n = UINT64_C(1) << above;
     struct merkle_hash *hash;
-    TRY(store_audit_hashes(reader->db, level - above, index << above, n, reader->arena, &hash, st));
+    TRY(store_audit_hashes(reader->db, &reader->tree, level - above, index << above, n, reader->arena, &hash,
+                           st));
     for (; n > 1; n /= 2)
         for (uint64_t i = 0; i < n / 2; i++) {
             struct merkle_hash parent;
@@ -186,15 +192,12 @@ static enum code look_up(unsigned level, uint64_t index, struct merkle_hash *ret
     return CODE_OK;
 }
 
-static enum code within(struct db *db, uint64_t size, struct arena *arena, struct status *st)
+static enum code reader_open(struct reader *reader, uint64_t size, struct status *st)
 {
-    const char *tree_id;
-    struct merkle_frontier frontier;
-    uint64_t head_size;
-    TRY(store_audit_state(db, arena, &tree_id, &frontier, &head_size, st));
-    if (size > frontier.size)
+    TRY(store_audit_state(reader->db, reader->arena, &reader->tree, st));
+    if (size > reader->tree.frontier.size)
         return status_set(st, CODE_INVALID_ARGUMENT, "the audit log has %llu records",
-                          (unsigned long long)frontier.size);
+                          (unsigned long long)reader->tree.frontier.size);
     return CODE_OK;
 }
 
@@ -202,8 +205,8 @@ enum code audit_inclusion(struct db *db, uint64_t index, uint64_t size, struct m
                           struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
-    struct reader reader = {db, arena};
-    TRY(within(db, size, arena, st));
+    struct reader reader = {.db = db, .arena = arena};
+    TRY(reader_open(&reader, size, st));
     return merkle_inclusion(index, size, look_up, &reader, ret, st);
 }
 
@@ -211,16 +214,16 @@ enum code audit_consistency(struct db *db, uint64_t first, uint64_t second, stru
                             struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
-    struct reader reader = {db, arena};
-    TRY(within(db, second, arena, st));
+    struct reader reader = {.db = db, .arena = arena};
+    TRY(reader_open(&reader, second, st));
     return merkle_consistency(first, second, look_up, &reader, ret, st);
 }
 
 enum code audit_root_at(struct db *db, uint64_t size, struct merkle_hash *ret, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
-    struct reader reader = {db, arena};
-    TRY(within(db, size, arena, st));
+    struct reader reader = {.db = db, .arena = arena};
+    TRY(reader_open(&reader, size, st));
     return merkle_root_at(size, look_up, &reader, ret, st);
 }
 
@@ -229,12 +232,14 @@ enum code audit_root_at(struct db *db, uint64_t size, struct merkle_hash *ret, s
 enum code audit_head_next(struct db *db, struct arena *arena, struct audit_next_head *ret, bool *ret_due,
                           struct status *st)
 {
-    struct merkle_frontier frontier;
-    *ret = (struct audit_next_head){0};
-    TRY(store_audit_state(db, arena, &ret->tree_id, &frontier, &ret->previous_size, st));
-    ret->size = frontier.size;
+    struct audit_tree tree;
+    TRY(store_audit_state(db, arena, &tree, st));
+    *ret = (struct audit_next_head){
+        .tree_id = tree.tree_id, .size = tree.frontier.size, .previous_size = tree.head_size};
     *ret_due = ret->size > ret->previous_size;
-    merkle_root(&frontier, &ret->root);
+    merkle_root(&tree.frontier, &ret->root);
+    if (*ret_due && tree.number > 1)
+        TRY(audit_inclusion(db, 0, ret->size, &ret->origin, st));
     if (!*ret_due || ret->previous_size == 0)
         return CODE_OK;
     return audit_consistency(db, ret->previous_size, ret->size, &ret->consistency, st);
@@ -260,8 +265,78 @@ enum code audit_head_of_size(struct db *db, uint64_t size, struct arena *arena, 
     return store_audit_head(db, size < INT64_MAX ? (int64_t)size : INT64_MAX, arena, ret, st);
 }
 
-enum code audit_heads_list(struct db *db, uint64_t after_size, int64_t from_ms, size_t max,
+enum code audit_heads_list(struct db *db, int64_t tree, uint64_t after_size, int64_t from_ms, size_t max,
                            struct arena *arena, struct audit_head **ret, size_t *ret_n, struct status *st)
 {
-    return store_audit_heads(db, after_size, from_ms, max, arena, ret, ret_n, st);
+    return store_audit_heads(db, tree, after_size, from_ms, max, arena, ret, ret_n, st);
+}
+
+/* ---- restore ---- */
+
+/* The longest head of the tree that an agent or we know. */
+static enum code last_head(struct db *tx, const struct audit_tree *tree, struct arena *arena,
+                           struct audit_former *ret, struct status *st)
+{
+    struct audit_former reported;
+    bool found;
+    *ret = (struct audit_former){.tree_id = tree->tree_id, .size = tree->head_size};
+    if (ret->size > 0)
+        TRY(audit_root_at(tx, ret->size, &ret->root, st));
+    TRY(store_reported(tx, tree->tree_id, arena, &reported, &found, st));
+    if (found && reported.size > ret->size)
+        *ret = reported;
+    return CODE_OK;
+}
+
+enum code audit_new_tree(struct db *tx, struct audit_record *record, struct arena *arena, struct status *st)
+{
+    struct audit_former *former, last;
+    struct audit_tree tree;
+    bool clash;
+    TRY(store_audit_lock(tx, arena, &tree, st));
+    TRY(last_head(tx, &tree, arena, &last, st));
+    TRY(store_tree_end(tx, &last, record->occurred_at_ms, arena, st));
+    TRY(store_trees_former(tx, arena, &former, &record->n_former, st));
+    record->former = former;
+    TRY(store_audit_lock(tx, arena, &tree, st));
+    struct audit_leaf leaf = {.event_id = record->event_id,
+                              .action = record->action,
+                              .actor = record->actor,
+                              .occurred_at_ms = record->occurred_at_ms};
+    audit_record_encode(record, arena, &leaf.leaf);
+    return append(tx, &tree, &leaf, 1, arena, &clash, st);
+}
+
+enum code audit_report_wanted(struct db *db, const char *tree_id, uint64_t size, struct arena *arena,
+                              bool *ret_wanted, struct status *st)
+{
+    struct audit_former reported;
+    struct audit_tree tree;
+    bool found;
+    TRY(store_audit_state(db, arena, &tree, st));
+    *ret_wanted = false;
+    if (strcmp(tree.tree_id, tree_id) != 0 || size <= tree.frontier.size)
+        return CODE_OK;
+    TRY(store_reported(db, tree_id, arena, &reported, &found, st));
+    *ret_wanted = !found || size > reported.size;
+    return CODE_OK;
+}
+
+enum code audit_reported(struct db *db, const struct audit_report *in, struct arena *arena, struct status *st)
+{
+    bool wanted;
+    TRY(audit_report_wanted(db, in->tree_id, in->size, arena, &wanted, st));
+    return wanted ? store_reported_put(db, in, arena, st) : CODE_OK;
+}
+
+/* The row goes with its tree: what grew since does not make it whole. */
+enum code audit_is_whole(struct db *db, struct arena *arena, bool *ret, struct status *st)
+{
+    struct audit_former reported;
+    struct audit_tree tree;
+    bool found;
+    TRY(store_audit_state(db, arena, &tree, st));
+    TRY(store_reported(db, tree.tree_id, arena, &reported, &found, st));
+    *ret = !found;
+    return CODE_OK;
 }

@@ -9,12 +9,19 @@
 #include "merkle/merkle.h"
 #include "registry.h"
 
+struct audit_former { /* a tree that a restore ended, by the last head of it that anybody knew */
+    const char *tree_id;
+    uint64_t size;
+    struct merkle_hash root;
+};
 struct audit_record {
     const char *event_id, *action, *origin, *entity_id, *agent_id, *actor; /* agent_id may be NULL */
     int64_t occurred_at_ms;
     const char *source, *outcome, *detail, *traceparent, *certificate_sha256; /* NULL: not known */
     struct bytes receipt_sha256;                                              /* may be empty */
     uint32_t count;                                                           /* 0: not repeated */
+    const struct audit_former *former;                                        /* of "platform.restored" */
+    size_t n_former;
 };
 /* The leaf. Made by the border (audit_border.c). Memory from the arena. */
 void audit_record_encode(const struct audit_record *record, struct arena *arena, struct bytes *ret);
@@ -26,9 +33,10 @@ enum code audit_note(struct db *tx, const struct audit_record *records, size_t n
 
 struct audit_leaf { /* what the tree takes: the columns to search by, and the leaf itself */
     const char *event_id, *action, *actor, *agent_id;
-    int64_t occurred_at_ms, index; /* index: out */
+    int64_t occurred_at_ms, index; /* index: out; among the records of all trees */
     struct bytes leaf;
     struct merkle_hash hash; /* out */
+    int64_t tree, base;      /* out, of lists: its tree's number, and the index of that one's first */
 };
 /* One transaction of its own: locks the frontier, leaves out events that have their record, numbers and
  * stores the rest. At most AUDIT_BATCH; event ids are unique among them. */
@@ -45,6 +53,7 @@ struct audit_filter {
 };
 enum code audit_list(struct db *db, const struct audit_filter *filter, size_t max, struct arena *arena,
                      struct audit_leaf **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+/* `index` here and below: within the tree that grows. */
 enum code audit_get(struct db *db, uint64_t index, struct arena *arena, struct audit_leaf *ret,
                     struct status *st) MUST_CHECK;
 
@@ -59,12 +68,16 @@ struct audit_head {
     uint64_t size, previous_size;
     int64_t made_at_ms;
     struct bytes head, consistency; /* signed; concatenated hashes */
+    const char *tree_id;
+    int64_t tree;                     /* its number; out */
+    struct bytes origin, origin_leaf; /* of a tree that is not the first: that record 0 is in it; leaf: out */
 };
 struct audit_next_head { /* what there is to sign */
     const char *tree_id;
     uint64_t size, previous_size;
     struct merkle_hash root;
     struct merkle_proof consistency; /* empty when it is the first */
+    struct merkle_proof origin;      /* of record 0; only of a tree that is not the first */
 };
 /* *ret_due is false when the newest head covers the tree. */
 enum code audit_head_next(struct db *db, struct arena *arena, struct audit_next_head *ret, bool *ret_due,
@@ -76,7 +89,8 @@ enum code audit_head_newest(struct db *db, struct arena *arena, struct audit_hea
                             struct status *st) MUST_CHECK;
 enum code audit_head_of_size(struct db *db, uint64_t size, struct arena *arena, struct audit_head *ret,
                              struct status *st) MUST_CHECK;
-enum code audit_heads_list(struct db *db, uint64_t after_size, int64_t from_ms, size_t max,
+/* tree 0: the one that grows. */
+enum code audit_heads_list(struct db *db, int64_t tree, uint64_t after_size, int64_t from_ms, size_t max,
                            struct arena *arena, struct audit_head **ret, size_t *ret_n,
                            struct status *st) MUST_CHECK;
 
@@ -98,6 +112,7 @@ enum code audit_cosign(struct db *db, const struct audit_cosignature *in, int64_
 struct cosign_filter {
     int64_t size;         /* -1: of all heads */
     const char *agent_id; /* NULL: of all agents */
+    const char *tree_id;  /* NULL: of the tree that grows */
     int64_t after_size;   /* -1: the first page; else what the last one of the page before was */
     const char *after_agent_id;
 };
@@ -113,8 +128,30 @@ enum audit_witness { WITNESS_FILE, WITNESS_WEBHOOK };
 enum code audit_heads_unwitnessed(struct db *db, enum audit_witness witness, size_t max, struct arena *arena,
                                   struct audit_head **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 /* done false counts a try; after `tries_max` of them the head is given up: *ret_given_up. */
-enum code audit_head_witnessed(struct db *db, enum audit_witness witness, uint64_t size, bool done,
-                               int64_t tries_max, struct arena *arena, bool *ret_given_up,
+enum code audit_head_witnessed(struct db *db, enum audit_witness witness, const struct audit_head *head,
+                               bool done, int64_t tries_max, struct arena *arena, bool *ret_given_up,
                                struct status *st) MUST_CHECK;
+
+/* ---- restore from a backup (restore.c) ---- */
+
+/* Ends the tree and begins another, whose first record is `record` and names all that ended. Inside the
+ * caller's transaction. */
+enum code audit_new_tree(struct db *tx, struct audit_record *record, struct arena *arena,
+                         struct status *st) MUST_CHECK;
+/* A signed head that an agent holds. Kept when it is of the tree that grows, longer than what we have, and
+ * longer than what others reported. */
+struct audit_report {
+    const char *tree_id, *agent_id;
+    uint64_t size;
+    struct merkle_hash root;
+    int64_t at_ms;
+};
+enum code audit_reported(struct db *db, const struct audit_report *in, struct arena *arena,
+                         struct status *st) MUST_CHECK;
+/* False: an agent has reported a longer tree than there is. */
+enum code audit_is_whole(struct db *db, struct arena *arena, bool *ret, struct status *st) MUST_CHECK;
+/* Whether a report of that size would be kept: before its signature is looked at. */
+enum code audit_report_wanted(struct db *db, const char *tree_id, uint64_t size, struct arena *arena,
+                              bool *ret_wanted, struct status *st) MUST_CHECK;
 
 #endif

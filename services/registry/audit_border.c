@@ -57,6 +57,17 @@ void audit_record_encode(const struct audit_record *record, struct arena *arena,
     out.receipt_sha256 =
         (ProtobufCBinaryData){record->receipt_sha256.len, (uint8_t *)(uintptr_t)record->receipt_sha256.data};
     out.certificate_sha256 = text_or_none(record->certificate_sha256);
+    out.n_former = record->n_former;
+    out.former = arena_array(arena, record->n_former + 1, sizeof(*out.former));
+    for (size_t i = 0; i < record->n_former; i++) {
+        Clm__FormerTree *former = out.former[i] = arena_alloc(arena, sizeof(*former));
+        clm__former_tree__init(former);
+        former->tree_id = text(record->former[i].tree_id);
+        former->has_tree_size = former->has_root_sha256 = true;
+        former->tree_size = record->former[i].size;
+        former->root_sha256 =
+            (ProtobufCBinaryData){SHA256_SIZE, (uint8_t *)(uintptr_t)record->former[i].root.byte};
+    }
     out.has_count = record->count > 0;
     out.count = record->count;
     wire_pack(&out.base, arena, &ret->data, &ret->len);
@@ -149,6 +160,10 @@ void audit_head_fill(const struct audit_head *head, Clm__SignedAuditHead *ret, s
     ret->made_at_ms = head->made_at_ms;
     ret->previous_size = head->previous_size;
     ret->consistency = hashes_of(head->consistency, arena, &ret->n_consistency);
+    ret->tree_id = text(head->tree_id);
+    ret->has_origin = head->origin_leaf.len > 0;
+    ret->origin = (ProtobufCBinaryData){head->origin_leaf.len, (uint8_t *)(uintptr_t)head->origin_leaf.data};
+    ret->origin_inclusion = hashes_of(head->origin, arena, &ret->n_origin_inclusion);
 }
 
 ProtobufCBinaryData *hashes_of(struct bytes concatenated, struct arena *arena, size_t *ret_n)
@@ -169,6 +184,8 @@ static enum code make_head(struct worker *worker, struct arena *arena, struct st
     AUTO_DER struct der cms = {0};
     TRY(audit_drain(worker->db, st)); /* what was put down by now is covered */
     TRY(audit_head_next(worker->db, arena, &next, &due, st));
+    if (due)
+        TRY(platform_is_whole(worker, arena, &due, st));
     if (!due)
         return CODE_OK;
     TRY(sign(worker->service, &next, now_ms, &cms, st));
@@ -178,6 +195,8 @@ static enum code make_head(struct worker *worker, struct arena *arena, struct st
         .made_at_ms = now_ms,
         .head = der_bytes(&cms),
         .consistency = proof_bytes(&next.consistency),
+        .origin = proof_bytes(&next.origin),
+        .tree_id = next.tree_id,
     };
     return audit_head_store(worker->db, &head, arena, st);
 }
@@ -216,7 +235,7 @@ static enum code witness_file(struct worker *worker, const char *path, struct ar
         return status_errno(st, CODE_INTERNAL, errno, "%s", path);
     for (size_t i = 0; i < n; i++) {
         bool given_up;
-        TRY(audit_head_witnessed(worker->db, WITNESS_FILE, heads[i].size, true, 1, arena, &given_up, st));
+        TRY(audit_head_witnessed(worker->db, WITNESS_FILE, &heads[i], true, 1, arena, &given_up, st));
     }
     return CODE_OK;
 }
@@ -269,7 +288,7 @@ static enum code witness_webhook(struct worker *worker, const char *url, struct 
         bool given_up;
         TRY(head_line(&heads[i], arena, &line, st));
         bool done = post(url, &line, why);
-        TRY(audit_head_witnessed(worker->db, WITNESS_WEBHOOK, heads[i].size, done, WEBHOOK_TRIES, arena,
+        TRY(audit_head_witnessed(worker->db, WITNESS_WEBHOOK, &heads[i], done, WEBHOOK_TRIES, arena,
                                  &given_up, st));
         if (given_up)
             log_error("the audit witness never took a head: given up", "url", url, "size",

@@ -83,7 +83,9 @@ static Clm__AuditEntry *entry_of(const struct audit_leaf *leaf, struct arena *ar
     Clm__AuditEntry *out = arena_alloc(arena, sizeof(*out));
     clm__audit_entry__init(out);
     out->has_index = out->has_leaf = true;
-    out->index = (uint64_t)leaf->index;
+    out->index = (uint64_t)(leaf->index - leaf->base);
+    out->has_tree = true;
+    out->tree = (uint32_t)leaf->tree;
     out->leaf = (ProtobufCBinaryData){leaf->leaf.len, (uint8_t *)(uintptr_t)leaf->leaf.data};
     ProtobufCMessage *record = NULL;
     struct status st;
@@ -143,18 +145,40 @@ static Clm__SignedAuditHead *new_head(const struct audit_head *head, struct aren
     return out;
 }
 
+/* A gateway may know heads that this database has forgotten: then it gets all of them anew. */
+static enum code heads_from(const struct rpc_ctx *ctx, const Clm__ListAuditHeadsRequest *req,
+                            uint64_t *ret_after, protobuf_c_boolean *ret_anew, struct status *st)
+{
+    struct audit_head head;
+    *ret_after = req->has_after_size ? req->after_size : 0;
+    *ret_anew = false;
+    if (!given(req->after_tree_id) || *ret_after == 0)
+        return CODE_OK;
+    enum code code = audit_head_of_size(db_of(ctx), *ret_after, ctx->arena, &head, st);
+    if (code != CODE_OK && code != CODE_NOT_FOUND)
+        return code;
+    *ret_anew = code == CODE_NOT_FOUND || strcmp(head.tree_id, req->after_tree_id) != 0;
+    if (*ret_anew)
+        *ret_after = 0;
+    return CODE_OK;
+}
+
 enum code on_list_fleet_heads(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__ListAuditHeadsRequest *req = request;
     Clm__ListAuditHeadsResponse *res = response;
     size_t size, n, bytes = 0;
+    uint64_t after;
     struct audit_head *heads;
     TRY(page_size(req->has_page_size, req->page_size, HEADS_MAX, &size, st));
-    TRY(audit_heads_list(db_of(ctx), req->has_after_size ? req->after_size : 0,
+    TRY(heads_from(ctx, req, &after, &res->anew, st));
+    res->has_anew = given(req->after_tree_id) != NULL;
+    TRY(audit_heads_list(db_of(ctx), req->has_tree ? req->tree : 0, after,
                          req->has_from_at_ms ? req->from_at_ms : -1, size + 1, ctx->arena, &heads, &n, st));
     res->heads = arena_array(ctx->arena, n + 1, sizeof(*res->heads));
     while (res->n_heads < n && res->n_heads < size) {
-        bytes += heads[res->n_heads].head.len + heads[res->n_heads].consistency.len + 128;
+        bytes += heads[res->n_heads].head.len + heads[res->n_heads].consistency.len +
+                 heads[res->n_heads].origin.len + heads[res->n_heads].origin_leaf.len + 256;
         if (res->n_heads > 0 && bytes > HEAD_BYTES_MAX)
             break;
         res->heads[res->n_heads] = new_head(&heads[res->n_heads], ctx->arena);
@@ -275,6 +299,7 @@ enum code on_list_cosignatures(struct rpc_ctx *ctx, const void *request, void *r
     struct cosign_filter filter = {
         .size = req->has_tree_size ? (int64_t)(req->tree_size & INT64_MAX) : -1,
         .agent_id = given(req->agent_id),
+        .tree_id = given(req->tree_id),
         .after_size = -1,
     };
     size_t size, n, bytes = 0;

@@ -11,6 +11,7 @@ struct registry_config {
     int64_t reattach_window_ms, assertion_life_ms;
     int64_t head_interval_ms, cosignatures_keep_ms;
     char *witness_file, *witness_webhook;
+    char *copy_file;
 };
 
 typedef enum code rpc_handler(struct rpc_ctx *ctx, const void *request, void *response, struct status *st);
@@ -65,6 +66,17 @@ struct Clm__Alert;
 struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);
 void activity_fill(struct Clm__Activity *out, const struct activity *activity);
+
+/* Restores (restore_border.c). */
+rpc_handler on_declare_restored;
+enum code platform_copy_work(struct worker *worker, struct status *st);
+/* False: agents or the copy outside know a longer audit log than the database has. */
+enum code platform_is_whole(struct worker *worker, struct arena *arena, bool *ret,
+                            struct status *st) MUST_CHECK;
+struct Clm__Heartbeat;
+/* Heads that agents hold and we do not. */
+enum code take_reports(struct worker *worker, struct Clm__Heartbeat *const *beats, size_t n,
+                       struct arena *arena, struct status *st) MUST_CHECK;
 
 struct bytes scope_encode(const struct Clm__Scope *scope, struct arena *arena);
 struct Clm__Scope *scope_decode(struct bytes scope, struct arena *arena);

@@ -23,18 +23,16 @@ static enum code another_history(struct db *db, const struct audit_cosignature *
 enum code audit_cosign(struct db *db, const struct audit_cosignature *in, int64_t day, int64_t now_ms,
                        struct arena *arena, struct status *st)
 {
-    struct merkle_frontier frontier;
+    struct audit_tree tree;
     struct merkle_hash root;
-    const char *tree_id;
-    uint64_t head_size;
     if (in->made_at_ms < now_ms - COSIGN_LATE_MS || in->made_at_ms > now_ms + COSIGN_LATE_MS)
         return status_set(st, CODE_INVALID_ARGUMENT, "agent %s: the co-signature is not of these days",
                           in->agent_id);
-    TRY(store_audit_state(db, arena, &tree_id, &frontier, &head_size, st));
-    if (strcmp(tree_id, in->tree_id) != 0)
+    TRY(store_audit_state(db, arena, &tree, st));
+    if (strcmp(tree.tree_id, in->tree_id) != 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "agent %s: a head of another tree is signed",
                           in->agent_id);
-    if (in->size > head_size || in->size == 0)
+    if (in->size > tree.head_size || in->size == 0)
         return another_history(db, in, now_ms, arena, st);
     TRY(audit_root_at(db, in->size, &root, st));
     if (!merkle_hash_equal(&root, &in->root))

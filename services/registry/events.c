@@ -248,10 +248,24 @@ static enum code on_other(struct worker *worker, struct arena *arena, const void
     return note(worker, event, NULL, NULL, arena, st);
 }
 
+/* Its two companions have changed the agent; this one is for the record. */
+static enum code on_identity_adopted(struct worker *worker, struct arena *arena, const void *msg,
+                                     struct status *st)
+{
+    const Clm__Event *event = msg;
+    if (!event->entity_id || !event->identity_issued || !event->identity_issued->has_generation)
+        return status_set(st, CODE_INVALID_ARGUMENT, "identity.adopted is not complete");
+    return note(
+        worker, event, event->entity_id,
+        arena_printf(arena, "generation %u, issued after the backup", event->identity_issued->generation),
+        arena, st);
+}
+
 const struct event_handler registry_events[] = {
     {"clm.event.bootstrap.identity.issued", true, on_identity_issued},
     {"clm.event.bootstrap.identity.confirmed", true, on_identity_confirmed},
     {"clm.event.bootstrap.identity.farewell", true, on_identity_farewell},
+    {"clm.event.bootstrap.identity.adopted", true, on_identity_adopted},
     {"clm.event.bootstrap.token.>", true, on_token},
     {"clm.event.bootstrap.certificate.issued", false, on_certificate},
     {"clm.event.tasks.task.>", false, on_task},

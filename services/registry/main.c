@@ -16,6 +16,7 @@ extern const struct embed registry_migrations[];
 #define SWEEP_MS 1000
 #define HOUSE_MS 60000
 #define AUDIT_MS 250
+#define COPY_MS  10000
 
 static const struct config_key config_keys[] = {
     {.section = "registry",
@@ -62,6 +63,14 @@ static const struct config_key config_keys[] = {
      .offset = offsetof(struct registry_config, witness_webhook),
      .fallback = "",
      .help = "http(s) URL that each signed head is sent to (POST, JSON)"},
+    {.section = "platform",
+     .name = "copy_file",
+     .type = CONFIG_STRING,
+     .offset = offsetof(struct registry_config, copy_file),
+     .fallback = "",
+     .help =
+         "who is disabled, revoked or frozen is copied there every 10 s, for a restore of the database: on "
+         "storage that is not restored with it (default: platform-copy in the state directory)"},
     {.name = NULL},
 };
 
@@ -108,6 +117,7 @@ static enum code start(struct service *service, struct status *st)
     TRY(service_periodic(service, "sweep", SWEEP_MS, true, sweep_work, st));
     TRY(service_periodic(service, "audit-append", AUDIT_MS, true, audit_append_work, st));
     TRY(service_periodic(service, "audit-head", config->head_interval_ms, true, audit_head_work, st));
+    TRY(service_periodic(service, "platform-copy", COPY_MS, true, platform_copy_work, st));
     return service_periodic(service, "house", HOUSE_MS, true, house_work, st);
 }
 

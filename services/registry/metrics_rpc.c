@@ -69,8 +69,8 @@ static void fill_point(Clm__MetricsPoint *out, const struct metrics_point *p)
 {
     clm__metrics_point__init(out);
     bool cpu = p->cpu_samples > 0, load = p->load_max >= 0 && p->samples > 0;
-    out->has_at_ms = true;
-    out->at_ms = p->at_ms;
+    out->has_begins_at_ms = true;
+    out->begins_at_ms = p->at_ms;
     set_u32(&out->has_samples, &out->samples, p->samples);
     set_u32(&out->has_cpu_permille, &out->cpu_permille, cpu ? p->cpu_sum / p->cpu_samples : -1);
     set_u32(&out->has_cpu_max_permille, &out->cpu_max_permille, cpu ? p->cpu_max : -1);

@@ -729,6 +729,7 @@ static enum code on_report_heartbeats(struct rpc_ctx *ctx, const void *request, 
     for (size_t i = 0; i < req->n_heartbeats; i++)
         beats[i] = heartbeat_of(req->heartbeats[i], ctx->arena);
     struct worker *worker = worker_of(ctx);
+    TRY(take_reports(worker, req->heartbeats, req->n_heartbeats, ctx->arena, st));
     return heartbeats_report(worker->db, registry_timing(worker->service), clock_wall_ms(), req->gateway_id,
                              req->epoch ? req->epoch : "", beats, req->n_heartbeats, ctx->arena, st);
 }
@@ -841,6 +842,7 @@ const struct rpc_method registry_methods[] = {
     {"GetAuditConsistency", on_get_audit_consistency},
     {"ListFleetHeads", on_list_fleet_heads},
     {"GetFleetConsistency", on_get_fleet_consistency},
+    {"DeclareRestored", on_declare_restored},
     {"CosignHead", on_cosign_head},
     {"ListCosignatures", on_list_cosignatures},
     {"ReportRefusals", on_report_refusals},

@@ -92,11 +92,26 @@ enum code store_audit_pending_done(struct db *tx, const struct audit_leaf *leave
                     st);
 }
 
-enum code store_audit_lock(struct db *tx, struct arena *arena, struct merkle_frontier *ret, struct status *st)
+#define TREE_COLUMNS                                                                                         \
+    "tree_id, size, frontier, number, base, coalesce((SELECT max(h.size) FROM audit_heads h WHERE "          \
+    "h.tree = number), 0)"
+
+static enum code read_tree(const struct db_rows *rows, struct arena *arena, struct audit_tree *ret,
+                           struct status *st)
+{
+    *ret = (struct audit_tree){.tree_id = copy_text(rows, 0, 0, arena),
+                               .number = db_int(rows, 0, 3),
+                               .base = db_int(rows, 0, 4),
+                               .head_size = (uint64_t)db_int(rows, 0, 5)};
+    return merkle_frontier_read((uint64_t)db_int(rows, 0, 1), copy_bytes(rows, 0, 2, arena), &ret->frontier,
+                                st);
+}
+
+enum code store_audit_lock(struct db *tx, struct arena *arena, struct audit_tree *ret, struct status *st)
 {
     AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query_one(tx, "SELECT size, frontier FROM audit_tree FOR UPDATE", NULL, &rows, st));
-    return merkle_frontier_read((uint64_t)db_int(rows, 0, 0), copy_bytes(rows, 0, 1, arena), ret, st);
+    TRY(db_query_one(tx, "SELECT " TREE_COLUMNS " FROM audit_tree FOR UPDATE", NULL, &rows, st));
+    return read_tree(rows, arena, ret, st);
 }
 
 enum code store_audit_known(struct db *tx, const struct audit_leaf *leaves, size_t n, struct arena *arena,
@@ -141,13 +156,14 @@ enum code store_audit_insert(struct db *tx, const struct audit_leaf *leaves, siz
     return CODE_OK;
 }
 
-enum code store_audit_tree(struct db *tx, const struct merkle_frontier *frontier,
-                           const struct stored_node *nodes, size_t n, struct arena *arena, struct status *st)
+enum code store_audit_tree(struct db *tx, const struct audit_tree *tree, const struct stored_node *nodes,
+                           size_t n, struct arena *arena, struct status *st)
 {
     static const char sql[] =
-        "WITH added AS (INSERT INTO audit_nodes (level, index, hash) "
-        "  SELECT l, i, h FROM unnest($3::bigint[], $4::bigint[], $5::bytea[]) AS x(l, i, h)) "
+        "WITH added AS (INSERT INTO audit_nodes (tree, level, index, hash) "
+        "  SELECT $6::bigint, l, i, h FROM unnest($3::bigint[], $4::bigint[], $5::bytea[]) AS x(l, i, h)) "
         "UPDATE audit_tree SET size = $1, frontier = $2";
+    const struct merkle_frontier *frontier = &tree->frontier;
     int64_t *level = arena_array(arena, n + 1, sizeof(*level));
     int64_t *index = arena_array(arena, n + 1, sizeof(*index));
     const void **hash = arena_array(arena, n + 1, sizeof(*hash));
@@ -164,21 +180,26 @@ enum code store_audit_tree(struct db *tx, const struct merkle_frontier *frontier
     db_arg_int_array(args, level, n);
     db_arg_int_array(args, index, n);
     db_arg_bytes_array(args, hash, hash_len, n);
+    db_arg_int(args, tree->number);
     return db_query(tx, sql, args, NULL, st);
 }
 
-enum code store_audit_hashes(struct db *db, unsigned level, uint64_t begin, uint64_t n, struct arena *arena,
-                             struct merkle_hash **ret, struct status *st)
+enum code store_audit_hashes(struct db *db, const struct audit_tree *tree, unsigned level, uint64_t begin,
+                             uint64_t n, struct arena *arena, struct merkle_hash **ret, struct status *st)
 {
     static const char leaves[] =
         "SELECT leaf_hash FROM audit_records WHERE index >= $1 AND index < $2 ORDER BY index";
     static const char nodes[] =
-        "SELECT hash FROM audit_nodes WHERE index >= $1 AND index < $2 AND level = $3 ORDER BY index";
+        "SELECT hash FROM audit_nodes WHERE index >= $1 AND index < $2 AND level = $3 AND tree = $4 "
+        "ORDER BY index";
+    uint64_t base = level > 0 ? 0 : (uint64_t)tree->base;
     struct db_args *args = db_args_new(arena);
-    db_arg_int(args, (int64_t)begin);
-    db_arg_int(args, (int64_t)(begin + n));
-    if (level > 0)
+    db_arg_int(args, (int64_t)(base + begin));
+    db_arg_int(args, (int64_t)(base + begin + n));
+    if (level > 0) {
         db_arg_int(args, level);
+        db_arg_int(args, tree->number);
+    }
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(level > 0 ? db_query(db, nodes, args, &rows, st) : db_query(db, leaves, args, &rows, st));
     if (db_rows_count(rows) != n)
@@ -198,8 +219,10 @@ enum code store_audit_select(struct db *db, const struct audit_filter *filter, s
                              struct arena *arena, struct audit_leaf **ret, size_t *ret_n, struct status *st)
 {
 #define FILTER                                                                                               \
-    "SELECT index, event_id, occurred_at, action, actor, agent_id, leaf FROM audit_records "                 \
-    "WHERE ($1::text IS NULL OR actor = $1) AND ($2::uuid IS NULL OR agent_id = $2) "                        \
+    "SELECT index, event_id, occurred_at, action, actor, agent_id, leaf, t.number, t.base "                  \
+    "FROM audit_records r CROSS JOIN LATERAL (SELECT number, base FROM audit_trees WHERE base <= r.index "   \
+    "ORDER BY base DESC, number DESC LIMIT 1) t WHERE ($1::text IS NULL OR actor = $1) AND ($2::uuid IS "    \
+    "NULL OR agent_id = $2) "                                                                                \
     "AND ($3::text IS NULL OR action LIKE $3) AND ($4::timestamptz IS NULL OR occurred_at >= $4) "           \
     "AND ($5::timestamptz IS NULL OR occurred_at < $5) "
     static const char newest[] = FILTER "AND ($6::bigint < 0 OR index < $6) ORDER BY index DESC LIMIT $7";
@@ -223,13 +246,20 @@ enum code store_audit_select(struct db *db, const struct audit_filter *filter, s
                                         .action = copy_text(rows, i, 3, arena),
                                         .actor = copy_text(rows, i, 4, arena),
                                         .agent_id = copy_text(rows, i, 5, arena),
-                                        .leaf = copy_bytes(rows, i, 6, arena)};
+                                        .leaf = copy_bytes(rows, i, 6, arena),
+                                        .tree = db_int(rows, i, 7),
+                                        .base = db_int(rows, i, 8)};
     return CODE_OK;
 }
 
 /* ---- heads ---- */
 
-#define HEAD_COLUMNS "size, made_at, previous_size, head, consistency"
+#define HEAD_COLUMNS "size, made_at, previous_size, head, consistency, tree, origin"
+#define HEAD_SELECT                                                                                          \
+    "SELECT h.size, h.made_at, h.previous_size, h.head, h.consistency, h.tree, h.origin, t.tree_id, "        \
+    "CASE WHEN h.origin <> '' THEN (SELECT r.leaf FROM audit_records r WHERE r.index = t.base) END "         \
+    "FROM audit_heads h JOIN audit_trees t ON t.number = h.tree "
+#define THIS_TREE "h.tree = (SELECT number FROM audit_tree)"
 
 static void read_heads(const struct db_rows *rows, struct arena *arena, struct audit_head **ret,
                        size_t *ret_n)
@@ -241,26 +271,25 @@ static void read_heads(const struct db_rows *rows, struct arena *arena, struct a
                                         .made_at_ms = db_time(rows, i, 1),
                                         .previous_size = (uint64_t)db_int(rows, i, 2),
                                         .head = copy_bytes(rows, i, 3, arena),
-                                        .consistency = copy_bytes(rows, i, 4, arena)};
+                                        .consistency = copy_bytes(rows, i, 4, arena),
+                                        .tree = db_int(rows, i, 5),
+                                        .origin = copy_bytes(rows, i, 6, arena),
+                                        .tree_id = copy_text(rows, i, 7, arena),
+                                        .origin_leaf = copy_bytes(rows, i, 8, arena)};
 }
 
-enum code store_audit_state(struct db *db, struct arena *arena, const char **ret_tree_id,
-                            struct merkle_frontier *ret_frontier, uint64_t *ret_head_size, struct status *st)
+enum code store_audit_state(struct db *db, struct arena *arena, struct audit_tree *ret, struct status *st)
 {
-    static const char sql[] =
-        "SELECT tree_id, size, frontier, coalesce((SELECT max(size) FROM audit_heads), 0) FROM audit_tree";
     AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query_one(db, sql, NULL, &rows, st));
-    *ret_tree_id = copy_text(rows, 0, 0, arena);
-    *ret_head_size = (uint64_t)db_int(rows, 0, 3);
-    return merkle_frontier_read((uint64_t)db_int(rows, 0, 1), copy_bytes(rows, 0, 2, arena), ret_frontier,
-                                st);
+    TRY(db_query_one(db, "SELECT " TREE_COLUMNS " FROM audit_tree", NULL, &rows, st));
+    return read_tree(rows, arena, ret, st);
 }
 
 enum code store_audit_head_insert(struct db *db, const struct audit_head *head, struct arena *arena,
                                   struct status *st)
 {
-    static const char sql[] = "INSERT INTO audit_heads (" HEAD_COLUMNS ") VALUES ($1, $2, $3, $4, $5)";
+    static const char sql[] = "INSERT INTO audit_heads (" HEAD_COLUMNS ") VALUES ($1, $2, $3, $4, $5, "
+                              "(SELECT number FROM audit_tree WHERE tree_id = $7::uuid), $6)";
     struct db_args *args = db_args_new(arena);
     db_arg_int(args, (int64_t)head->size);
     db_arg_time(args, head->made_at_ms);
@@ -268,18 +297,23 @@ enum code store_audit_head_insert(struct db *db, const struct audit_head *head, 
     db_arg_bytes(args, head->head.data, head->head.len);
     db_arg_bytes(args, head->consistency.len ? (const void *)head->consistency.data : "",
                  head->consistency.len);
+    db_arg_bytes(args, head->origin.len ? (const void *)head->origin.data : "", head->origin.len);
+    db_arg_text(args, head->tree_id);
     return db_query(db, sql, args, NULL, st);
 }
 
-enum code store_audit_heads(struct db *db, uint64_t after_size, int64_t from_ms, size_t max,
+enum code store_audit_heads(struct db *db, int64_t tree, uint64_t after_size, int64_t from_ms, size_t max,
                             struct arena *arena, struct audit_head **ret, size_t *ret_n, struct status *st)
 {
-    static const char sql[] = "SELECT " HEAD_COLUMNS " FROM audit_heads WHERE size > $1 "
-                              "AND ($2::timestamptz IS NULL OR made_at >= $2) ORDER BY size LIMIT $3";
+    static const char sql[] = HEAD_SELECT
+        "WHERE h.tree = CASE WHEN $4::bigint > 0 THEN $4::bigint ELSE (SELECT number FROM audit_tree) "
+        "END AND h.size > $1 AND ($2::timestamptz IS NULL OR h.made_at >= $2) "
+        "ORDER BY h.size LIMIT $3";
     struct db_args *args = db_args_new(arena);
     db_arg_int(args, after_size < INT64_MAX ? (int64_t)after_size : INT64_MAX);
     db_arg_time(args, from_ms);
     db_arg_int(args, (int64_t)max);
+    db_arg_int(args, tree);
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(db, sql, args, &rows, st));
     read_heads(rows, arena, ret, ret_n);
@@ -290,8 +324,7 @@ enum code store_audit_head(struct db *db, int64_t size, struct arena *arena, str
                            struct status *st)
 {
     static const char sql[] =
-        "SELECT " HEAD_COLUMNS
-        " FROM audit_heads WHERE $1::bigint < 0 OR size = $1 ORDER BY size DESC LIMIT 1";
+        HEAD_SELECT "WHERE " THIS_TREE " AND ($1::bigint < 0 OR h.size = $1) ORDER BY h.size DESC LIMIT 1";
     struct db_args *args = db_args_new(arena);
     db_arg_int(args, size);
     AUTO_ROWS struct db_rows *rows = NULL;
@@ -307,9 +340,9 @@ enum code audit_heads_unwitnessed(struct db *db, enum audit_witness witness, siz
                                   struct audit_head **ret, size_t *ret_n, struct status *st)
 {
     static const char sql[] =
-        "SELECT " HEAD_COLUMNS " FROM audit_heads WHERE (NOT in_file OR NOT in_webhook) "
-        "AND NOT CASE WHEN $1::boolean THEN in_file ELSE in_webhook END "
-        "ORDER BY size LIMIT $2";
+        HEAD_SELECT "WHERE (NOT h.in_file OR NOT h.in_webhook) "
+                    "AND NOT CASE WHEN $1::boolean THEN h.in_file ELSE h.in_webhook END "
+                    "ORDER BY h.tree, h.size LIMIT $2";
     struct db_args *args = db_args_new(arena);
     db_arg_bool(args, witness == WITNESS_FILE);
     db_arg_int(args, (int64_t)max);
@@ -319,15 +352,18 @@ enum code audit_heads_unwitnessed(struct db *db, enum audit_witness witness, siz
     return CODE_OK;
 }
 
-enum code audit_head_witnessed(struct db *db, enum audit_witness witness, uint64_t size, bool done,
-                               int64_t tries_max, struct arena *arena, bool *ret_given_up, struct status *st)
+enum code audit_head_witnessed(struct db *db, enum audit_witness witness, const struct audit_head *head,
+                               bool done, int64_t tries_max, struct arena *arena, bool *ret_given_up,
+                               struct status *st)
 {
-    static const char in_file[] = "UPDATE audit_heads SET in_file = true WHERE size = $1 RETURNING true";
-    static const char in_webhook[] = "UPDATE audit_heads SET in_webhook = $2 OR webhook_tries + 1 >= $3, "
+    static const char in_file[] =
+        "UPDATE audit_heads SET in_file = true WHERE tree = $1 AND size = $2 RETURNING true";
+    static const char in_webhook[] = "UPDATE audit_heads SET in_webhook = $3 OR webhook_tries + 1 >= $4, "
                                      "webhook_tries = webhook_tries + 1 "
-                                     "WHERE size = $1 RETURNING in_webhook";
+                                     "WHERE tree = $1 AND size = $2 RETURNING in_webhook";
     struct db_args *args = db_args_new(arena);
-    db_arg_int(args, (int64_t)size);
+    db_arg_int(args, head->tree);
+    db_arg_int(args, (int64_t)head->size);
     AUTO_ROWS struct db_rows *rows = NULL;
     if (witness == WITNESS_FILE) {
         TRY(db_query_one(db, in_file, args, &rows, st));
@@ -365,7 +401,8 @@ enum code store_cosignatures(struct db *db, const struct cosign_filter *filter, 
 {
     static const char sql[] =
         "SELECT tree_id, size, agent_id, made_at, signer, cms FROM audit_cosignatures "
-        "WHERE tree_id = (SELECT tree_id FROM audit_tree) AND ($1::bigint < 0 OR size = $1) "
+        "WHERE tree_id = coalesce($6::uuid, (SELECT tree_id FROM audit_tree)) AND ($1::bigint < 0 OR size = "
+        "$1) "
         "AND ($2::uuid IS NULL OR agent_id = $2) AND ($3::bigint < 0 OR (size, agent_id) > ($3, $4::uuid)) "
         "ORDER BY size, agent_id LIMIT $5";
     struct db_args *args = db_args_new(arena);
@@ -374,6 +411,7 @@ enum code store_cosignatures(struct db *db, const struct cosign_filter *filter, 
     db_arg_int(args, filter->after_size);
     db_arg_text(args, filter->after_agent_id);
     db_arg_int(args, (int64_t)max);
+    db_arg_text(args, filter->tree_id);
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(db, sql, args, &rows, st));
     *ret_n = db_rows_count(rows);

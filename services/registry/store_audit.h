@@ -5,6 +5,13 @@
 #include "audit.h"
 #include "store.h"
 
+struct audit_tree { /* the one that grows */
+    const char *tree_id;
+    int64_t number, base; /* base: index of its first record among those of all trees */
+    uint64_t head_size;   /* of its newest head; 0: none */
+    struct merkle_frontier frontier;
+};
+
 struct stored_node {
     unsigned level;
     uint64_t index;
@@ -18,7 +25,7 @@ enum code store_audit_pending(struct db *tx, size_t max, struct arena *arena, st
 enum code store_audit_pending_done(struct db *tx, const struct audit_leaf *leaves, size_t n,
                                    struct arena *arena, struct status *st) MUST_CHECK;
 /* Locks the frontier's row: one appends at a time. */
-enum code store_audit_lock(struct db *tx, struct arena *arena, struct merkle_frontier *ret,
+enum code store_audit_lock(struct db *tx, struct arena *arena, struct audit_tree *ret,
                            struct status *st) MUST_CHECK;
 /* Which of these events have their record. */
 enum code store_audit_known(struct db *tx, const struct audit_leaf *leaves, size_t n, struct arena *arena,
@@ -26,21 +33,20 @@ enum code store_audit_known(struct db *tx, const struct audit_leaf *leaves, size
 /* *ret_inserted < n when one had its record already. */
 enum code store_audit_insert(struct db *tx, const struct audit_leaf *leaves, size_t n, struct arena *arena,
                              int64_t *ret_inserted, struct status *st) MUST_CHECK;
-enum code store_audit_tree(struct db *tx, const struct merkle_frontier *frontier,
-                           const struct stored_node *nodes, size_t n, struct arena *arena,
-                           struct status *st) MUST_CHECK;
+enum code store_audit_tree(struct db *tx, const struct audit_tree *tree, const struct stored_node *nodes,
+                           size_t n, struct arena *arena, struct status *st) MUST_CHECK;
 /* Hashes [begin, begin + n) of level 0 or of one that is stored. */
-enum code store_audit_hashes(struct db *db, unsigned level, uint64_t begin, uint64_t n, struct arena *arena,
-                             struct merkle_hash **ret, struct status *st) MUST_CHECK;
+enum code store_audit_hashes(struct db *db, const struct audit_tree *tree, unsigned level, uint64_t begin,
+                             uint64_t n, struct arena *arena, struct merkle_hash **ret,
+                             struct status *st) MUST_CHECK;
 enum code store_audit_select(struct db *db, const struct audit_filter *filter, size_t max,
                              struct arena *arena, struct audit_leaf **ret, size_t *ret_n,
                              struct status *st) MUST_CHECK;
-enum code store_audit_state(struct db *db, struct arena *arena, const char **ret_tree_id,
-                            struct merkle_frontier *ret_frontier, uint64_t *ret_head_size,
+enum code store_audit_state(struct db *db, struct arena *arena, struct audit_tree *ret,
                             struct status *st) MUST_CHECK;
 enum code store_audit_head_insert(struct db *db, const struct audit_head *head, struct arena *arena,
                                   struct status *st) MUST_CHECK;
-enum code store_audit_heads(struct db *db, uint64_t after_size, int64_t from_ms, size_t max,
+enum code store_audit_heads(struct db *db, int64_t tree, uint64_t after_size, int64_t from_ms, size_t max,
                             struct arena *arena, struct audit_head **ret, size_t *ret_n,
                             struct status *st) MUST_CHECK;
 /* size -1: the newest. */

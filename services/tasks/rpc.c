@@ -188,6 +188,19 @@ static enum code cancel_task(struct rpc_ctx *ctx, const void *request, void *res
     return view_fill(response, &task, ctx->arena, st);
 }
 
+static enum code begin_epoch(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__BeginEpochRequest *in = request;
+    Clm__BeginEpochResponse *out = response;
+    struct worker *worker = worker_of(ctx);
+    if (!in->has_restored_at_ms)
+        return status_set(st, CODE_INVALID_ARGUMENT, "BeginEpochRequest.restored_at_ms is needed");
+    TRY(tasks_begin_epoch(&app_of(worker)->tasks, worker->db, ctx->arena, in->restored_at_ms, &out->voided,
+                          st));
+    out->has_voided = 1;
+    return CODE_OK;
+}
+
 /* ---- gateways
  * --------------------------------------------------------------------------------------------------- */
 
@@ -326,5 +339,6 @@ const struct rpc_method tasks_methods[] = {
     {"LeaseTasks", lease_tasks},
     {"SubmitResult", submit_result},
     {"AuthorizeCertificate", authorize_certificate},
+    {"BeginEpoch", begin_epoch},
 };
 const size_t tasks_n_methods = ARRAY_LEN(tasks_methods);

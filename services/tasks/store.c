@@ -708,6 +708,24 @@ enum code store_return_lost(struct db *db, struct arena *arena, int64_t lost_bef
         args, ret, ret_n, st);
 }
 
+enum code store_void_leases(struct db *db, struct arena *arena, int64_t before_ms, int64_t now_ms,
+                            struct task **ret, size_t *ret_n, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, before_ms);
+    db_arg_time(args, now_ms);
+    return query_tasks(
+        db, arena,
+        "UPDATE tasks t SET state = CASE WHEN cancel_requested THEN 8 ELSE 2 END, phase = NULL, "
+        "  finished_at = CASE WHEN cancel_requested THEN $2::timestamptz END, version = version + 1, "
+        "  lease = lease + 1000, message = 'the platform was restored from a backup: the lease is void' FROM "
+        "("
+        "  SELECT id FROM tasks WHERE state IN (3, 4) AND leased_at <= $1 ORDER BY id LIMIT " SWEEP_MAX
+        "  FOR UPDATE) void "
+        "WHERE t.id = void.id RETURNING " T_TASK_COLUMNS,
+        args, ret, ret_n, st);
+}
+
 enum code store_drop_old_pages(struct db *db, struct arena *arena, int64_t before_ms, struct status *st)
 {
     struct db_args *args = db_args_new(arena);

@@ -93,6 +93,10 @@ enum code store_receipt_put(struct db *db, struct arena *arena, const struct rec
 enum code store_receipt_exists(struct db *db, struct arena *arena, const char *task_id, unsigned attempt,
                                struct bytes sha256, bool *ret_exists, struct status *st) MUST_CHECK;
 
+/* Leases that were given before `before_ms` return, with a number that no delivery had; at most 1,000. */
+enum code store_void_leases(struct db *db, struct arena *arena, int64_t before_ms, int64_t now_ms,
+                            struct task **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+
 /* ---- sweep: each at most 1,000 rows; the changed tasks
  * ------------------------------------------------------- */
 

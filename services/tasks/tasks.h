@@ -184,6 +184,9 @@ enum code task_list(struct db *db, struct arena *arena, const struct task_filter
                     size_t *ret_n, bool *ret_more, struct status *st) MUST_CHECK;
 enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, const char *task_id,
                       const char *actor, struct task *ret, struct status *st) MUST_CHECK;
+/* The database is a backup's: leases that were given before are void. *ret_voided counts them. */
+enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, int64_t restored_at_ms,
+                            uint32_t *ret_voided, struct status *st) MUST_CHECK;
 enum code task_lease(struct tasks *tasks, struct db *db, struct arena *arena,
                      const struct lease_request *requests, size_t n, struct lease_answer *ret,
                      struct status *st) MUST_CHECK;

@@ -81,5 +81,6 @@ def clean_log(console):
 def host(platform, scratch):
     """nginx with a certificate about to end, and an agent that has not enrolled."""
     host = Host(platform, scratch / "web1", "web1").prepare()
+    host.agent.change("[policy]", "[policy]\nmetrics = on")
     yield host
     host.stop()

@@ -2,7 +2,7 @@
 import json
 from pathlib import Path
 
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -27,7 +27,7 @@ class Console:
         return self.driver.execute_script("return location.pathname")
 
     def wait(self, what, condition, timeout=20):
-        return WebDriverWait(self.driver, timeout, 0.1, [StaleElementReferenceException]).until(
+        return WebDriverWait(self.driver, timeout, 0.1, [StaleElementReferenceException, ElementClickInterceptedException]).until(
             lambda _: condition(), f"{what}\n--- at {self.driver.current_url} the page says:\n{self.text()}")
 
     def text(self):
@@ -64,13 +64,15 @@ class Console:
         return self
 
     def press(self, name, within="body"):
-        """A button or a link by its name."""
+        """A button or a link by its name; once more when the page moved under the pointer."""
         def look():
             for element in self.driver.find_elements(By.CSS_SELECTOR, f"{within} button, {within} a"):
                 if element.is_displayed() and element.is_enabled() and name in (element.text.strip(), element.get_attribute("aria-label")):
-                    return element
-            return None
-        self.wait(f"something to press named {name!r}", look).click()
+                    self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+                    element.click()
+                    return True
+            return False
+        self.wait(f"something to press named {name!r}", look)
         return self
 
     # ---- signing in -------------------------------------------------------------------------------------------

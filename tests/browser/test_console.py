@@ -124,6 +124,76 @@ def test_agents_are_searched_and_filtered_on_the_server(console, rest):
     console.choose("Status", "Expired").sees("No agent matches")
 
 
+def test_agents_are_sorted_by_the_server(console):
+    def first():
+        return console.driver.find_element(By.CSS_SELECTOR, "tbody tr td a").text
+    console.open("/agents").sees("web1").press("Agent")
+    console.wait("the first by name", lambda: first() == "db1.example.com")
+    assert console.find("th[aria-sort]").get_attribute("aria-sort") == "ascending"
+    console.press("Agent ▲")
+    console.wait("the last by name", lambda: first() == "web1")
+    assert "sort=-HOSTNAME" in console.driver.current_url
+
+
+def test_many_agents_are_changed_at_once_after_a_look_at_which(console, rest):
+    names = [f"bulk{i}.example.com" for i in range(3)]
+    ids = [rest.register(name, labels={"env": "bulk"})["agent"]["id"] for name in names]
+    console.open("/agents?label=env%3Dbulk").sees("bulk2.example.com")
+    console.find("[aria-label='Select all on this page']").click()
+    console.sees("3 selected").press("Set a label").fill("Label", "team=web").sees("3 of 3 agents would change.").press("Set a label: 3")
+    console.sees("3 of 3 changed.").press("Done")
+    assert all({"name": "team", "value": "web"} in rest.agent(one)["labels"] for one in ids)
+    console.find("[aria-label='Select bulk1.example.com']").click()
+    console.sees("1 selected").press("Disable").sees("1 of 1 agents would change.").press("Disable: 1").sees("1 of 1 changed.").press("Done")
+    assert [rest.agent(one)["status"] for one in ids] == ["BOOTSTRAPPING", "DISABLED", "BOOTSTRAPPING"]
+
+
+def test_labels_and_scope_are_changed(console, rest):
+    agent = rest.register("edit.example.com", labels={"env": "test"}, operations=("VALIDATE",))["agent"]["id"]
+    console.open(f"/agents/{agent}").heading("edit.example.com").press("Change the labels").fill("Labels", "env=prod\nowner=ops").press("Change", ".modal")
+    console.wait("the labels", lambda: "owner=ops" in console.text() and not console.driver.find_elements(By.CSS_SELECTOR, ".modal"))
+    console.press("Change the scope").fill("Paths", "/etc/haproxy/**").press("Change", ".modal")
+    console.sees("/etc/haproxy/**")
+    assert rest.agent(agent)["scope"]["paths"] == ["/etc/haproxy/**"]
+
+
+def test_what_happens_reaches_a_page_that_does_not_ask(console, rest):
+    """Pages ask by themselves every 15 s at the most often while the stream is there; both tabs are told, one reads."""
+    agent = rest.register("live.example.com")["agent"]["id"]
+    console.open(f"/agents/{agent}").heading("Bootstrapping").sees("Live")
+    first = console.driver.current_window_handle
+    console.driver.switch_to.new_window("tab")
+    second = console.driver.current_window_handle
+    try:
+        console.open(f"/agents/{agent}").heading("Bootstrapping").sees("Live")
+        rest.post(f"/api/v1/agents/{agent}:disable", {"reason": "seen live"})
+        console.heading("Disabled", 5)
+        console.driver.switch_to.window(first)
+        console.heading("Disabled", 5)
+        console.driver.close()  # the one that reads goes: the other takes over
+        console.driver.switch_to.window(second)
+        rest.post(f"/api/v1/agents/{agent}:enable")
+        console.heading("Bootstrapping", 20).sees("Live")
+    finally:
+        console.driver.switch_to.window(second)
+        console.driver.set_window_size(1280, 900)
+
+
+def test_operators_and_api_keys_are_managed(console, platform):
+    console.open("/settings").heading("Settings").sees(NAME).press("Invite an operator").fill("Name", "bob").choose("Role", "Operator: registers agents and runs tasks, too")
+    console.press("Make the link").sees("Copy the link for bob")
+    assert "/first-admin#" in console.find("[data-testid=once]").text
+    console.press("I have copied it").sees("Invited").press("Change bob").fill("Only agents with these labels", "env=prod").press("Change it").sees("env=prod")
+    console.press("Disable bob").fill("Type bob to go on", "bob").press("Disable", ".modal").press("Enable bob").press("Enable", ".modal")
+    console.press("Make an API key").fill("Name", "pipeline").press("Make the key").sees("Copy the API key pipeline")
+    key = console.find("[data-testid=once]").text
+    client = platform.rest(api_key=key)
+    assert client.get("/api/v1/agents")["agents"]
+    console.press("I have copied it").press("Revoke pipeline").fill("Type pipeline to go on", "pipeline").press("Revoke the key")
+    console.wait("the key to be gone", lambda: "pipeline" not in console.text())
+    client.close()
+
+
 def test_text_from_outside_is_text(console, rest):
     answer = rest.register("evil.example.com", labels={"note": EVIL})
     for path in ("/agents", f"/agents/{answer['agent']['id']}"):
@@ -133,14 +203,43 @@ def test_text_from_outside_is_text(console, rest):
 
 def test_disabling_asks_for_the_name(console, rest):
     agent = rest.register("old.example.com")["agent"]["id"]
-    console.open(f"/agents/{agent}").heading("old.example.com").press("Disable").sees("Disable old.example.com?")
+    console.open(f"/agents/{agent}").heading("old.example.com").press("Actions").press("Disable").sees("Disable: old.example.com?")
     button = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, ".modal button") if b.text == "Disable")
     assert not button.is_enabled()
     console.fill("Type old.example.com to go on", "old.example.org")
     assert not button.is_enabled()
     console.fill("Type old.example.com to go on", "old.example.com").press("Disable", ".modal")
-    console.heading("Disabled").press("Enable").press("Enable", ".modal")
+    console.heading("Disabled").press("Actions").press("Enable").press("Enable", ".modal")
     console.wait("it to be enabled", lambda: rest.agent(agent)["status"] == "BOOTSTRAPPING")
+
+
+def test_an_agent_is_sent_into_safe_mode_and_back(console, rest):
+    console.open(f"/agents/{seen['agent']}").heading("Online").press("Actions").press("Enter safe mode")
+    console.press("Enter safe mode", ".modal").heading("Safe mode", 60).sees("OPERATOR")
+    assert rest.agent(seen["agent"])["safeMode"]
+    console.press("Actions").press("Leave safe mode").press("Leave safe mode", ".modal").heading("Online", 60)
+
+
+def test_a_fresh_token_is_shown_once_and_can_be_revoked(console, rest):
+    agent = rest.register("again.example.com")["agent"]["id"]
+    console.open(f"/agents/{agent}").sees("Bootstrap tokens").press("Actions").press("New bootstrap token").sees("A fresh token for again.example.com?")
+    console.press("Make the token").sees("1 · Copy the token")
+    token = console.find("[data-testid=token]").text
+    assert re.fullmatch(r"\S{60,}", token)
+    console.press("Container").sees("podman run").press("I have copied it")
+    console.wait("the token to be gone", lambda: token not in console.text())
+    console.press("Revoke").press("Revoke the token").sees("Revoked")
+    assert "REVOKED" in {t["state"] for t in rest.get(f"/api/v1/agents/{agent}/tokens")["tokens"]}
+
+
+def test_how_the_host_is_doing_is_plotted(console):
+    console.open(f"/agents/{seen['agent']}").sees("Memory").sees("GiB memory")
+    plot = console.find("canvas[aria-label^='Memory, ']").get_attribute("aria-label")
+    assert re.search(r"last \d+ %", plot), plot
+
+
+def test_what_an_agent_did_is_on_its_page(console):
+    console.open(f"/agents/{seen['agent']}").sees("Task finished").press("Audit records").heading("Audit").sees("Only of web1")
 
 
 def test_a_waiting_task_is_cancelled(console, rest):
@@ -169,7 +268,7 @@ PAGES = {
     "dashboard": (lambda: "/", "Recent activity"), "agents": (lambda: "/agents", "web1"), "agent": (lambda: f"/agents/{seen['agent']}", "Generation"),
     "register": (lambda: "/agents/register", "Scope"), "tasks": (lambda: "/tasks", "Succeeded"), "renewal": (lambda: f"/tasks/{seen['renewal']}", "What is served"),
     "discovery": (lambda: f"/tasks/{seen['discovery']}", "Certificates found"), "sessions": (lambda: "/sessions", "this one"),
-    "alerts": (lambda: "/alerts", "Acknowledged"), "audit": (lambda: "/audit", "session.opened"),
+    "alerts": (lambda: "/alerts", "Acknowledged"), "audit": (lambda: "/audit?action=session.*", "session.opened"), "settings": (lambda: "/settings", "API keys"),
     "nowhere": (lambda: "/agents/01890a5d-ac96-774b-bcce-b302099a8057", "list"),
 }
 

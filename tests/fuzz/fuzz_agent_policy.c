@@ -51,6 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must_be_absolute((*reload)->command[0]);
         if ((*reload)->test)
             must_be_absolute((*reload)->test[0]);
+        if ((*reload)->pre)
+            must_be_absolute((*reload)->pre[0]);
+        if ((*reload)->failure)
+            must_be_absolute((*reload)->failure[0]);
     }
     if (!policy->operations && (policy_allows_operation(policy, CLM__TASK__KIND__DEPLOY, &st) == CODE_OK ||
                                 policy_allows_operation(policy, CLM__TASK__KIND__RENEW, &st) == CODE_OK))

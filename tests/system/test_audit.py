@@ -471,10 +471,10 @@ def test_an_agent_keeps_the_head_and_notices_when_history_is_changed(own, own_re
         own.sql(f"DELETE FROM registry.audit_records WHERE index >= {keep}; DELETE FROM registry.audit_heads WHERE size > {keep};"
                 f"DELETE FROM registry.audit_nodes WHERE (index + 1) * (1 << level) > {keep};"
                 f"UPDATE registry.audit_tree SET size = {keep}, frontier = decode('{hashes.hex()}', 'hex')")
+        (own.root / "state" / "registry" / "platform-copy").unlink(missing_ok=True)  # theirs, too
         own.start_service("registry")
         own.start_service("gateway")
         own.wait_ready()
-        some_history(own_rest, 1)
         alert = wait_until("the alert", lambda: alerts(own_rest, kind="AUDIT_INCONSISTENT"), 90)[0]
         assert alert["agentId"] == agent_id and alert["message"], alert
         agent_now = own_rest.wait_agent(agent_id, "ONLINE")

@@ -3,6 +3,7 @@ import { Dropdown } from "react-bootstrap";
 import { Link, Navigate, NavLink, Outlet, Route, Routes, useLocation } from "react-router-dom";
 
 import icon from "./icon.svg";
+import { Live, useLive } from "./live";
 import { Agents } from "./pages/Agents";
 import { AgentPage } from "./pages/AgentPage";
 import { Alerts } from "./pages/Alerts";
@@ -10,6 +11,7 @@ import { Audit } from "./pages/Audit";
 import { FirstAdmin, Login } from "./pages/Login";
 import { Register } from "./pages/Register";
 import { Sessions } from "./pages/Sessions";
+import { Settings } from "./pages/Settings";
 import { TaskPage } from "./pages/TaskPage";
 import { Tasks } from "./pages/Tasks";
 import { SessionContext, useMay, useSession, useSessionQuery, useSignOut } from "./session";
@@ -19,12 +21,13 @@ import { Failure, Loading, Page } from "./ui";
 const Dashboard = lazy(() => import("./pages/Dashboard").then((m) => ({ default: m.Dashboard })));
 
 /** The pages of the navigation. A further area of the console is a row here and its routes below. */
-const areas: { to: string; name: string; end: boolean; role?: "auditor" }[] = [
+const areas: { to: string; name: string; end: boolean; role?: "auditor" | "admin" }[] = [
   { to: "/", name: "Dashboard", end: true },
   { to: "/agents", name: "Agents", end: false },
   { to: "/tasks", name: "Tasks", end: false },
   { to: "/alerts", name: "Alerts", end: false },
   { to: "/audit", name: "Audit", end: false, role: "auditor" },
+  { to: "/settings", name: "Settings", end: false, role: "admin" },
 ];
 
 function Account() {
@@ -50,15 +53,17 @@ function Account() {
 }
 
 function Frame() {
-  const auditor = useMay("auditor");
+  const may = { auditor: useMay("auditor"), admin: useMay("admin") };
+  const live = useLive();
   return (
     <>
       <a className="skip-link" href="#main">Skip to the content</a>
       <header className="topbar">
         <Link to="/" className="brand"><img src={icon} alt="" width="28" height="28" /><span>SSL CLM Agents</span></Link>
         <nav aria-label="Areas">
-          {areas.filter(({ role }) => !role || auditor).map(({ to, name, end }) => <NavLink key={to} to={to} end={end}>{name}</NavLink>)}
+          {areas.filter(({ role }) => !role || may[role]).map(({ to, name, end }) => <NavLink key={to} to={to} end={end}>{name}</NavLink>)}
         </nav>
+        <span className={`live ${live ? "on" : ""}`} title={live ? "What happens is shown as it happens" : "Pages ask again every few seconds"}>{live ? "Live" : "Asking"}</span>
         <Account />
       </header>
       <main id="main" tabIndex={-1}>
@@ -76,7 +81,7 @@ function SignedIn() {
     return <main className="alone"><Failure error={session.error} retry={() => void session.refetch()} /></main>;
   if (!session.data)
     return <Navigate to="/login" replace state={{ from: location.pathname + location.search }} />;
-  return <SessionContext.Provider value={session.data}><Frame /></SessionContext.Provider>;
+  return <SessionContext.Provider value={session.data}><Live><Frame /></Live></SessionContext.Provider>;
 }
 
 function NotFound() {
@@ -103,6 +108,7 @@ export function App() {
         <Route path="tasks/:id" element={<TaskPage />} />
         <Route path="alerts" element={<Alerts />} />
         <Route path="audit" element={<Audit />} />
+        <Route path="settings" element={<Settings />} />
         <Route path="sessions" element={<Sessions />} />
         <Route path="*" element={<NotFound />} />
       </Route>

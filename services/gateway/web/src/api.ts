@@ -21,6 +21,25 @@ export interface Agent {
   identityFingerprintSha256?: string; identityNotAfterAt?: string; facts?: HostFacts;
   clockSkewMs?: number; version?: number;
 }
+export interface Token {
+  id: string; state: "OPEN" | "BOUND" | "USED" | "EXPIRED" | "REVOKED"; createdBy?: string; createdAt?: string; notAfterAt?: string;
+  boundAt?: string; usedAt?: string; revokedAt?: string; hostnamePattern?: string; sourceCidr?: string;
+}
+export interface HostMetrics {
+  cpuPermille?: number; processors?: number; load1Milli?: number; memoryTotalBytes?: number; memoryUsedBytes?: number;
+  diskTotalBytes?: number; diskUsedBytes?: number; uptimeSec?: number;
+}
+/** What one step of history came to: means and last values. */
+export interface MetricsPoint extends HostMetrics { beginsAt?: string; samples?: number; cpuMaxPermille?: number; load1MaxMilli?: number }
+export interface AgentMetrics { latest?: HostMetrics; latestAt?: string; stepSec?: number; points: MetricsPoint[] }
+export interface Operator {
+  id: string; name: string; roles: Role[]; labelSelector?: string; state: "INVITED" | "ACTIVE" | "DISABLED"; createdAt?: string; lastLoginAt?: string;
+}
+export interface ApiKey {
+  id: string; name: string; roles: Role[]; labelSelector?: string; createdBy?: string; createdAt?: string; expiresAt?: string; lastUsedAt?: string;
+}
+/** The token is shown once, in this answer. */
+export interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }
 export interface Activity { occurredAt?: string; event?: string; agentId?: string; actor?: string; message?: string }
 export interface Dashboard {
   total: number; online: number; offline: number; disabled: number; expired: number; safeMode: number; bootstrapping: number;
@@ -104,7 +123,7 @@ async function call<T>(method: string, path: string, body?: unknown, headers?: R
         ...(method === "GET" ? {} : { "X-Clm-Csrf": "1", "Content-Type": "application/json" }),
         ...headers,
       },
-      body: method === "GET" ? undefined : JSON.stringify(body ?? {}),
+      body: method === "GET" || method === "DELETE" ? undefined : JSON.stringify(body ?? {}),
     });
   } catch {
     throw new Problem(0, "No connection", "The platform does not answer. Check the network; this page tries again by itself.");
@@ -123,4 +142,5 @@ async function call<T>(method: string, path: string, body?: unknown, headers?: R
 }
 
 export const get = <T>(path: string, query: Query = {}) => call<T>("GET", path + queryString(query));
+export const del = (path: string) => call<unknown>("DELETE", path);
 export const post = <T>(path: string, body?: unknown, headers?: Record<string, string>) => call<T>("POST", path, body, headers);

@@ -109,9 +109,23 @@ export function AgentLink({ id }: { id: string }) {
   return <Link to={`/agents/${id}`} title={id}>{agent.data?.hostname ?? shortId(id)}</Link>;
 }
 
+/** How the server sorts, by the name that a column's id is; the address says it: "HOSTNAME", or "-HOSTNAME" for the other way. */
+export interface Sorting { by: readonly string[]; value: string; set: (value: string) => void }
+
+function Header({ id, sorting, children }: { id: string; sorting?: Sorting; children: ReactNode }) {
+  if (!sorting?.by.includes(id)) return <th scope="col">{children}</th>;
+  const now = sorting.value === id ? "ascending" : sorting.value === `-${id}` ? "descending" : undefined;
+  const next = now === "ascending" ? `-${id}` : now === "descending" ? "" : id;
+  return (
+    <th scope="col" aria-sort={now}>
+      <button type="button" className="sort" onClick={() => sorting.set(next)}>{children}<span aria-hidden="true">{now ? (now === "ascending" ? " ▲" : " ▼") : ""}</span></button>
+    </th>
+  );
+}
+
 /** A table whose rows come from the server a page at a time. */
-export function DataTable<Row>({ caption, columns, rows, rowId }: {
-  caption: string; columns: ColumnDef<Row>[]; rows: Row[]; rowId: (row: Row) => string;
+export function DataTable<Row>({ caption, columns, rows, rowId, sorting }: {
+  caption: string; columns: ColumnDef<Row>[]; rows: Row[]; rowId: (row: Row) => string; sorting?: Sorting;
 }) {
   const table = useReactTable({ data: rows, columns, getCoreRowModel: getCoreRowModel(), getRowId: rowId });
   return (
@@ -121,7 +135,7 @@ export function DataTable<Row>({ caption, columns, rows, rowId }: {
         {table.getHeaderGroups().map((group) => (
           <tr key={group.id}>
             {group.headers.map((header) => (
-              <th key={header.id} scope="col">{flexRender(header.column.columnDef.header, header.getContext())}</th>
+              <Header key={header.id} id={header.column.id} sorting={sorting}>{flexRender(header.column.columnDef.header, header.getContext())}</Header>
             ))}
           </tr>
         ))}
@@ -177,9 +191,9 @@ export function Copy({ text, what }: { text: string; what: string }) {
   );
 }
 
-/** Asks before something that hurts; with `name`, only after that was typed. */
-export function Confirm({ title, verb, name, danger = true, onClose, act, children }: {
-  title: string; verb: string; name?: string; danger?: boolean; onClose: () => void; act: () => Promise<unknown>; children: ReactNode;
+/** Asks before something that hurts; with `name`, only after that was typed; with `stay`, what comes of it takes the place of the question. */
+export function Confirm({ title, verb, name, danger = true, stay = false, onClose, act, children }: {
+  title: string; verb: string; name?: string; danger?: boolean; stay?: boolean; onClose: () => void; act: () => Promise<unknown>; children: ReactNode;
 }) {
   const [typed, setTyped] = useState("");
   const [busy, setBusy] = useState(false);
@@ -190,7 +204,7 @@ export function Confirm({ title, verb, name, danger = true, onClose, act, childr
     setError(undefined);
     try {
       await act();
-      onClose();
+      if (!stay) onClose();
     } catch (failed) {
       setError(failed);
       setBusy(false);

@@ -190,6 +190,98 @@ static void head_proved_from_another_is_passed_over_but_not_for_ever(void **unus
     assert_int_equal(heads.known.size, 5);
 }
 
+/* A head of `tree` under another id; its first record is `origin`, or none is shown. */
+static struct message *sign_other(const Clm__AuditRecord *origin, bool shown, struct der *leaf)
+{
+    struct tree tree = {0};
+    struct merkle_hash hash;
+    *leaf = test_pack(&origin->base);
+    merkle_leaf(der_bytes(leaf), &hash);
+    assert_int_equal(merkle_append(&tree.frontier, &hash, NULL, NULL, NULL), CODE_OK);
+    merkle_root(&tree.frontier, &tree.root[1]);
+    struct message *m = calloc(1, sizeof(*m));
+    assert_non_null(m);
+    clm__signed_audit_head__init(&m->head);
+    Clm__AuditHead content = CLM__AUDIT_HEAD__INIT;
+    content.tree_id = (char *)(uintptr_t) "019a0000-0000-7000-8000-00000000dddd";
+    content.has_tree_size = content.has_root_sha256 = content.has_made_at_ms = 1;
+    content.tree_size = 1;
+    content.root_sha256 = (ProtobufCBinaryData){SHA256_SIZE, tree.root[1].byte};
+    content.made_at_ms = TEST_NOW_MS + 20000;
+    struct der packed = test_pack(&content.base);
+    struct der_list none = {0};
+    assert_int_equal(cms_sign(CMS_CONTENT_HEAD, der_bytes(&packed), registry.key, der_bytes(&registry.cert),
+                              &none, &m->cms, NULL),
+                     CODE_OK);
+    der_done(&packed);
+    m->head.has_head = m->head.has_tree_size = m->head.has_made_at_ms = 1;
+    m->head.head = (ProtobufCBinaryData){m->cms.len, m->cms.data};
+    m->head.tree_size = 1;
+    m->head.made_at_ms = content.made_at_ms;
+    m->head.has_origin = shown;
+    m->head.origin = shown ? (ProtobufCBinaryData){leaf->len, leaf->data} : (ProtobufCBinaryData){0};
+    return m;
+}
+
+/* What an agent that holds the tree of `known` records says when it meets a restore that names `named`. */
+static void meet_restore(const char *action, uint64_t known, uint64_t named, bool wrong_root, bool shown,
+                         const char *problem_part, bool followed)
+{
+    struct tree tree;
+    struct agent_heads heads = {0};
+    struct der leaf = {0};
+    grow(&tree, 99);
+    assert_true(take(&heads, sign(&tree, 0, known, &registry, 0)));
+    Clm__FormerTree former = CLM__FORMER_TREE__INIT, *list[] = {&former};
+    former.tree_id = (char *)(uintptr_t)TREE_ID;
+    former.has_tree_size = former.has_root_sha256 = 1;
+    former.tree_size = named;
+    former.root_sha256 = (ProtobufCBinaryData){SHA256_SIZE, tree.root[wrong_root ? 1 : named].byte};
+    Clm__AuditRecord record = CLM__AUDIT_RECORD__INIT;
+    record.event_id = (char *)(uintptr_t)TREE_ID;
+    record.action = (char *)(uintptr_t)action;
+    record.n_former = 1;
+    record.former = list;
+    assert_true(take(&heads, sign_other(&record, shown, &leaf)));
+    der_done(&leaf);
+    assert_true(problem_part ? strstr(heads.problem, problem_part) != NULL : !*heads.problem);
+    assert_int_equal(strcmp(heads.known.tree_id, TREE_ID) != 0, followed);
+    assert_int_equal(heads_restored(&heads), followed);
+    assert_false(heads_restored(&heads));
+    heads_done(&heads);
+}
+
+static void restore_is_followed_only_when_it_names_what_was_known(void **unused)
+{
+    (void)unused;
+    meet_restore("platform.restored", 11, 11, false, true, NULL, true);
+    meet_restore("platform.restored", 5, 11, false, true, NULL, true);
+    meet_restore("platform.restored", 11, 5, false, true, "was restored to 5 records, this host knows of 11",
+                 true);
+    meet_restore("platform.restored", 11, 11, true, true, "same length", false);
+    meet_restore("task.finished", 11, 11, false, true, "without a restore", false);
+    meet_restore("platform.restored", 11, 11, false, false, "does not say", false);
+}
+
+static void problem_is_told_with_the_head_that_is_held(void **unused)
+{
+    (void)unused;
+    struct tree tree;
+    struct agent_heads heads = {0};
+    struct arena *arena = arena_new();
+    struct head held;
+    grow(&tree, 99);
+    assert_true(take(&heads, sign(&tree, 0, 11, &registry, 0)));
+    assert_null(heads_held(&heads, state, arena));
+    assert_true(take(&heads, sign(&tree, 0, 5, &registry, -60000)));
+    struct Clm__SignedAuditHead *message = heads_held(&heads, state, arena);
+    assert_non_null(message);
+    assert_string_equal(message->tree_id, TREE_ID);
+    assert_int_equal(head_open(message, &state->roots, &held, NULL), CODE_OK);
+    assert_int_equal(held.size, 11);
+    arena_free(arena);
+}
+
 static void shorter_history_made_later_is_a_problem_and_an_older_head_is_none(void **unused)
 {
     (void)unused;
@@ -366,6 +458,8 @@ int main(void)
         TEST(later_heads_that_only_add_are_kept_and_survive_a_restart),
         TEST(changed_history_is_a_problem_and_what_was_known_stays),
         TEST(head_proved_from_another_is_passed_over_but_not_for_ever),
+        TEST(restore_is_followed_only_when_it_names_what_was_known),
+        TEST(problem_is_told_with_the_head_that_is_held),
         TEST(shorter_history_made_later_is_a_problem_and_an_older_head_is_none),
         TEST(head_of_another_service_or_with_other_words_beside_it_is_refused),
         TEST(damaged_file_counts_as_none),

@@ -12,7 +12,7 @@ static struct status st;
 static enum code run(char *const *argv, int64_t timeout_ms, struct buf *out)
 {
     memset(&st, 0, sizeof(st));
-    return command_run(argv, timeout_ms, out, &st);
+    return command_run(&(struct command){argv, NULL, timeout_ms}, out, &st);
 }
 
 #define ARGV(...) ((char *const[]){__VA_ARGS__, NULL})
@@ -34,6 +34,48 @@ static void environment_is_clean(void **state)
     assert_int_equal(run(ARGV(S("/usr/bin/env")), 5000, &out), CODE_OK);
     assert_null(strstr(buf_text(&out), "CLM_TEST_SECRET"));
     assert_non_null(strstr(buf_text(&out), "PATH="));
+}
+
+static void listed_variables_come_beside_the_usual_ones(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf out = {0};
+    const char *const listed[] = {"CATALINA_BASE=/srv/t", "LANG=de_DE.UTF-8", NULL};
+    char *argv[] = {S("/usr/bin/env"), NULL};
+    assert_int_equal(command_run(&(struct command){argv, listed, 5000}, &out, &st), CODE_OK);
+    assert_non_null(strstr(buf_text(&out), "CATALINA_BASE=/srv/t\n"));
+    assert_non_null(strstr(buf_text(&out), "LANG=de_DE.UTF-8\n"));
+    assert_null(strstr(buf_text(&out), "LANG=C.UTF-8"));
+    assert_non_null(strstr(buf_text(&out), "PATH=/usr/local/sbin:"));
+}
+
+static void of_long_output_the_end_is_kept(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf out = {0};
+    assert_int_equal(run(ARGV(S("/usr/bin/seq"), S("1"), S("20000")), 5000, &out), CODE_OK);
+    assert_true(out.len <= COMMAND_OUTPUT_MAX && out.len > COMMAND_OUTPUT_MAX - 16);
+    assert_string_equal(buf_text(&out) + out.len - 11, "19999\n20000");
+}
+
+static void keys_and_passwords_are_taken_out(void **state)
+{
+    (void)state;
+    assert_int_equal(
+        run(ARGV(S("/bin/sh"), S("-c"), S("echo 'password=hunter2 cannot open'; exit 3")), 5000, NULL),
+        CODE_FAILED_PRECONDITION);
+    assert_string_equal(st.msg, "/bin/sh ended with status 3: password=[removed] cannot open");
+}
+
+static void stack_frames_say_nothing(void **state)
+{
+    (void)state;
+    AUTO_BUF struct buf out = {0};
+    assert_int_equal(
+        run(ARGV(S("/usr/bin/printf"), S("SEVERE: it broke\\n\\tat a.b(C.java:1)\\n\\t... 13 more\\nnow\\n")),
+            5000, &out),
+        CODE_OK);
+    assert_string_equal(buf_text(&out), "SEVERE: it broke\nnow");
 }
 
 static void failure_says_why(void **state)
@@ -97,6 +139,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arguments_reach_no_shell),
         cmocka_unit_test(environment_is_clean),
+        cmocka_unit_test(listed_variables_come_beside_the_usual_ones),
+        cmocka_unit_test(of_long_output_the_end_is_kept),
+        cmocka_unit_test(keys_and_passwords_are_taken_out),
+        cmocka_unit_test(stack_frames_say_nothing),
         cmocka_unit_test(failure_says_why),
         cmocka_unit_test(late_command_is_killed_with_its_children),
         cmocka_unit_test(daemon_left_behind_holds_nobody_up),

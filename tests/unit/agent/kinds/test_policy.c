@@ -86,8 +86,36 @@ static void commands_become_argv_with_quotes(void **state)
     assert_string_equal(reload->command[3], "e,");
     assert_null(reload->command[4]);
     assert_string_equal(reload->test[0], "/bin/true");
+    assert_null(reload->pre);
     assert_int_equal(reload->timeout_ms, 5000);
     assert_null(policy_find_reload(policy, "y"));
+}
+
+static void keys_that_a_store_has_no_use_for_are_refused(void **state)
+{
+    static const struct {
+        const char *lines, *says;
+    } wrong[] = {
+        {"store = p12\n", "none of pem"},
+        {"store = haproxy\nkey = /k\n", "key: a store of the kind haproxy has none"},
+        {"store = pkcs12\npassword_file = /p\nchain = /x\n", "chain: a store of the kind pkcs12 has none"},
+        {"store = pkcs12\n", "password_file: a store of the kind pkcs12 needs one"},
+        {"password_file = /p\n", "password_file: a store of the kind pem has none"},
+        {"alias = a\n", "alias: a store of the kind pem has none"},
+        {"store = pkcs12\npassword_file = /p\nalias = a b\n", "alias: has other characters"},
+        {"store = pkcs12\npassword_file = /p\nencryption = rc2\n", "neither modern nor legacy"},
+    };
+    char text[256];
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        (void)snprintf(text, sizeof(text), "[target t]\ncertificate = /c\n%s", wrong[i].lines);
+        assert_int_equal(load(*state, text), CODE_INVALID_ARGUMENT);
+        assert_says(wrong[i].says);
+    }
+    assert_int_equal(load(*state,
+                          "[target t]\nstore = pkcs12\ncertificate = /c\npassword_file = /p\nalias = a\n"
+                          "encryption = legacy\n"),
+                     CODE_OK);
+    assert_int_equal(policy->targets[0]->format, STORE_PKCS12);
 }
 
 static void mistakes_are_named(void **state)
@@ -97,6 +125,11 @@ static void mistakes_are_named(void **state)
     } cases[] = {
         {"[reload x]\ncommand = nginx -s reload\n", "absolute path"},
         {"[reload x]\ncommand = /bin/echo 'a\n", "a quote is not closed"},
+        {"[reload x]\ncommand = /a\npre = b\n", "[reload x] pre: starts with"},
+        {"[reload x]\ncommand = /a\nfailure = '\n", "a quote is not closed"},
+        {"[reload x]\ncommand = /a\nenvironment = A=1 B\n", "\"B\" is not NAME=value"},
+        {"[reload x]\ncommand = /a\nenvironment = CLM_TASK=1\n", "\"CLM_TASK=1\" is not NAME=value"},
+        {"[target a]\ncertificate = /c\npreset = sendmail\n", "no server is called \"sendmail\""},
         {"[policy]\noperations = renew delete\n", "\"delete\" is none of"},
         {"[policy]\ndns_names = *.*.example\n", "dns_names: \"*.*.example\""},
         {"[target a]\ncertificate = /c\nreload = none\n", "there is no [reload none]"},
@@ -205,6 +238,7 @@ int main(void)
         TEST(what_is_spoken_before_tls_is_written_or_follows_the_port),
         TEST(operations_that_are_set_are_all),
         TEST(commands_become_argv_with_quotes),
+        TEST(keys_that_a_store_has_no_use_for_are_refused),
         TEST(mistakes_are_named),
         TEST(file_that_others_may_change_is_refused),
         TEST(file_of_another_user_is_refused),

@@ -35,6 +35,8 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__cosignature__descriptor,
     &clm__event_view__descriptor,
     &clm__watch_events_request__descriptor,
+    &clm__platform_copy__descriptor,
+    &clm__held_back_agent__descriptor,
 };
 static const ProtobufCServiceDescriptor *const services[] = {
     &clm__registry__descriptor, &clm__bootstrap__descriptor, &clm__tasks__descriptor};

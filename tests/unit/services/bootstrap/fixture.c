@@ -201,7 +201,7 @@ struct fixture_event fixture_events_last(const char *name)
 enum code event_token(struct request *req, enum token_event what, const char *token_id, uint64_t version,
                       const char *agent_id, const char *reason, const char *source, struct status *st)
 {
-    static const char *const names[] = {"token.created", "token.used", "token.refused"};
+    static const char *const names[] = {"token.created", "token.used", "token.refused", "token.revoked"};
     (void)source;
     (void)st;
     return record(req, names[what], token_id, version, agent_id, reason);
@@ -225,6 +225,13 @@ enum code event_identity_farewell(struct request *req, const struct identity_row
 {
     (void)st;
     return record(req, "identity.farewell", row->agent_id, row->version, row->agent_id, NULL);
+}
+
+enum code event_identity_adopted(struct request *req, const struct identity_row *row, uint64_t version,
+                                 struct status *st)
+{
+    (void)st;
+    return record(req, "identity.adopted", row->agent_id, version, row->agent_id, NULL);
 }
 
 enum code event_certificate_issued(struct request *req, const char *agent_id, const char *task_id,
@@ -358,8 +365,17 @@ void fixture_say(const struct said *said, const struct key *key, struct bytes ce
     message.has_task_csr = said->task_csr.len > 0;
     message.task_csr.data = arena_dup(arena, said->task_csr.data, said->task_csr.len);
     message.task_csr.len = said->task_csr.len;
+    AUTO_DER_LIST struct der_list intermediates = {0};
+    ProtobufCBinaryData chain[] = {
+        {said->identity_cert.len, arena_dup(arena, said->identity_cert.data, said->identity_cert.len)},
+        {said->issuer.len, arena_dup(arena, said->issuer.data, said->issuer.len)}};
+    if (said->issuer.len > 0) {
+        message.n_identity_chain = ARRAY_LEN(chain);
+        message.identity_chain = chain;
+        assert_ok(der_list_add(&intermediates, said->issuer, &why));
+    }
     wire_pack(&message.base, arena, &data, &len);
-    assert_ok(cms_sign(CMS_CONTENT_REQUEST, (struct bytes){data, len}, key, cert, NULL, ret, &why));
+    assert_ok(cms_sign(CMS_CONTENT_REQUEST, (struct bytes){data, len}, key, cert, &intermediates, ret, &why));
 }
 
 void fixture_confirmed_agent(struct request *req, struct agent *agent, const char *dns)

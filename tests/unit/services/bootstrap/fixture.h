@@ -71,6 +71,7 @@ struct said {
     const char *agent_id, *task_id;
     uint32_t generation, attempt;
     struct bytes csr, identity_csr, task_csr;
+    struct bytes identity_cert, issuer; /* of CONFIRM; issuer rides in the CMS, too */
 };
 void fixture_say(const struct said *said, const struct key *key, struct bytes cert, struct der *ret);
 void fixture_csr(const struct key *key, const char *dns, const char *ip, const char *uri, struct der *ret);

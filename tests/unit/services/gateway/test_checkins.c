@@ -66,10 +66,16 @@ void http_connection_close(struct http_connection *connection)
 
 static uint64_t head_asked;
 
-void heads_after(struct heads *heads, uint64_t known_size, struct arena *arena,
+bool heads_behind(struct heads *heads UNUSED, const char *known_tree UNUSED, uint64_t known_size UNUSED)
+{
+    return false;
+}
+
+void heads_after(struct heads *heads, const char *known_tree, uint64_t known_size, struct arena *arena,
                  struct Clm__SignedAuditHead ***ret, size_t *ret_n)
 {
     (void)heads;
+    (void)known_tree;
     *ret = arena_array(arena, 1, sizeof **ret);
     *ret_n = 0;
     head_asked = known_size;

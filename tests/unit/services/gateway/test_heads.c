@@ -10,11 +10,14 @@
 #include "proto/registry.pb-c.h"
 #include "service/service.h"
 
+#define OLD_TREE "019a0000-0000-7000-8000-00000000cccc"
+#define NEW_TREE "019a0000-0000-7000-8000-00000000dddd"
+
 static struct heads *heads;
 static struct arena *arena;
 static uint64_t n_heads; /* sizes 10, 20, … of the registry */
 static size_t n_proofs;
-static bool away;
+static bool away, restored; /* restored: another tree, of 3 heads */
 
 struct bus *service_bus(const struct service *service)
 {
@@ -33,14 +36,20 @@ static void answer_heads(const Clm__ListAuditHeadsRequest *request, struct arena
     Clm__ListAuditHeadsResponse *response = arena_alloc(to, sizeof(*response));
     clm__list_audit_heads_response__init(response);
     response->heads = arena_array(to, request->page_size, sizeof(*response->heads));
-    for (uint64_t i = request->after_size / 10 + 1; i <= n_heads && response->n_heads < request->page_size;
-         i++) {
+    const char *tree = restored ? NEW_TREE : OLD_TREE;
+    response->has_anew = request->after_tree_id != NULL;
+    response->anew = request->after_tree_id && strcmp(request->after_tree_id, tree) != 0;
+    uint64_t after_size = response->anew ? 0 : request->after_size;
+    for (uint64_t i = after_size / 10 + 1; i <= n_heads && response->n_heads < request->page_size; i++) {
         Clm__SignedAuditHead *head = arena_alloc(to, sizeof(*head));
         clm__signed_audit_head__init(head);
         head->has_head = head->has_tree_size = head->has_made_at_ms = head->has_previous_size = true;
         head->head = (ProtobufCBinaryData){4, arena_dup(to, "head", 4)};
         head->tree_size = 10 * i;
         head->previous_size = 10 * (i - 1);
+        head->tree_id = arena_strdup(to, tree);
+        head->has_origin = restored;
+        head->origin = (ProtobufCBinaryData){4, arena_dup(to, "leaf", 4)};
         response->heads[response->n_heads++] = head;
     }
     response->has_last = true;
@@ -78,7 +87,7 @@ static int set_up(void **state)
     arena = arena_new();
     n_heads = 20;
     n_proofs = 0;
-    away = false;
+    away = restored = false;
     return 0;
 }
 
@@ -99,7 +108,7 @@ static void fetch(void)
 static size_t after(uint64_t known, struct Clm__SignedAuditHead ***ret)
 {
     size_t n;
-    heads_after(heads, known, arena, ret, &n);
+    heads_after(heads, "", known, arena, ret, &n);
     return n;
 }
 
@@ -172,6 +181,32 @@ static void registry_that_is_away_changes_nothing(void **state)
     assert_int_equal(after(190, &got), 1);
 }
 
+static void restored_audit_log_takes_the_place_of_the_one_before(void **state)
+{
+    (void)state;
+    struct Clm__SignedAuditHead **got;
+    size_t n;
+    fetch();
+    assert_int_equal(after(190, &got), 1);
+    restored = true;
+    n_heads = 3;
+    fetch();
+    assert_true(heads_behind(heads, NEW_TREE, 40));
+    assert_false(heads_behind(heads, NEW_TREE, 30) || heads_behind(heads, OLD_TREE, 190) ||
+                 heads_behind(heads, "", 99));
+    heads_after(heads, OLD_TREE, 190, arena, &got, &n);
+    assert_int_equal(n, 1);
+    assert_int_equal(got[0]->tree_size, 30);
+    assert_true(got[0]->has_origin); /* to who comes from another tree */
+    heads_after(heads, OLD_TREE, 30, arena, &got, &n);
+    assert_int_equal(n, 1);
+    heads_after(heads, NEW_TREE, 20, arena, &got, &n);
+    assert_int_equal(n, 1);
+    assert_false(got[0]->has_origin);
+    heads_after(heads, NEW_TREE, 30, arena, &got, &n);
+    assert_int_equal(n, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -181,6 +216,7 @@ int main(void)
         TEST(first_head_of_an_agent_is_the_newest),
         TEST(agent_that_knows_more_is_told_what_we_have),
         TEST(agent_that_was_away_for_long_gets_one_proof_over_the_gap),
+        TEST(restored_audit_log_takes_the_place_of_the_one_before),
         TEST(registry_that_is_away_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

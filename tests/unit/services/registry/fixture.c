@@ -49,17 +49,21 @@ int fixture_reset(void **state)
     check(db_query(fixture_db,
                    "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox, "
                    "operators, operator_links, sessions, login_attempts, "
-                   "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, alerts, "
-                   "metrics_latest, metrics",
+                   "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
+                   "audit_trees_former, audit_reported, alerts, metrics_latest, metrics",
                    NULL, NULL, &st),
           &st, "truncate");
-    check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = ''", NULL, NULL, &st), &st,
-          "tree");
+    check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = '', number = 1, base = 0", NULL,
+                   NULL, &st),
+          &st, "tree");
     arena_free(fixture_arena);
     fixture_arena = arena_new();
     struct db_args *args = db_args_new(fixture_arena);
     db_arg_time(args, T0);
-    check(db_query(fixture_db, "UPDATE platform SET last_sweep_at = $1, counting_from = $1", args, NULL, &st),
+    check(db_query(fixture_db,
+                   "UPDATE platform SET last_sweep_at = $1, counting_from = $1, epoch = 0, restored_at = "
+                   "NULL, told = true",
+                   args, NULL, &st),
           &st, "platform");
     return 0;
 }

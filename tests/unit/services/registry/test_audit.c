@@ -222,7 +222,7 @@ static void head_is_due_when_the_tree_grew_and_proves_the_one_before(void **stat
     assert_int_equal(next.previous_size, 0);
     struct merkle_hash first = next.root;
     const struct audit_head stored = {
-        .size = 5, .made_at_ms = T0, .head = {(const uint8_t *)"head", 4}, .consistency = {0}};
+        .size = 5, .made_at_ms = T0, .tree_id = next.tree_id, .head = {(const uint8_t *)"head", 4}};
     assert_int_equal(audit_head_store(fixture_db, &stored, fixture_arena, NULL), CODE_OK);
     assert_int_equal(audit_head_next(fixture_db, fixture_arena, &next, &due, NULL), CODE_OK);
     assert_false(due);
@@ -242,17 +242,20 @@ static void webhook_that_never_answers_is_given_up(void **state)
     (void)state;
     struct audit_head *heads;
     size_t n;
-    bool given_up;
-    const struct audit_head stored = {.size = 5, .made_at_ms = T0, .head = {(const uint8_t *)"head", 4}};
+    bool given_up, due;
+    struct audit_next_head next;
+    assert_int_equal(audit_head_next(fixture_db, fixture_arena, &next, &due, NULL), CODE_OK);
+    const struct audit_head stored = {
+        .size = 5, .made_at_ms = T0, .tree_id = next.tree_id, .head = {(const uint8_t *)"head", 4}};
     assert_int_equal(audit_head_store(fixture_db, &stored, fixture_arena, NULL), CODE_OK);
     for (int i = 1; i <= 3; i++) {
         assert_int_equal(
             audit_heads_unwitnessed(fixture_db, WITNESS_WEBHOOK, 10, fixture_arena, &heads, &n, NULL),
             CODE_OK);
         assert_int_equal(n, 1);
-        assert_int_equal(
-            audit_head_witnessed(fixture_db, WITNESS_WEBHOOK, 5, false, 3, fixture_arena, &given_up, NULL),
-            CODE_OK);
+        assert_int_equal(audit_head_witnessed(fixture_db, WITNESS_WEBHOOK, &heads[0], false, 3, fixture_arena,
+                                              &given_up, NULL),
+                         CODE_OK);
         assert_int_equal(given_up, i == 3);
     }
     assert_int_equal(

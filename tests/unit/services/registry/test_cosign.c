@@ -34,7 +34,7 @@ static void grow(size_t n)
     assert_int_equal(audit_head_next(fixture_db, fixture_arena, &next, &due, NULL), CODE_OK);
     assert_true(due);
     const struct audit_head head = {
-        .size = next.size, .made_at_ms = T0, .head = {(const uint8_t *)"head", 4}};
+        .size = next.size, .made_at_ms = T0, .tree_id = next.tree_id, .head = {(const uint8_t *)"head", 4}};
     assert_int_equal(audit_head_store(fixture_db, &head, fixture_arena, NULL), CODE_OK);
 }
 

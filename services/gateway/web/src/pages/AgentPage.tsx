@@ -1,18 +1,25 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
-import { useState } from "react";
+import { useQuery } from "@tanstack/react-query";
+import { lazy, Suspense, useState } from "react";
 import { Button } from "react-bootstrap";
 import { Link, useParams } from "react-router-dom";
 
-import { get, gone, post, type Agent, type Task } from "../api";
+import { get, gone, type Activity, type Agent, type Task } from "../api";
+import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { Card, Confirm, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
+import { Card, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, statusName } from "../ui";
+import { Timeline } from "./Activity";
+import { AgentActions } from "./AgentActions";
 import { Labels } from "./Agents";
+import { AgentEdit } from "./AgentEdit";
+import { AgentTokens, NewToken } from "./AgentTokens";
 import { RunTask } from "./RunTask";
 import { TaskTable } from "./Tasks";
 
+const AgentMetrics = lazy(() => import("./AgentMetrics").then((m) => ({ default: m.AgentMetrics })));
+
 function AgentTasks({ id }: { id: string }) {
-  const tasks = useQuery({ queryKey: ["tasks", { agentId: id }], queryFn: () => get<{ tasks: Task[]; nextPageToken?: string }>("/tasks", { agentId: id, pageSize: 10 }), refetchInterval: 3000 });
+  const tasks = useQuery({ queryKey: ["tasks", { agentId: id }], queryFn: () => get<{ tasks: Task[]; nextPageToken?: string }>("/tasks", { agentId: id, pageSize: 10 }), refetchInterval: useEvery(3000) });
   return (
     <Card title="Tasks" className="flush" aside={tasks.data?.nextPageToken && <Link to={`/tasks?agent=${id}`}>All tasks</Link>}>
       {tasks.isPending ? <Loading /> : tasks.isError && !tasks.data ? <Failure error={tasks.error} retry={() => void tasks.refetch()} />
@@ -22,35 +29,41 @@ function AgentTasks({ id }: { id: string }) {
   );
 }
 
+function AgentActivity({ id }: { id: string }) {
+  const list = useQuery({ queryKey: ["activity", { agentId: id }], queryFn: () => get<{ activity: Activity[] }>("/activity", { agentId: id, pageSize: 10 }), refetchInterval: useEvery(5000) });
+  const auditor = useMay("auditor");
+  return (
+    <Card title="Activity" aside={auditor && <Link to={`/audit?agent=${id}`}>Audit records</Link>}>
+      {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
+        : <Timeline entries={list.data!.activity} agent={false} />}
+    </Card>
+  );
+}
+
 export function AgentPage() {
   const { id = "" } = useParams();
+  const [open, setOpen] = useState<"run" | "token" | "labels" | "scope" | null>(null);
   const may = useMay("operator");
-  const client = useQueryClient();
-  const [open, setOpen] = useState<"run" | "disable" | "enable" | null>(null);
-  const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: (q) => (gone(q.state.error) ? false : 3000) });
+  const every = useEvery(3000);
+  const query = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), refetchInterval: (q) => (gone(q.state.error) ? false : every) });
   const path = <><Link to="/agents">Agents</Link> /</>;
   const agent = query.data;
   if (!agent) return <Page title="Agent" above={path}>{query.isError ? <Failure error={query.error} retry={() => void query.refetch()} /> : <Loading />}</Page>;
-  const change = (verb: string, body?: unknown) => async () => {
-    client.setQueryData(["agent", id], await post<Agent>(`/agents/${id}:${verb}`, body));
-    await client.invalidateQueries({ queryKey: ["agents"] });
-  };
-  const disabled = agent.status === "DISABLED";
   const { facts, scope } = agent;
   return (
     <Page title={<>{agent.hostname} <StatusBadge agent={agent} /></>} above={path} actions={<>
       <Refresh fetching={query.isFetching} refetch={query.refetch} />
-      {may && (disabled ? <Button size="sm" variant="outline-secondary" onClick={() => setOpen("enable")}>Enable</Button>
-        : <Button size="sm" variant="outline-danger" onClick={() => setOpen("disable")}>Disable</Button>)}
-      {may && !disabled && <Button size="sm" onClick={() => setOpen("run")}>Run a task</Button>}
+      <AgentActions agent={agent} onToken={() => setOpen("token")} onRun={() => setOpen("run")} />
     </>}>
       {query.isError && <Failure error={query.error} retry={() => void query.refetch()} />}
+      {open === "token" && <NewToken agent={agent} onClose={() => setOpen(null)} />}
       {agent.reason && <div className="panel">{statusName(agent.status)}: {agent.reason}</div>}
       <div className="columns even">
-        <Card title="Agent"><Facts of={[
+        <Card title="Agent" aside={may && <Button size="sm" variant="link" className="p-0" aria-label="Change the labels" onClick={() => setOpen("labels")}>Labels</Button>}><Facts of={[
           ["Last heartbeat", <Time at={agent.lastHeartbeatAt} none="never" />], ["Version", facts?.agentVersion], ["Operating system", facts?.os],
           ["Kernel", facts?.kernel && `${facts.kernel} ${facts.arch ?? ""}`], ["Reported hostname", facts?.hostname !== agent.hostname && facts?.hostname],
           ["Clock", agent.clockSkewMs !== undefined && (Math.abs(agent.clockSkewMs) < 1000 ? "in step" : `${(agent.clockSkewMs / 1000).toFixed(1)} s off`)],
+          ["Built", facts?.buildDate && <>{facts.buildDate}{facts.gitCommit && <span className="sub"><Mono>{facts.gitCommit.slice(0, 12)}</Mono></span>}</>],
           ["Registered", <Time at={agent.createdAt} />], ["Labels", agent.labels.length > 0 && <Labels agent={agent} />], ["Agent id", <Id>{agent.id}</Id>],
         ]} /></Card>
         <Card title="Identity">
@@ -59,24 +72,18 @@ export function AgentPage() {
             ["SHA-256", agent.identityFingerprintSha256 && <Mono>{agent.identityFingerprintSha256}</Mono>],
           ]} /> : <Empty title="Not enrolled yet">The host has not used its token. Its administrator runs <Mono>clm-agent enroll</Mono>.</Empty>}
         </Card>
-        <Card title="Scope"><Facts of={[
+        <Card title="Scope" aside={may && <Button size="sm" variant="link" className="p-0" aria-label="Change the scope" onClick={() => setOpen("scope")}>Change</Button>}><Facts of={[
           ["Tasks", scope?.operations.map(statusName).join(", ") || "none"], ["Paths", scope && scope.paths.length > 0 && <Mono>{scope.paths.join(", ")}</Mono>],
           ["Names", scope && scope.dnsNames.length > 0 && <Mono>{scope.dnsNames.join(", ")}</Mono>],
           ["The host's policy allows", facts && (facts.operations.map(statusName).join(", ") || "none")],
         ]} /></Card>
       </div>
+      {agent.bootstrappedAt && <Suspense fallback={<Loading rows={3} />}><AgentMetrics id={id} /></Suspense>}
       <AgentTasks id={id} />
+      <AgentActivity id={id} />
+      <AgentTokens agent={agent} />
+      {(open === "labels" || open === "scope") && <AgentEdit agent={agent} what={open} onClose={() => setOpen(null)} />}
       {open === "run" && <RunTask agent={agent} onClose={() => setOpen(null)} />}
-      {open === "disable" && (
-        <Confirm title={`Disable ${agent.hostname}?`} verb="Disable" name={agent.hostname} onClose={() => setOpen(null)} act={change("disable", { reason: "disabled in the console" })}>
-          <p className="mb-0">Its connections are cut and it gets no further work. Certificates on the host stay as they are, and nobody renews them.</p>
-        </Confirm>
-      )}
-      {open === "enable" && (
-        <Confirm title={`Enable ${agent.hostname}?`} verb="Enable" danger={false} onClose={() => setOpen(null)} act={change("enable")}>
-          <p className="mb-0">It may connect and gets work again.</p>
-        </Confirm>
-      )}
     </Page>
   );
 }

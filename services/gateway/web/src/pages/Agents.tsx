@@ -5,16 +5,18 @@ import { Form } from "react-bootstrap";
 import { Link, useSearchParams } from "react-router-dom";
 
 import { agentStatuses, get, type Agent } from "../api";
+import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { DataTable, Empty, Failure, Id, Loading, Page, Pager, Refresh, StatusBadge, statusName } from "../ui";
+import { BulkActions } from "./BulkActions";
 
 const columns: ColumnDef<Agent>[] = [
-  { header: "Agent", cell: ({ row: { original: a } }) => <><Link className="fw-semibold" to={`/agents/${a.id}`}>{a.hostname}</Link><span className="sub"><Id>{a.id}</Id></span></> },
+  { id: "HOSTNAME", header: "Agent", cell: ({ row: { original: a } }) => <><Link className="fw-semibold" to={`/agents/${a.id}`}>{a.hostname}</Link><span className="sub"><Id>{a.id}</Id></span></> },
   { header: "Status", cell: ({ row }) => <StatusBadge agent={row.original} /> },
   { header: "Bootstrap", cell: ({ row: { original: a } }) => a.bootstrappedAt ? <>Enrolled <span className="sub"><Time at={a.bootstrappedAt} /></span></> : <span className="nowrap">Waits for the agent</span> },
-  { header: "Last heartbeat", cell: ({ row }) => <Time at={row.original.lastHeartbeatAt} none="never" /> },
-  { header: "Certificate ends", cell: ({ row }) => <Time at={row.original.identityNotAfterAt} none="none yet" /> },
+  { id: "HEARTBEAT", header: "Last heartbeat", cell: ({ row }) => <Time at={row.original.lastHeartbeatAt} none="never" /> },
+  { id: "EXPIRY", header: "Certificate ends", cell: ({ row }) => <Time at={row.original.identityNotAfterAt} none="none yet" /> },
   { header: "Version", cell: ({ row }) => row.original.facts?.agentVersion ?? "–" },
   { header: "Labels", cell: ({ row }) => <Labels agent={row.original} /> },
 ];
@@ -47,19 +49,34 @@ export function useFilters(): [URLSearchParams, (name: string, value: string | n
   }, { replace: name !== "page" })];
 }
 
+const sortable = ["HOSTNAME", "HEARTBEAT", "EXPIRY"] as const;
+
 export function Agents() {
   const may = useMay("operator");
   const [params, set] = useFilters();
-  const [q, status, label, page] = ["q", "status", "label", "page"].map((name) => params.get(name) ?? "");
+  const [q, status, label, sort, page] = ["q", "status", "label", "sort", "page"].map((name) => params.get(name) ?? "");
   const [search, setSearch] = useTyped(q, (value) => set("q", value.trim()));
   const [labels, setLabels] = useTyped(label, (value) => set("label", value.trim()));
-  const query = { search: q, status, label: label.split(",").map((one) => one.trim()).filter(Boolean), pageToken: page, pageSize: 50 };
+  const query = { search: q, status, label: label.split(",").map((one) => one.trim()).filter(Boolean), sort: sort.replace("-", ""), descending: sort.startsWith("-") ? "true" : "", pageToken: page, pageSize: 50 };
   const list = useQuery({
     queryKey: ["agents", query],
     queryFn: () => get<{ agents: Agent[]; nextPageToken?: string }>("/agents", query),
-    refetchInterval: 3000,
+    refetchInterval: useEvery(3000),
     placeholderData: keepPreviousData,
   });
+  const [chosen, choose] = useState<ReadonlySet<string>>(new Set());
+  const rows = list.data?.agents ?? [];
+  const selected = rows.filter((agent) => chosen.has(agent.id));
+  const toggle = (ids: string[], on: boolean) => choose((before) => {
+    const after = new Set(before);
+    ids.forEach((id) => (on ? after.add(id) : after.delete(id)));
+    return after;
+  });
+  const select: ColumnDef<Agent> = {
+    id: "select",
+    header: () => <Form.Check aria-label="Select all on this page" checked={rows.length > 0 && selected.length === rows.length} onChange={(event) => toggle(rows.map((a) => a.id), event.target.checked)} />,
+    cell: ({ row: { original: a } }) => <Form.Check aria-label={`Select ${a.hostname}`} checked={chosen.has(a.id)} onChange={(event) => toggle([a.id], event.target.checked)} />,
+  };
   const filtered = Boolean(q || status || label);
   return (
     <Page title="Agents" actions={<>
@@ -83,12 +100,13 @@ export function Agents() {
           <Form.Control value={labels} onChange={(event) => setLabels(event.target.value)} placeholder="env=prod, team" />
         </Form.Group>
       </Form>
+      <BulkActions agents={selected} clear={() => choose(new Set())} />
       <div className="panel flush">
         {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
           : list.data!.agents.length === 0 ? (filtered
             ? <Empty title="No agent matches">Search for less, or <Link to="/agents">show all.</Link></Empty>
             : <Empty title="No agents yet">{may ? <Link to="/agents/register">Register the first one.</Link> : "An operator registers them."}</Empty>)
-          : <DataTable caption="Agents" columns={columns} rows={list.data!.agents} rowId={(a) => a.id} />}
+          : <DataTable caption="Agents" columns={may ? [select, ...columns] : columns} rows={rows} rowId={(a) => a.id} sorting={{ by: sortable, value: sort, set: (value) => set("sort", value) }} />}
       </div>
       {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />

@@ -5,6 +5,7 @@ import { Button, Form } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
 import { get, post, type Alert } from "../api";
+import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh, statusName } from "../ui";
@@ -22,7 +23,7 @@ export function Alerts() {
   const list = useQuery({
     queryKey: ["alerts", query],
     queryFn: () => get<{ alerts: Alert[]; nextPageToken?: string }>("/alerts", query),
-    refetchInterval: 3000,
+    refetchInterval: useEvery(3000),
     placeholderData: keepPreviousData,
   });
   const act = async (alert: Alert, verb: string) => {

@@ -6,6 +6,7 @@ import { Link } from "react-router-dom";
 
 import { get, Problem, type AuditEntry, type AuditProof } from "../api";
 import { headNames, rootOf } from "../merkle";
+import { useEvery } from "../live";
 import { Time } from "../time";
 import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh } from "../ui";
 import { useFilters, useTyped } from "./Agents";
@@ -54,14 +55,14 @@ const columns: ColumnDef<AuditEntry>[] = [
 
 export function Audit() {
   const [params, set] = useFilters();
-  const [actor, action, page] = ["actor", "action", "page"].map((name) => params.get(name) ?? "");
+  const [actor, action, agentId, page] = ["actor", "action", "agent", "page"].map((name) => params.get(name) ?? "");
   const [typedActor, setActor] = useTyped(actor, (value) => set("actor", value.trim()));
   const [typedAction, setAction] = useTyped(action, (value) => set("action", value.trim()));
-  const query = { actor, action, pageToken: page, pageSize: 50 };
+  const query = { actor, action, agentId, pageToken: page, pageSize: 50 };
   const list = useQuery({
     queryKey: ["audit", query],
     queryFn: () => get<{ entries: AuditEntry[]; nextPageToken?: string }>("/audit/records", query),
-    refetchInterval: 10_000,
+    refetchInterval: useEvery(10_000),
     placeholderData: keepPreviousData,
   });
   return (
@@ -75,6 +76,7 @@ export function Audit() {
           <Form.Label>What</Form.Label>
           <Form.Control value={typedAction} onChange={(event) => setAction(event.target.value)} placeholder="task.* or session.opened" spellCheck={false} />
         </Form.Group>
+        {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
       </Form>
       <div className="panel flush">
         {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />

@@ -1,29 +1,15 @@
 import { useQuery } from "@tanstack/react-query";
-import { ArcElement, BarController, BarElement, CategoryScale, Chart, DoughnutController, LinearScale, Tooltip, type ChartConfiguration } from "chart.js";
-import { useEffect, useRef } from "react";
 import { Link } from "react-router-dom";
+import type { ChartConfiguration } from "chart.js";
 
 import { get, taskStates, type Dashboard as Data, type Task, type TaskState } from "../api";
+import { axis, colour, Picture, still } from "../chart";
+import { useEvery } from "../live";
 import { useMay } from "../session";
-import { useShade } from "../theme";
-import { Time } from "../time";
-import { Actor, AgentLink, Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
-
-Chart.register(ArcElement, BarController, BarElement, CategoryScale, DoughnutController, LinearScale, Tooltip);
+import { Card, Empty, Failure, Loading, Page, Refresh, statusName } from "../ui";
+import { Timeline } from "./Activity";
 
 interface Slice { name: string; tone: string; count: number; to: string }
-
-const colour = (tone: string) => getComputedStyle(document.documentElement).getPropertyValue(`--${tone}`).trim();
-
-/** The picture beside a list that says the same: screen readers get the list. */
-function Canvas({ make, round, label }: { make: () => ChartConfiguration; round?: boolean; label: string }) {
-  const canvas = useRef<HTMLCanvasElement>(null);
-  useEffect(() => {
-    const chart = new Chart(canvas.current!, make());
-    return () => chart.destroy();
-  }, [make]);
-  return <div className={`chart ${round ? "round" : ""}`}><canvas ref={canvas} role="img" aria-label={label} /></div>;
-}
 
 function Legend({ slices }: { slices: Slice[] }) {
   return (
@@ -35,51 +21,29 @@ function Legend({ slices }: { slices: Slice[] }) {
   );
 }
 
-const still = { animation: false, responsive: true, maintainAspectRatio: false } as const;
+const said = (slices: Slice[]) => slices.map((s) => `${s.name} ${s.count}`).join(", ");
 
 function StatusChart({ slices }: { slices: Slice[] }) {
-  const shade = useShade();
-  const label = `Agents by status: ${slices.map((s) => `${s.name} ${s.count}`).join(", ")}`;
-  const make = (): ChartConfiguration => ({
+  return <Picture round label={`Agents by status: ${said(slices)}`} make={() => ({
     type: "doughnut",
     data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(`${s.tone}-fill`)), borderWidth: 2, borderColor: colour("panel") }] },
     options: { ...still, cutout: "68%" } as ChartConfiguration["options"],
-  });
-  return <Canvas key={label + shade} make={useStable(make, label + shade)} round label={label} />;
+  })} />;
 }
 
 function TaskChart({ slices }: { slices: Slice[] }) {
-  const shade = useShade();
-  const label = `Tasks by result: ${slices.map((s) => `${s.name} ${s.count}`).join(", ")}`;
-  const make = (): ChartConfiguration => ({
+  return <Picture label={`Tasks by result: ${said(slices)}`} make={() => ({
     type: "bar",
     data: { labels: slices.map((s) => s.name), datasets: [{ data: slices.map((s) => s.count), backgroundColor: slices.map((s) => colour(`${s.tone}-fill`)), borderRadius: 4, maxBarThickness: 22 }] },
-    options: {
-      ...still, indexAxis: "y",
-      scales: {
-        x: { beginAtZero: true, ticks: { precision: 0, color: colour("bs-secondary-color") }, grid: { color: colour("bs-border-color") } },
-        y: { ticks: { color: colour("bs-secondary-color") }, grid: { display: false } },
-      },
-    },
-  });
-  return <Canvas key={label + shade} make={useStable(make, label + shade)} label={label} />;
+    options: { ...still, indexAxis: "y", scales: { x: { ...axis(), beginAtZero: true, ticks: { ...axis().ticks, precision: 0 } }, y: { ...axis(), grid: { display: false } } } },
+  })} />;
 }
-
-/** The same function while the key is the same. */
-function useStable<T>(value: T, key: string): T {
-  const kept = useRef({ key, value });
-  if (kept.current.key !== key) kept.current = { key, value };
-  return kept.current.value;
-}
-
-/** "task.finished" → "Task finished" */
-const eventName = (event = "") => statusName(event.replaceAll(".", "_").toUpperCase());
 
 const resultTone: Partial<Record<TaskState, string>> = { SUCCEEDED: "good", FAILED: "bad", EXPIRED: "bad", INSTALLED_UNVERIFIED: "warn", CANCELLED: "idle" };
 const LATEST = 200;
 
 function Tasks() {
-  const tasks = useQuery({ queryKey: ["tasks", "latest"], queryFn: () => get<{ tasks: Task[] }>("/tasks", { pageSize: LATEST }), refetchInterval: 10_000 });
+  const tasks = useQuery({ queryKey: ["tasks", "latest"], queryFn: () => get<{ tasks: Task[] }>("/tasks", { pageSize: LATEST }), refetchInterval: useEvery(10_000) });
   const slices = taskStates
     .map((state) => ({ name: statusName(state), tone: resultTone[state] ?? "info", to: `/tasks?state=${state}`, count: tasks.data?.tasks.filter((t) => t.state === state).length ?? 0 }))
     .filter((slice) => slice.count > 0);
@@ -94,7 +58,7 @@ function Tasks() {
 
 export function Dashboard() {
   const may = useMay("operator");
-  const dashboard = useQuery({ queryKey: ["dashboard"], queryFn: () => get<Data>("/dashboard"), refetchInterval: 3000 });
+  const dashboard = useQuery({ queryKey: ["dashboard"], queryFn: () => get<Data>("/dashboard"), refetchInterval: useEvery(3000) });
   const d = dashboard.data;
   const actions = <>
     <Refresh fetching={dashboard.isFetching} refetch={dashboard.refetch} />
@@ -131,17 +95,7 @@ export function Dashboard() {
         <Tasks />
       </div>
       <Card title="Recent activity">
-        {d.recentActivity.length === 0 ? <Empty title="Nothing has happened yet" /> : (
-          <ol className="timeline" aria-label="Newest first">
-            {d.recentActivity.map((a, i) => (
-              <li key={`${a.occurredAt}-${i}`}>
-                <span className="when"><Time at={a.occurredAt} /></span>
-                <span className="what"><span className="fw-semibold">{eventName(a.event)}</span>{a.message && a.message !== a.event && <> {a.message}</>}</span>
-                <span className="who">{a.agentId && <AgentLink id={a.agentId} />}<span className="sub">{a.actor && <>by <Actor id={a.actor} /></>}</span></span>
-              </li>
-            ))}
-          </ol>
-        )}
+        <Timeline entries={d.recentActivity} />
       </Card>
     </Page>
   );

@@ -3,29 +3,12 @@ import { useState, type FormEvent } from "react";
 import { Button, Form, Spinner } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
-import { get, post, taskKinds, type Agent, type Label, type TaskKind } from "../api";
+import { get, post, taskKinds, type Agent, type Registered, type TaskKind } from "../api";
 import { useMay } from "../session";
-import { Time, useNow } from "../time";
-import { Card, Copy, Empty, Failure, Page, StatusBadge, statusName } from "../ui";
-
-interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }
-
-const lines = (text: string) => text.split("\n").map((line) => line.trim()).filter(Boolean);
-const label = (text: string): Label => {
-  const at = text.indexOf("=");
-  return at < 0 ? { name: text } : { name: text.slice(0, at), value: text.slice(at + 1) };
-};
-const lives: [number, string][] = [[900, "15 minutes"], [3600, "1 hour"], [28800, "8 hours"], [86400, "1 day"], [604800, "7 days"]];
-const install = "sudo clm-agent setup && sudo clm-agent enroll && sudo clm-agent run";
-
-function Countdown({ until }: { until: string }) {
-  useNow();
-  const left = Math.max(0, Math.ceil((Date.parse(until) - Date.now()) / 1000));
-  if (left === 0) return <span className="state state-bad">The token has ended</span>;
-  const two = (n: number) => String(n).padStart(2, "0");
-  const clock = left >= 3600 ? `${Math.floor(left / 3600)}:${two(Math.floor(left / 60) % 60)}:${two(left % 60)}` : `${Math.floor(left / 60)}:${two(left % 60)}`;
-  return <span role="timer" title={new Date(until).toLocaleString("en-GB")}>good for {clock}</span>;
-}
+import { Time } from "../time";
+import { TokenCards, tokenLives } from "../token";
+import { Card, Empty, Failure, Page, StatusBadge, statusName } from "../ui";
+import { labelOf, lines } from "./AgentEdit";
 
 function Waiting({ registered }: { registered: Registered }) {
   const { id } = registered.agent;
@@ -34,18 +17,7 @@ function Waiting({ registered }: { registered: Registered }) {
   const online = agent.status === "ONLINE";
   return (
     <Page title={<>{agent.hostname} <StatusBadge agent={agent} /></>} above={<><Link to="/agents">Agents</Link> / Register</>}>
-      {registered.token && !online && (
-        <Card title="1 · Copy the token" aside={registered.tokenNotAfterAt && <Countdown until={registered.tokenNotAfterAt} />}>
-          <p>It works once and is shown only here. Whoever has it can become this agent.</p>
-          <div className="token"><code data-testid="token">{registered.token}</code><Copy text={registered.token} what="the token" /></div>
-        </Card>
-      )}
-      {!online && (
-        <Card title="2 · On the host, as its administrator">
-          <p>The first command shows what the agent would be allowed to do there, and asks. The second asks for the token.</p>
-          <div className="token"><code>{install}</code><Copy text={install} what="the commands" /></div>
-        </Card>
-      )}
+      {registered.token && !online && <TokenCards token={registered.token} until={registered.tokenNotAfterAt} />}
       <Card title={online ? "The agent is online" : "3 · Wait for it here"}>
         <div role="status" data-testid="wait">
           {online ? <>It came online <Time at={agent.bootstrappedAt} />. <Link to={`/agents/${id}`}>Go to the agent</Link></>
@@ -77,9 +49,10 @@ export function Register() {
     try {
       setRegistered(await post<Registered>("/agents", {
         hostname: text("hostname").trim(),
-        labels: lines(text("labels")).map(label),
+        labels: lines(text("labels")).map(labelOf),
         scope: { operations, paths: lines(text("paths")), dnsNames: lines(text("names")) },
         tokenTtlSec: Number(text("life")),
+        ...(text("pattern").trim() ? { tokenHostnamePattern: text("pattern").trim() } : {}),
       }, { "Idempotency-Key": key }));
     } catch (failed) {
       setKey(crypto.randomUUID()); // what is sent next may differ
@@ -102,9 +75,14 @@ export function Register() {
                 <Form.Control as="textarea" rows={3} name="labels" placeholder={"env=prod\nteam=web"} spellCheck={false} aria-describedby="labels-help" />
                 <Form.Text id="labels-help">One a line, name=value</Form.Text>
               </Form.Group>
+              <Form.Group controlId="pattern">
+                <Form.Label className="mb-1">Only for a host named</Form.Label>
+                <Form.Control name="pattern" maxLength={253} placeholder="web-*.example.com" spellCheck={false} autoComplete="off" aria-describedby="pattern-help" />
+                <Form.Text id="pattern-help">Optional: the token works on no other host</Form.Text>
+              </Form.Group>
               <Form.Group controlId="life">
                 <Form.Label className="mb-1">The token is good for</Form.Label>
-                <Form.Select name="life" defaultValue={3600}>{lives.map(([seconds, name]) => <option key={seconds} value={seconds}>{name}</option>)}</Form.Select>
+                <Form.Select name="life" defaultValue={3600}>{tokenLives.map(([seconds, name]) => <option key={seconds} value={seconds}>{name}</option>)}</Form.Select>
               </Form.Group>
             </div>
           </Card>

@@ -4,6 +4,7 @@ import { Form } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
 import { get, taskKinds, taskStates, type Task } from "../api";
+import { useEvery } from "../live";
 import { Time } from "../time";
 import { Actor, AgentLink, DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, shortId, StateBadge, statusName } from "../ui";
 import { useFilters } from "./Agents";
@@ -28,7 +29,7 @@ export function Tasks() {
   const list = useQuery({
     queryKey: ["tasks", query],
     queryFn: () => get<{ tasks: Task[]; nextPageToken?: string }>("/tasks", query),
-    refetchInterval: 3000,
+    refetchInterval: useEvery(3000),
     placeholderData: keepPreviousData,
   });
   return (

@@ -1,0 +1,45 @@
+/** A bootstrap token as it is shown once, and what the host's administrator does with it. */
+import { useState } from "react";
+import { Nav } from "react-bootstrap";
+
+import { useNow } from "./time";
+import { Card, Copy } from "./ui";
+
+export const tokenLives: [number, string][] = [[900, "15 minutes"], [3600, "1 hour"], [28800, "8 hours"], [86400, "1 day"], [604800, "7 days"]];
+
+/** One row a way to run the agent. Each asks for the token or reads it from a file: it stays out of shell histories and process lists. */
+const ways: { name: string; help: string; line: string }[] = [
+  { name: "Debian", help: "The first command shows what the agent would be allowed to do there, and asks. The second asks for the token.",
+    line: "sudo clm-agent setup && sudo clm-agent enroll && sudo systemctl enable --now clm-agent" },
+  { name: "Container", help: "Paste the token when the first command waits for it, then press Ctrl-D. The local policy is /etc/clm-agent/agent.conf.",
+    line: "podman secret create clm-token - && podman run -d --name clm-agent --secret clm-token -v /etc/clm-agent:/etc/clm-agent:ro -v clm-agent:/var/lib/clm-agent clm-agent run --token-file /run/secrets/clm-token" },
+  { name: "Kubernetes", help: "Paste the token when the command waits for it, then press Ctrl-D. Then apply deploy/kubernetes/agent.",
+    line: "kubectl -n clm-agent create secret generic clm-agent-token --from-file=token=/dev/stdin" },
+];
+
+export function Countdown({ until }: { until: string }) {
+  useNow();
+  const left = Math.max(0, Math.ceil((Date.parse(until) - Date.now()) / 1000));
+  if (left === 0) return <span className="state state-bad">The token has ended</span>;
+  const two = (n: number) => String(n).padStart(2, "0");
+  const clock = left >= 3600 ? `${Math.floor(left / 3600)}:${two(Math.floor(left / 60) % 60)}:${two(left % 60)}` : `${Math.floor(left / 60)}:${two(left % 60)}`;
+  return <span role="timer" title={new Date(until).toLocaleString("en-GB")}>good for {clock}</span>;
+}
+
+export function TokenCards({ token, until }: { token: string; until?: string }) {
+  const [chosen, choose] = useState(ways[0].name);
+  const way = ways.find((one) => one.name === chosen)!;
+  return <>
+    <Card title="1 · Copy the token" aside={until && <Countdown until={until} />}>
+      <p>It works once and is shown only here. Whoever has it can become this agent.</p>
+      <div className="token"><code data-testid="token">{token}</code><Copy text={token} what="the token" /></div>
+    </Card>
+    <Card title="2 · On the host, as its administrator">
+      <Nav variant="underline" className="mb-2" activeKey={chosen} onSelect={(name) => name && choose(name)}>
+        {ways.map(({ name }) => <Nav.Item key={name}><Nav.Link as="button" eventKey={name} aria-pressed={name === chosen}>{name}</Nav.Link></Nav.Item>)}
+      </Nav>
+      <p>{way.help}</p>
+      <div className="token"><code>{way.line}</code><Copy text={way.line} what="the commands" /></div>
+    </Card>
+  </>;
+}

@@ -1,0 +1,114 @@
+/* The hooks of a reload: the pre hook may forbid a change, and what it let pass and did not succeed is told.
+ */
+#include "harness.h"
+
+#include "base/clock.h"
+
+static Clm__TaskSpec spec;
+static Clm__RenewSpec renew;
+static struct issued old;
+
+static int setup(void **state)
+{
+    if (host_setup(state) != 0)
+        return -1;
+    int64_t now = clock_wall_ms();
+    old = issue(*state, NULL, now - 80 * DAY_MS, now + 10 * DAY_MS);
+    put_pair(*state, &old);
+    write_nginx_conf(*state, NULL);
+    start_nginx(*state);
+    clm__task_spec__init(&spec);
+    clm__renew_spec__init(&renew);
+    spec.has_kind = true;
+    spec.kind = CLM__TASK__KIND__RENEW;
+    spec.renew = &renew;
+    renew.target = (char *)(uintptr_t) "nginx";
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    issued_done(&old);
+    return host_teardown(state);
+}
+
+/* Each hook appends its name and what it was told to the file "told", and ends with what the caller says. */
+static void load(struct host *host, const char *test, int pre, int failure)
+{
+    AUTO_FREE char *script = NULL, *reload = NULL;
+    assert_true(asprintf(&script,
+                         "#!/bin/sh\necho \"$CLM_HOOK $CLM_TARGET $WHO $CLM_REASON\" >> %s/told\n"
+                         "test \"$1\" = 0 || echo 'not now, password=hunter2'\nexit $1\n",
+                         host->dir) > 0);
+    write_text(host_path(host, "hook"), script, 0755);
+    assert_true(
+        asprintf(&reload,
+                 "command = /usr/sbin/nginx -p %s/ -c %s/nginx.conf -s reload\ntest = %s\npre = %s/hook %d\n"
+                 "failure = %s/hook %d\nenvironment = 'WHO=the agent' X=1\ntimeout = 2s\n",
+                 host->dir, host->dir, test, host->dir, pre, host->dir, failure) > 0);
+    load_policy(host, NULL, reload);
+}
+
+static void assert_told(struct host *host, const char *wanted)
+{
+    assert_string_equal(read_text(host_path(host, "told")), wanted);
+}
+
+static void pre_hook_that_lets_pass_is_followed_by_the_change(void **state)
+{
+    struct host *host = *state;
+    load(host, "/bin/true", 0, 0);
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_true(find_step(&out, "pre")->ok);
+    assert_null(find_step(&out, "failure"));
+    assert_told(host, "pre nginx the agent \n");
+    outcome_done(&out);
+}
+
+static void pre_hook_may_forbid_the_change(void **state)
+{
+    struct host *host = *state;
+    char now[65];
+    load(host, "/bin/true", 3, 0);
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(out.st.msg, "the pre hook forbids the change: "));
+    assert_non_null(strstr(out.st.msg, "not now, password=[removed]"));
+    assert_non_null(
+        strstr(find_step(&out, "pre")->message, "ended with status 3: not now, password=[removed]"));
+    assert_null(find_step(&out, "stage"));
+    assert_null(find_step(&out, "failure"));
+    assert_told(host, "pre nginx the agent \n");
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    served(host, now);
+    assert_string_equal(now, old.fingerprint);
+    outcome_done(&out);
+}
+
+static void what_did_not_succeed_is_told_with_its_reason(void **state)
+{
+    struct host *host = *state;
+    load(host, "/bin/false", 0, 5);
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+    assert_told(host,
+                "pre nginx the agent \n"
+                "failure nginx the agent rolled back: the configuration test failed: /bin/false ended with "
+                "status 1: \n");
+    /* Its own failure changes nothing but is seen. */
+    assert_false(find_step(&out, "failure")->ok);
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    outcome_done(&out);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(pre_hook_that_lets_pass_is_followed_by_the_change),
+        TEST(pre_hook_may_forbid_the_change),
+        TEST(what_did_not_succeed_is_told_with_its_reason),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
