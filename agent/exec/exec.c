@@ -27,7 +27,8 @@
 #define NET_BACKOFF_CAP    60000
 #define NET_STEADY_MS      60000
 #define PROGRESS_PERIOD_MS 1000
-#define CHECK_PERIOD_MS    60000
+#define CHECK_PERIOD_MS    45000  /* with what net tells, so that nothing wakes up for it */
+#define CHECK_LATEST_MS    120000 /* while net tells nothing */
 #define PRUNE_PERIOD_MS    (6 * 60 * 60 * 1000)
 #define JOURNAL_KEEP_MS    (INT64_C(30) * 24 * 60 * 60 * 1000)
 #define STOP_TASKS_MS      10000
@@ -140,7 +141,8 @@ static void on_check_timer(void *arg)
         if (journal_prune(exec->state->journal_dir, JOURNAL_KEEP_MS, &st) != CODE_OK)
             log_warn("old journal files cannot be removed", "reason", st.msg, NULL);
     }
-    loop_timer_set(exec->check_timer, CHECK_PERIOD_MS);
+    exec->last_check_ms = clock_mono_ms();
+    loop_timer_set(exec->check_timer, CHECK_LATEST_MS);
 }
 
 static void clock_compare(struct exec *exec, int64_t platform_ms)
@@ -254,6 +256,8 @@ static void on_net_frame(const ProtobufCMessage *msg, void *arg)
         jobs_sign_answer(exec, frame->sign_answer);
     if (frame->delivery)
         jobs_deliver(exec, frame->delivery);
+    if (clock_mono_ms() - exec->last_check_ms >= CHECK_PERIOD_MS)
+        on_check_timer(exec);
 }
 
 static void on_net_closed(const struct status *why, void *arg)
