@@ -6,37 +6,93 @@
 #include "base/id.h"
 #include "cli/command.h"
 #include "cli/table.h"
+#include "cli/view.h"
+#include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
 #include "wire/wire.h"
 
-static const struct cli_option get_options[] = {
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
+static const struct cli_option list_options[] = {
+    {"status", "STATUS", "only these: online, offline, bootstrapping, safe_mode, expired, disabled",
+     OPTION_LIST, "status", &clm__agent__status__descriptor},
+    {"search", "TEXT", "part of the hostname or of the id", OPTION_TEXT, .param = "search"},
+    {"label", "NAME[=VALUE]", "only agents with this label; several: all of them", OPTION_LIST,
+     .param = "label"},
+    {"version", "VERSION", "only with this program: 1.2.0, or 1.2.*", OPTION_TEXT, .param = "version"},
+    {"expires-before", "TIME", "only those whose identity ends before: 2026-12-01T00:00:00Z", OPTION_TEXT,
+     .param = "expiresBeforeAt"},
+    {"sort", "ORDER", "id (as registered; default), hostname, expiry or heartbeat", OPTION_TEXT, "sort",
+     &clm__list_agents_request__sort__descriptor},
+    {"descending", NULL, "the other way round", OPTION_FLAG, .param = "descending"},
+    LIST_OPTIONS,
     {.name = NULL},
 };
 
-static const struct cli_option list_options[] = {
-    {"status", "STATUS", "only these: ONLINE, OFFLINE, BOOTSTRAPPING, SAFE_MODE, EXPIRED, DISABLED",
-     OPTION_LIST},
-    {"search", "TEXT", "part of the hostname or of the id", OPTION_TEXT},
-    {"label", "NAME[=VALUE]", "only agents with this label; several: all of them", OPTION_LIST},
-    {"limit", "N", "agents a page, 1 to 500 (default 50)", OPTION_TEXT},
-    {"page", "TOKEN", "the page that the end of the last list names", OPTION_TEXT},
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
-    {.name = NULL},
+static const struct column list_columns[] = {
+    {"ID", "id", false},          {"HOSTNAME", "hostname", false},
+    {"STATUS", "status", false},  {"LAST HEARTBEAT", "last_heartbeat_at_ms", false},
+    {"LABELS", "labels", false},  {"VERSION", "facts.agent_version", true},
+    {"SYSTEM", "facts.os", true}, {"IDENTITY UNTIL", "identity_not_after_at_ms", true},
+    {"REASON", "reason", true},   {.heading = NULL},
 };
+
+static const struct listing listing = {"/api/v1/agents", &clm__list_agents_response__descriptor, "agents",
+                                       list_columns};
 
 static const struct cli_option register_options[] = {
-    {"label", "NAME=VALUE", "a label; may be given several times", OPTION_LIST},
-    {"allow", "OPERATION,…", "what the agent may be asked: deploy, renew, validate, discover", OPTION_LIST},
-    {"dns", "NAME", "a DNS name, or *.example.com, that its certificates may carry", OPTION_LIST},
-    {"path", "GLOB", "files that it may be asked to touch, such as /etc/nginx/**", OPTION_LIST},
-    {"ttl", "SECONDS", "life of the bootstrap token (default 3600)", OPTION_TEXT},
+    {"label", "NAME=VALUE", "a label; may be given several times", .type = OPTION_LIST},
+    {"allow", "OPERATION,…", "what the agent may be asked: deploy, renew, validate, discover",
+     .type = OPTION_LIST},
+    {"dns", "NAME", "a DNS name, or *.example.com, that its certificates may carry", .type = OPTION_LIST},
+    {"path", "GLOB", "files that it may be asked to touch, such as /etc/nginx/**", .type = OPTION_LIST},
+    {"ttl", "SECONDS", "life of the bootstrap token (default 3600)", .type = OPTION_TEXT},
     {"token-host", "PATTERN", "the token works only on hosts with such a name: web-*.example.com",
-     OPTION_TEXT},
-    {"token-source", "CIDR", "the token works only from there: 10.1.0.0/16", OPTION_TEXT},
-    {"token-file", "FILE", "write the token there (0600) instead of to stdout", OPTION_TEXT},
+     .type = OPTION_TEXT},
+    {"token-source", "CIDR", "the token works only from there: 10.1.0.0/16", .type = OPTION_TEXT},
+    {"token-file", "FILE", "write the token there (0600), and nothing to stdout", .type = OPTION_TEXT},
+    {"o", "FORMAT",
+     "token: the token alone; json: the whole answer; default: the line that installs the agent",
+     .type = OPTION_TEXT},
     {.name = NULL},
 };
+
+static const struct cli_option scope_options[] = {
+    {"allow", "OPERATION,…", "what the agent may be asked: deploy, renew, validate, discover",
+     .type = OPTION_LIST},
+    {"dns", "NAME", "a DNS name, or *.example.com, that its certificates may carry", .type = OPTION_LIST},
+    {"path", "GLOB", "files that it may be asked to touch, such as /etc/nginx/**", .type = OPTION_LIST},
+    {.name = NULL},
+};
+
+static const struct cli_option disable_options[] = {
+    {"reason", "TEXT", "why, for whoever looks at it", OPTION_TEXT, .param = "reason"},
+    OUTPUT_OPTION,
+    {.name = NULL},
+};
+
+static const struct cli_option output_options[] = {OUTPUT_OPTION, {.name = NULL}};
+
+static const struct cli_option token_options[] = {
+    {"ttl", "SECONDS", "life of the token (default 3600)", OPTION_TEXT, .param = "tokenTtlSec"},
+    {"force", NULL, "also if the agent was online in the last day", OPTION_FLAG, .param = "force"},
+    {"o", "FORMAT", "table (default), json or yaml", .type = OPTION_TEXT},
+    {.name = NULL},
+};
+
+static const struct column token_columns[] = {
+    {"ID", "id", false},
+    {"STATE", "state", false},
+    {"CREATED", "created_at_ms", false},
+    {"UNTIL", "not_after_at_ms", false},
+    {"BY", "created_by", false},
+    {.heading = NULL},
+};
+
+#define AGENT_ACTION(verb, request_)                                                                         \
+    &(const struct action)                                                                                   \
+    {                                                                                                        \
+        .method = "POST", .path = "/api/v1/agents/%s:" verb, .request = &request_,                           \
+        .response = &clm__agent_view__descriptor, .needs_id = true                                           \
+    }
 
 static const char *status_name(int status)
 {
@@ -95,91 +151,104 @@ static void print_agent(const Clm__AgentView *agent, struct arena *arena)
     }
 }
 
-static enum code add_status(const char *value, void *path, struct status *st)
-{
-    for (unsigned i = 0; i < clm__agent__status__descriptor.n_values; i++) {
-        if (strcasecmp(value, clm__agent__status__descriptor.values[i].name) == 0) {
-            client_query(path, "status", clm__agent__status__descriptor.values[i].name);
-            return CODE_OK;
-        }
-    }
-    return status_set(st, CODE_INVALID_ARGUMENT,
-                      "--status %.32s: no such status; see clmctl help agents list", value);
-}
-
-static enum code add_label_filter(const char *value, void *path, struct status *st)
-{
-    (void)st;
-    client_query(path, "label", value);
-    return CODE_OK;
-}
-
-static enum code run_list(struct client *client, const struct cli_args *args, struct arena *arena,
-                          int *ret_exit, struct status *st)
-{
-    bool json;
-    long limit;
-    AUTO_BUF struct buf path = {0};
-    TRY(cli_args_json(args, &json, st));
-    TRY(cli_args_number(args, "limit", 1, 500, 50, &limit, st));
-    if (!buf_puts(&path, "/api/v1/agents"))
-        return status_set(st, CODE_INTERNAL, "out of buffer");
-    client_query(&path, "pageSize", arena_printf(arena, "%ld", limit));
-    client_query(&path, "search", cli_args_text(args, "search"));
-    client_query(&path, "pageToken", cli_args_text(args, "page"));
-    TRY(cli_args_each(args, "status", true, add_status, &path, arena, st));
-    TRY(cli_args_each(args, "label", false, add_label_filter, &path, arena, st));
-
-    ProtobufCMessage *msg;
-    const char *text;
-    TRY(client_call(client, "GET", buf_text(&path), NULL, &clm__list_agents_response__descriptor, arena, &msg,
-                    &text, st));
-    *ret_exit = EXIT_OK;
-    if (json) {
-        (void)puts(text);
-        return CODE_OK;
-    }
-    const Clm__ListAgentsResponse *answer = (const Clm__ListAgentsResponse *)msg;
-    static const char *const headings[] = {"ID", "HOSTNAME", "STATUS", "LAST HEARTBEAT", "LABELS"};
-    struct table *table = table_new(arena, headings, ARRAY_LEN(headings));
-    for (size_t i = 0; i < answer->n_agents; i++) {
-        const Clm__AgentView *agent = answer->agents[i];
-        table_row(table, (const char *[]){
-                             agent->id, agent->hostname, status_name((int)agent->status),
-                             table_time(arena, agent->has_last_heartbeat_at_ms, agent->last_heartbeat_at_ms),
-                             join_labels(agent, arena)});
-    }
-    table_print(table, stdout);
-    if (answer->next_page_token && *answer->next_page_token)
-        (void)fprintf(stderr, "more: --page %s\n", answer->next_page_token);
-    return CODE_OK;
-}
-
-static enum code call_agent(struct client *client, const char *method, const char *verb, const char *id,
-                            const ProtobufCMessage *body, const struct cli_args *args, struct arena *arena,
-                            int *ret_exit, struct status *st)
-{
-    bool json;
-    TRY(cli_args_json(args, &json, st));
-    if (!uuid_valid(id))
-        return status_set(st, CODE_INVALID_ARGUMENT,
-                          "\"%.64s\" is not an agent id; clmctl agents list shows them", id);
-    ProtobufCMessage *msg;
-    const char *text;
-    TRY(client_call(client, method, arena_printf(arena, "/api/v1/agents/%s%s", id, verb), body,
-                    &clm__agent_view__descriptor, arena, &msg, &text, st));
-    *ret_exit = EXIT_OK;
-    if (json)
-        (void)puts(text);
-    else
-        print_agent((const Clm__AgentView *)msg, arena);
-    return CODE_OK;
-}
-
 static enum code run_get(struct client *client, const struct cli_args *args, struct arena *arena,
                          int *ret_exit, struct status *st)
 {
-    return call_agent(client, "GET", "", args->positional[0], NULL, args, arena, ret_exit, st);
+    static const struct action get = {"GET", "/api/v1/agents/%s", NULL, &clm__agent_view__descriptor,
+                                      .needs_id = true};
+    enum view_format format;
+    TRY(view_format_read(args, &format, st));
+    if (format != VIEW_TABLE)
+        return client_act(client, args, &get, arena, ret_exit, st);
+    if (!uuid_valid(args->positional[0]))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "\"%.64s\" is not an agent id; clmctl agents list shows them", args->positional[0]);
+    ProtobufCMessage *msg;
+    TRY(client_call(client, "GET", arena_printf(arena, "/api/v1/agents/%s", args->positional[0]), NULL,
+                    &clm__agent_view__descriptor, arena, &msg, NULL, st));
+    print_agent((const Clm__AgentView *)msg, arena);
+    *ret_exit = EXIT_OK;
+    return CODE_OK;
+}
+
+/* ---- labels and scope: changes of what is there, safe against others who do the same
+ * -------------------------
+ */
+
+static enum code read_agent(struct client *client, const char *id, struct arena *arena,
+                            const Clm__AgentView **ret, struct status *st)
+{
+    ProtobufCMessage *msg;
+    if (!uuid_valid(id))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "\"%.64s\" is not an agent id; clmctl agents list shows them", id);
+    TRY(client_call(client, "GET", arena_printf(arena, "/api/v1/agents/%s", id), NULL,
+                    &clm__agent_view__descriptor, arena, &msg, NULL, st));
+    *ret = (const Clm__AgentView *)msg;
+    return CODE_OK;
+}
+
+static enum code send_agent(struct client *client, const char *id, const char *verb,
+                            const ProtobufCMessage *body, struct arena *arena, struct status *st)
+{
+    ProtobufCMessage *msg;
+    TRY(client_call(client, "POST", arena_printf(arena, "/api/v1/agents/%s:%s", id, verb), body,
+                    &clm__agent_view__descriptor, arena, &msg, NULL, st));
+    print_agent((const Clm__AgentView *)msg, arena);
+    return CODE_OK;
+}
+
+static enum code check_label(const char *word, struct status *st)
+{
+    const char *equals = strchr(word, '=');
+    size_t len = strlen(word);
+    if (equals ? equals == word : len < 2 || word[len - 1] != '-')
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "\"%.64s\": expected NAME=VALUE, or NAME- to take it away", word);
+    return CODE_OK;
+}
+
+/* "name=value" sets, "name-" takes away. */
+static void change_label(Clm__SetAgentLabelsRequest *request, const char *word, struct arena *arena)
+{
+    const char *equals = strchr(word, '=');
+    size_t len = equals ? (size_t)(equals - word) : strlen(word);
+    bool away = !equals;
+    const char *name = arena_strndup(arena, word, away ? len - 1 : len);
+    size_t kept = 0;
+    for (size_t i = 0; i < request->n_labels; i++)
+        if (strcmp(request->labels[i]->name, name) != 0)
+            request->labels[kept++] = request->labels[i];
+    request->n_labels = kept;
+    if (away)
+        return;
+    Clm__Label *label = arena_alloc(arena, sizeof(*label));
+    clm__label__init(label);
+    label->name = (char *)(uintptr_t)name;
+    label->value = arena_strdup(arena, equals + 1);
+    request->labels[request->n_labels++] = label;
+}
+
+static enum code run_label(struct client *client, const struct cli_args *args, struct arena *arena,
+                           int *ret_exit, struct status *st)
+{
+    const Clm__AgentView *agent;
+    Clm__SetAgentLabelsRequest request = CLM__SET_AGENT_LABELS_REQUEST__INIT;
+    if (args->n_positional < 2)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "which labels? NAME=VALUE sets one, NAME- takes it away");
+    for (size_t i = 1; i < args->n_positional; i++)
+        TRY(check_label(args->positional[i], st));
+    TRY(read_agent(client, args->positional[0], arena, &agent, st));
+    request.labels = arena_array(arena, agent->n_labels + CLI_POSITIONAL_MAX, sizeof(*request.labels));
+    for (size_t i = 0; i < agent->n_labels; i++)
+        request.labels[request.n_labels++] = agent->labels[i];
+    for (size_t i = 1; i < args->n_positional; i++)
+        change_label(&request, args->positional[i], arena);
+    request.has_if_version = agent->has_version;
+    request.if_version = agent->version;
+    *ret_exit = EXIT_OK;
+    return send_agent(client, args->positional[0], "setLabels", &request.base, arena, st);
 }
 
 /* ---- register ---------------------------------------------------------------------------------------------
@@ -267,18 +336,47 @@ static enum code make_registration(const struct cli_args *args, struct arena *ar
     return CODE_OK;
 }
 
+static enum code run_scope(struct client *client, const struct cli_args *args, struct arena *arena,
+                           int *ret_exit, struct status *st)
+{
+    const Clm__AgentView *agent;
+    struct registration *r = arena_alloc(arena, sizeof(*r));
+    Clm__SetAgentScopeRequest request = CLM__SET_AGENT_SCOPE_REQUEST__INIT;
+    TRY(make_registration(args, arena, r, st));
+    TRY(read_agent(client, args->positional[0], arena, &agent, st));
+    request.scope = &r->scope;
+    request.has_if_version = agent->has_version;
+    request.if_version = agent->version;
+    *ret_exit = EXIT_OK;
+    return send_agent(client, args->positional[0], "setScope", &request.base, arena, st);
+}
+
+/* On Debian and its kin; the token goes in by stdin, so that no other user of the host sees it among the
+ * processes. */
+static const char *install_line(const char *token, struct arena *arena)
+{
+    return arena_printf(
+        arena,
+        "sudo apt-get install -y clm-agent && sudo install -m 0600 /dev/stdin /etc/clm-agent/token "
+        "<<< '%s' && sudo clm-agent setup && sudo systemctl enable --now clm-agent",
+        token);
+}
+
 static enum code run_register(struct client *client, const struct cli_args *args, struct arena *arena,
                               int *ret_exit, struct status *st)
 {
     struct registration *r = arena_alloc(arena, sizeof(*r));
     TRY(make_registration(args, arena, r, st));
-    const char *token_file = cli_args_text(args, "token-file");
+    const char *token_file = cli_args_text(args, "token-file"), *output = cli_args_text(args, "o");
+    if (output && strcmp(output, "token") != 0 && strcmp(output, "json") != 0)
+        return status_set(st, CODE_INVALID_ARGUMENT, "-o %.32s: expected token or json", output);
     if (token_file && access(token_file, F_OK) == 0)
         return status_set(st, CODE_ALREADY_EXISTS, "%.128s exists: name another file for the token",
                           token_file);
     ProtobufCMessage *msg;
+    const char *text;
     TRY(client_call(client, "POST", "/api/v1/agents", &r->request.base,
-                    &clm__register_agent_response__descriptor, arena, &msg, NULL, st));
+                    &clm__register_agent_response__descriptor, arena, &msg, &text, st));
     const Clm__RegisterAgentResponse *answer = (const Clm__RegisterAgentResponse *)msg;
     if (!answer->token || !answer->agent)
         return status_set(st, CODE_INTERNAL, "the platform's answer has no token");
@@ -288,27 +386,91 @@ static enum code run_register(struct client *client, const struct cli_args *args
     const char *line = arena_printf(arena, "%s\n", answer->token);
     if (token_file)
         return file_write_atomic(token_file, line, strlen(line), 0600, st);
-    (void)fputs(line, stdout);
+    if (output && strcmp(output, "token") == 0) {
+        (void)fputs(line, stdout);
+        return CODE_OK;
+    }
+    if (output) {
+        (void)puts(text);
+        return CODE_OK;
+    }
+    (void)fprintf(stderr, "on %s, in bash:\n", answer->agent->hostname);
+    (void)puts(install_line(answer->token, arena));
     return CODE_OK;
 }
 
 const struct command agents_commands[] = {
     {.group = "agents",
      .name = "list",
-     .summary = "List agents; search by hostname, filter by status and label",
+     .summary = "List agents; search by hostname, filter, sort",
      .options = list_options,
-     .run = run_list},
+     .listing = &listing},
     {.group = "agents",
      .name = "get",
      .positional = "ID",
      .summary = "Show one agent",
-     .options = get_options,
+     .options = output_options,
      .run = run_get},
     {.group = "agents",
      .name = "register",
      .positional = "HOSTNAME",
-     .summary = "Register an agent and print its one-time bootstrap token",
+     .summary = "Register an agent and print the line that installs it",
      .options = register_options,
      .run = run_register},
+    {.group = "agents",
+     .name = "label",
+     .positional = "ID",
+     .more = "NAME=VALUE|NAME-…",
+     .summary = "Set labels of an agent, or take them away",
+     .run = run_label},
+    {.group = "agents",
+     .name = "scope",
+     .positional = "ID",
+     .summary = "Replace what an agent may be asked; wider than before needs the role admin",
+     .options = scope_options,
+     .run = run_scope},
+    {.group = "agents",
+     .name = "disable",
+     .positional = "ID",
+     .summary = "Cut an agent off",
+     .options = disable_options,
+     .action = AGENT_ACTION("disable", clm__disable_agent_request__descriptor)},
+    {.group = "agents",
+     .name = "enable",
+     .positional = "ID",
+     .summary = "Enable a disabled agent",
+     .options = output_options,
+     .action = AGENT_ACTION("enable", clm__enable_agent_request__descriptor)},
+    {.group = "agents",
+     .name = "revoke",
+     .positional = "ID",
+     .summary = "Revoke an agent's identity: only a fresh token brings it back",
+     .options = output_options,
+     .action = AGENT_ACTION("revoke", clm__agent_request__descriptor)},
+    {.group = "agents",
+     .name = "unfreeze",
+     .positional = "ID",
+     .summary = "Let an identity work again that a second key had frozen",
+     .options = output_options,
+     .action = AGENT_ACTION("unfreeze", clm__agent_request__descriptor)},
+    {.group = "agents",
+     .name = "tokens",
+     .positional = "ID",
+     .summary = "List an agent's bootstrap tokens",
+     .options = output_options,
+     .listing = &(const struct listing){"/api/v1/agents/%s/tokens", &clm__list_tokens_response__descriptor,
+                                        "tokens", token_columns}},
+    {.group = "agents",
+     .name = "token",
+     .positional = "ID",
+     .summary = "Make a fresh bootstrap token for an agent that is there; it is shown once",
+     .options = token_options,
+     .action = &(const struct action){.method = "POST",
+                                      .path = "/api/v1/agents/%s/tokens",
+                                      .request = &clm__create_agent_token_request__descriptor,
+                                      .response = &clm__register_agent_response__descriptor,
+                                      .secret = "token",
+                                      .part = "agent",
+                                      .needs_id = true}},
     {.name = NULL},
 };

@@ -16,19 +16,21 @@
 #define ROOTS_MAX (256 * 1024)
 
 static const struct cli_option list_options[] = {
-    {"actor", "ACTOR", "exactly, such as api-key:0123…, agent:ID, service:registry", OPTION_TEXT},
-    {"agent", "ID", "only of this agent", OPTION_TEXT},
-    {"action", "ACTION", "exactly, or a beginning: 'task.*'", OPTION_TEXT},
-    {"from", "TIME", "RFC 3339: that happened then or later", OPTION_TEXT},
-    {"until", "TIME", "RFC 3339: that happened before", OPTION_TEXT},
-    {"limit", "N", "records a page, 1 to 500 (default 50)", OPTION_TEXT},
-    {"page", "TOKEN", "the page that the end of the last list names", OPTION_TEXT},
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
+    {"actor", "ACTOR", "exactly, such as api-key:0123…, agent:ID, service:registry", .type = OPTION_TEXT},
+    {"agent", "ID", "only of this agent", .type = OPTION_TEXT},
+    {"action", "ACTION", "exactly, or a beginning: 'task.*'", .type = OPTION_TEXT},
+    {"from", "TIME", "RFC 3339: that happened then or later", .type = OPTION_TEXT},
+    {"until", "TIME", "RFC 3339: that happened before", .type = OPTION_TEXT},
+    {"limit", "N", "records a page, 1 to 500 (default 50)", .type = OPTION_TEXT},
+    {"page", "TOKEN", "the page that the end of the last list names", .type = OPTION_TEXT},
+    {"o", "FORMAT", "table (default) or json", .type = OPTION_TEXT},
     {.name = NULL},
 };
 static const struct cli_option verify_options[] = {
-    {"roots", "FILE", "the platform's root certificates (PEM), from a place that you trust", OPTION_TEXT},
-    {"witness", "FILE", "what the witness outside has kept: each of its heads must be met", OPTION_TEXT},
+    {"roots", "FILE", "the platform's root certificates (PEM), from a place that you trust",
+     .type = OPTION_TEXT},
+    {"witness", "FILE", "what the witness outside has kept: each of its heads must be met",
+     .type = OPTION_TEXT},
     {.name = NULL},
 };
 

@@ -8,9 +8,10 @@
 #include "cli/cli.pb-c.h"
 #include "wire/wire.h"
 
-#define ANSWER_MAX      (16u * 1024 * 1024)
-#define CONNECT_MAX_SEC 10L
-#define CALL_MAX_SEC    60L
+#define ANSWER_MAX         (16u * 1024 * 1024)
+#define CONNECT_MAX_SEC    10L
+#define CALL_MAX_SEC       60L
+#define STREAM_SILENCE_SEC 45L
 
 struct client {
     CURL *curl;
@@ -120,6 +121,7 @@ static enum code code_of_http(long http_status)
     case 404:
         return CODE_NOT_FOUND;
     case 409:
+    case 412:
         return CODE_FAILED_PRECONDITION;
     case 429:
         return CODE_RESOURCE_EXHAUSTED;
@@ -150,6 +152,19 @@ static enum code problem_error(const struct buf *answer, long http_status, struc
     return status_set(st, code, "%s (HTTP %ld)", title, http_status);
 }
 
+static void set_common(struct client *client, const char *url, struct curl_slist *headers)
+{
+    CURL *curl = client->curl;
+    (void)curl_easy_setopt(curl, CURLOPT_URL, url);
+    (void)curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
+    (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
+    (void)curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->error);
+    (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_MAX_SEC);
+    if (client->context->ca)
+        (void)curl_easy_setopt(curl, CURLOPT_CAINFO, client->context->ca);
+}
+
 static enum code perform(struct client *client, const char *method, const char *url, const struct buf *body,
                          struct buf *answer, long *ret_http_status, struct status *st)
 {
@@ -158,18 +173,11 @@ static enum code perform(struct client *client, const char *method, const char *
     client->asked = true;
     client->error[0] = '\0';
     struct curl_slist *headers = make_headers(client->context, body != NULL);
-    (void)curl_easy_setopt(curl, CURLOPT_URL, url);
-    (void)curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "https");
+    set_common(client, url, headers);
     (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
-    (void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
-    (void)curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->error);
-    (void)curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    (void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, CONNECT_MAX_SEC);
     (void)curl_easy_setopt(curl, CURLOPT_TIMEOUT, CALL_MAX_SEC);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer);
-    if (client->context->ca)
-        (void)curl_easy_setopt(curl, CURLOPT_CAINFO, client->context->ca);
     if (body) {
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)body->len);
         (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, buf_text(body));
@@ -178,6 +186,58 @@ static enum code perform(struct client *client, const char *method, const char *
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, ret_http_status);
     curl_slist_free_all(headers);
     return result == CURLE_OK ? CODE_OK : transport_error(client, result, st);
+}
+
+struct streaming {
+    CURL *curl;
+    bool (*on_data)(const char *data, size_t len, void *arg);
+    void *arg;
+    bool stopped;
+    struct buf problem; /* an answer that is no stream */
+};
+
+static size_t on_stream(char *data, size_t size, size_t n, void *arg)
+{
+    struct streaming *streaming = arg;
+    long http_status = 0;
+    (void)curl_easy_getinfo(streaming->curl, CURLINFO_RESPONSE_CODE, &http_status);
+    if (http_status != 200)
+        return buf_append(&streaming->problem, data, size * n) ? size * n : 0;
+    streaming->stopped = !streaming->on_data(data, size * n, streaming->arg);
+    return streaming->stopped ? 0 : size * n;
+}
+
+enum code client_stream(struct client *client, const char *path, const char *last_event_id,
+                        bool (*on_data)(const char *data, size_t len, void *arg), void *arg,
+                        struct status *st)
+{
+    CURL *curl = client->curl;
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct streaming streaming = {.curl = curl, .on_data = on_data, .arg = arg};
+    buf_init(&streaming.problem, ANSWER_MAX);
+    curl_easy_reset(curl);
+    client->asked = true;
+    client->error[0] = '\0';
+    struct curl_slist *headers = make_headers(client->context, false);
+    if (*last_event_id)
+        headers = add_header(headers, arena_printf(arena, "Last-Event-ID: %s", last_event_id));
+    set_common(client, arena_printf(arena, "%s%s", client->context->url, path), headers);
+    /* The server says something at least every 15 s. */
+    (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, STREAM_SILENCE_SEC);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_stream);
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, &streaming);
+    CURLcode result = curl_easy_perform(curl);
+    long http_status = 0;
+    (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &http_status);
+    curl_slist_free_all(headers);
+    enum code code = CODE_OK;
+    if (!streaming.stopped && result != CURLE_OK)
+        code = transport_error(client, result, st);
+    else if (!streaming.stopped && http_status != 200)
+        code = problem_error(&streaming.problem, http_status, arena, st);
+    buf_done(&streaming.problem);
+    return code;
 }
 
 enum code client_call(struct client *client, const char *method, const char *path,

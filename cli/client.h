@@ -30,4 +30,10 @@ enum code client_call(struct client *client, const char *method, const char *pat
                       struct arena *arena, ProtobufCMessage **ret, const char **ret_text,
                       struct status *st) MUST_CHECK;
 
+/* An answer without an end, handed over as it comes; on_data says whether to go on. last_event_id "" is left
+ * out. CODE_OK when the server or on_data ended it. */
+enum code client_stream(struct client *client, const char *path, const char *last_event_id,
+                        bool (*on_data)(const char *data, size_t len, void *arg), void *arg,
+                        struct status *st) MUST_CHECK;
+
 #endif

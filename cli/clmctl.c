@@ -5,21 +5,20 @@
 
 #include "cli/command.h"
 #include "cli/context.h"
-
-static const struct command *const command_tables[] = {agents_commands,   metrics_commands, tasks_commands,
-                                                       overview_commands, alerts_commands,  audit_commands};
+#include "cli/view.h"
 
 static const struct cli_option common_options[] = {
-    {"context", "NAME", "the [context NAME] of the configuration file to use", OPTION_TEXT},
-    {"help", NULL, "explain the command", OPTION_FLAG},
+    {"context", "NAME", "the [context NAME] of the configuration file to use", .type = OPTION_TEXT},
+    {"help", NULL, "explain the command", .type = OPTION_FLAG},
     {.name = NULL},
 };
 
 static void print_invocation(const struct command *command, FILE *out)
 {
-    (void)fprintf(out, "%s%s%s%s%s", command->group ? command->group : "", command->group ? " " : "",
+    (void)fprintf(out, "%s%s%s%s%s%s%s", command->group ? command->group : "", command->group ? " " : "",
                   command->name, command->positional ? " " : "",
-                  command->positional ? command->positional : "");
+                  command->positional ? command->positional : "", command->more ? " " : "",
+                  command->more ? command->more : "");
 }
 
 static void print_options(const struct cli_option *options, FILE *out)
@@ -44,7 +43,7 @@ static void print_command_help(const struct command *command, FILE *out)
 static void print_help(FILE *out)
 {
     (void)fputs("usage: clmctl COMMAND [options]\n\n", out);
-    for (size_t t = 0; t < ARRAY_LEN(command_tables); t++) {
+    for (size_t t = 0; command_tables[t]; t++) {
         for (const struct command *command = command_tables[t]; command->name; command++) {
             char left[64];
             (void)snprintf(left, sizeof(left), "%s%s%s%s%s", command->group ? command->group : "",
@@ -73,7 +72,7 @@ static void print_help(FILE *out)
 /* The row that argv begins with; *ret_used counts its words. */
 static const struct command *find_command(int argc, char *const *argv, int *ret_used)
 {
-    for (size_t t = 0; t < ARRAY_LEN(command_tables); t++) {
+    for (size_t t = 0; command_tables[t]; t++) {
         for (const struct command *command = command_tables[t]; command->name; command++) {
             if (!command->group && argc >= 1 && strcmp(argv[0], command->name) == 0) {
                 *ret_used = 1;
@@ -111,6 +110,16 @@ static int usage_error(const struct command *command, const struct status *st)
     return EXIT_USAGE;
 }
 
+static enum code do_command(const struct command *command, struct client *client, const struct cli_args *args,
+                            struct arena *arena, int *ret_exit, struct status *st)
+{
+    if (command->listing)
+        return client_list(client, args, command->listing, arena, ret_exit, st);
+    if (command->action)
+        return client_act(client, args, command->action, arena, ret_exit, st);
+    return command->run(client, args, arena, ret_exit, st);
+}
+
 static int run_command(const struct command *command, const struct cli_args *args)
 {
     struct status st = {0};
@@ -129,7 +138,7 @@ static int run_command(const struct command *command, const struct cli_args *arg
     }
     enum code code = client_new(&context, &client, &st);
     if (code == CODE_OK)
-        code = command->run(client, args, arena, &exit_code, &st);
+        code = do_command(command, client, args, arena, &exit_code, &st);
     bool asked = client && client_asked(client);
     client_free(client);
     if (code != CODE_OK) {
@@ -167,7 +176,8 @@ int main(int argc, char **argv)
     }
     struct cli_args args;
     struct status st = {0};
-    if (cli_args_parse(command->options, common_options, command->positional ? 1 : 0, argc - used,
+    size_t positionals = command->more ? CLI_POSITIONAL_MAX : command->positional ? 1 : 0;
+    if (cli_args_parse(command->options, common_options, positionals, argc - used,
                        (const char *const *)argv + used, &args, &st) != CODE_OK)
         return usage_error(command, &st);
     if (help || cli_args_flag(&args, "help")) {

@@ -7,6 +7,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
+
+#include <protobuf-c/protobuf-c.h>
 
 #include "base/arena.h"
 #include "base/status.h"
@@ -28,10 +31,16 @@ struct cli_option {
     const char *metavar; /* "STATUS"; NULL for flags */
     const char *help;
     enum option_type type;
+    const char
+        *param; /* the query parameter or body field that it becomes (view.h); NULL: the command's own */
+    const ProtobufCEnumDescriptor *names; /* of its values, in any case; NULL: any text */
 };
 
+struct listing;
+struct action;
+
 #define CLI_VALUES_MAX     64
-#define CLI_POSITIONAL_MAX 2
+#define CLI_POSITIONAL_MAX 16
 
 /* What was given on the command line; strings are argv's own. */
 struct cli_args {
@@ -47,9 +56,12 @@ struct cli_args {
 struct command {
     const char *group, *name; /* "agents", "list"; group NULL: the command stands alone */
     const char *positional;   /* "ID"; NULL: none */
+    const char *more;         /* what may follow it, several times; NULL: nothing */
     const char *summary;
     const struct cli_option *options; /* ended by name NULL; NULL for none */
     bool offline;                     /* needs no platform: client is NULL */
+    const struct listing *listing;    /* what it does, when there is no run (view.h) */
+    const struct action *action;
     /* Returns an exit code. An error is in *st; the caller prints it. */
     enum code (*run)(struct client *client, const struct cli_args *args, struct arena *arena, int *ret_exit,
                      struct status *st);
@@ -57,7 +69,9 @@ struct command {
 
 /* Ended by name NULL. */
 extern const struct command agents_commands[], metrics_commands[], tasks_commands[], overview_commands[],
-    alerts_commands[], audit_commands[];
+    alerts_commands[], audit_commands[], people_commands[], events_commands[], context_commands[],
+    completion_commands[];
+extern const struct command *const command_tables[]; /* all of them, ended by NULL */
 
 /* Options come before or after positionals; `--` ends them; `--name=value` and `--name value` both do. Errors
  * name the argument. own and common are option tables; either may be NULL. */
@@ -76,5 +90,7 @@ enum code cli_args_number(const struct cli_args *args, const char *name, long mi
                           long *ret, struct status *st) MUST_CHECK;
 /* -o json? INVALID_ARGUMENT for anything but "table" and "json". */
 enum code cli_args_json(const struct cli_args *args, bool *ret, struct status *st) MUST_CHECK;
+/* Whether colour and movement are wanted there: a terminal, and neither $NO_COLOR nor TERM=dumb. */
+bool cli_is_terminal(FILE *out);
 
 #endif

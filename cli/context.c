@@ -5,10 +5,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/config.h"
+#include "base/file.h"
 
 #define CONTEXTS_MAX 32
 #define API_KEY_MAX  4096
+#define FILE_MAX     (256 * 1024)
 
 struct named_context {
     char *name, *url, *ca, *api_key_file;
@@ -175,4 +178,70 @@ void context_done(struct context *context)
     free(context->ca);
     secret_free(context->api_key);
     *context = (struct context){0};
+}
+
+/* ---- the file's contexts ---- */
+
+static enum code load_file(char **ret_path, struct file *ret, struct status *st)
+{
+    const struct config_schema schema = {.keys = file_keys, .groups = file_groups};
+    *ret_path = file_path();
+    if (!*ret_path || access(*ret_path, F_OK) != 0)
+        return status_set(st, CODE_FAILED_PRECONDITION, "%s is not there; see clmctl help",
+                          *ret_path ? *ret_path : "~/.config/clmctl/config");
+    return config_load(&schema, *ret_path, ret, st);
+}
+
+enum code contexts_each(void (*each)(const char *name, const char *url, bool current, void *arg), void *arg,
+                        struct status *st)
+{
+    AUTO_FREE char *path = NULL;
+    CLEANUP(file_done) struct file file = {0};
+    TRY(load_file(&path, &file, st));
+    const char *current = environment("CLMCTL_CONTEXT");
+    if (!current)
+        current = file.current;
+    for (size_t i = 0; i < file.n_contexts; i++) {
+        const struct named_context *context = &file.contexts[i];
+        bool is_current = current ? strcmp(current, context->name) == 0 : file.n_contexts == 1;
+        each(context->name, context->url ? context->url : "", is_current, arg);
+    }
+    return CODE_OK;
+}
+
+/* The line `context = …` of [clmctl], or the section itself, replaced or put in front. */
+static bool rewrite(const char *text, const char *name, struct buf *out)
+{
+    bool in_section = false, done = false, ok = true;
+    for (const char *line = text; *line && ok;) {
+        size_t len = strcspn(line, "\n"), at = strspn(line, " \t");
+        if (line[at] == '[') {
+            in_section = strncmp(line + at, "[clmctl]", 8) == 0;
+            ok = buf_append(out, line, len) && buf_puts(out, "\n");
+            if (ok && in_section && !done)
+                ok = done = buf_printf(out, "context = %s\n", name);
+        } else if (!(in_section && strncmp(line + at, "context", 7) == 0 &&
+                     line[at + 7 + strspn(line + at + 7, " \t")] == '=')) {
+            ok = buf_append(out, line, len) && buf_puts(out, "\n");
+        }
+        line += len + (line[len] == '\n');
+    }
+    return ok && (done || buf_printf(out, "\n[clmctl]\ncontext = %s\n", name));
+}
+
+enum code context_use(const char *name, struct status *st)
+{
+    AUTO_FREE char *path = NULL;
+    AUTO_BUF struct buf text = {0}, out = {0};
+    CLEANUP(file_done) struct file file = {0};
+    bool found = false;
+    TRY(load_file(&path, &file, st));
+    for (size_t i = 0; i < file.n_contexts; i++)
+        found |= strcmp(file.contexts[i].name, name) == 0;
+    if (!found)
+        return status_set(st, CODE_NOT_FOUND, "no context \"%.64s\" in %s", name, path);
+    TRY(file_read(path, FILE_MAX, &text, st));
+    if (!rewrite(buf_text(&text), name, &out))
+        return status_set(st, CODE_RESOURCE_EXHAUSTED, "%s is too large", path);
+    return file_write_atomic(path, out.data, out.len, 0600, st);
 }

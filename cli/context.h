@@ -14,6 +14,8 @@
 #ifndef CLM_CLI_CONTEXT_H
 #define CLM_CLI_CONTEXT_H
 
+#include <stdbool.h>
+
 #include "base/secret.h"
 #include "base/status.h"
 
@@ -26,5 +28,11 @@ struct context {
 /* name NULL: $CLMCTL_CONTEXT, else the file's own choice. FAILED_PRECONDITION says what to write where. */
 enum code context_load(const char *name, struct context *ret, struct status *st) MUST_CHECK;
 void context_done(struct context *context);
+
+/* Calls each for every context of the file, in its order. */
+enum code contexts_each(void (*each)(const char *name, const char *url, bool current, void *arg), void *arg,
+                        struct status *st) MUST_CHECK;
+/* Makes it the file's choice; the rest of the file stays as it is. NOT_FOUND. */
+enum code context_use(const char *name, struct status *st) MUST_CHECK;
 
 #endif

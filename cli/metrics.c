@@ -10,8 +10,8 @@
 
 static const struct cli_option options[] = {
     {"hours", "N", "how far back, 1 to 336 (default 24); one line for 10 minutes, beyond a day for 2 hours",
-     OPTION_TEXT},
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
+     .type = OPTION_TEXT},
+    {"o", "FORMAT", "table (default) or json", .type = OPTION_TEXT},
     {.name = NULL},
 };
 

@@ -1,6 +1,7 @@
 /* The command line into values, by the tables of options. Pure. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/command.h"
 
@@ -123,4 +124,10 @@ enum code cli_args_json(const struct cli_args *args, bool *ret, struct status *s
     if (format && !*ret && strcmp(format, "table") != 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "-o %.32s: expected table or json", format);
     return CODE_OK;
+}
+
+bool cli_is_terminal(FILE *out)
+{
+    const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
+    return isatty(fileno(out)) && (!no_color || !*no_color) && term && strcmp(term, "dumb") != 0;
 }

@@ -6,7 +6,7 @@
 #include "proto/registry.pb-c.h"
 
 static const struct cli_option output_options[] = {
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
+    {"o", "FORMAT", "table (default) or json", .type = OPTION_TEXT},
     {.name = NULL},
 };
 

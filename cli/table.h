@@ -1,5 +1,6 @@
-/* Columns for people: each as wide as its widest cell. Control characters of a cell become '?', so that no
- * text from a host can move the cursor. */
+/* Columns for people: each as wide as its widest cell. What is not printable in a cell is shown escaped
+ * (\x1b, \u202e), so that no text from a host can move the cursor or turn the line around. Colour on
+ * terminals only. */
 #ifndef CLM_CLI_TABLE_H
 #define CLM_CLI_TABLE_H
 
@@ -16,6 +17,8 @@ struct table *table_new(struct arena *arena, const char *const *headings, size_t
 /* n cells, copied; NULL prints "-". */
 void table_row(struct table *table, const char *const *cells);
 void table_print(const struct table *table, FILE *out);
+/* The text with what is not printable escaped. */
+const char *table_printable(struct arena *arena, const char *text);
 /* "2026-11-23 23:01:02Z", "-" when it is not known. */
 const char *table_time(struct arena *arena, int has, int64_t wall_ms);
 /* One value on a line of its own, `name` padded. NULL or "" prints nothing. */

@@ -8,46 +8,63 @@
 #include "base/id.h"
 #include "cli/command.h"
 #include "cli/table.h"
+#include "cli/view.h"
 #include "proto/tasks.pb-c.h"
 #include "wire/wire.h"
 
 #define WAIT_STEP_MS 250
 #define CHAIN_MAX    (256u * 1024)
 
-static const struct cli_option get_options[] = {
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
-    {.name = NULL},
-};
+static const struct cli_option get_options[] = {OUTPUT_OPTION, {.name = NULL}};
 
 static const struct cli_option list_options[] = {
-    {"agent", "ID", "only tasks of this agent", OPTION_TEXT},
-    {"state", "STATE", "only these: SCHEDULED, READY, LEASED, RUNNING, SUCCEEDED, FAILED …", OPTION_LIST},
-    {"kind", "KIND", "only these: deploy, renew, validate, discover", OPTION_LIST},
-    {"limit", "N", "tasks a page, 1 to 500 (default 50)", OPTION_TEXT},
-    {"page", "TOKEN", "the page that the end of the last list names", OPTION_TEXT},
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
+    {"agent", "ID", "only tasks of this agent", OPTION_TEXT, .param = "agentId"},
+    {"state", "STATE", "only these: scheduled, ready, leased, running, succeeded, failed …", OPTION_LIST,
+     "state", &clm__task__state__descriptor},
+    {"kind", "KIND", "only these: deploy, renew, validate, discover", OPTION_LIST, "kind",
+     &clm__task__kind__descriptor},
+    LIST_OPTIONS,
     {.name = NULL},
 };
 
+static const struct column list_columns[] = {
+    {"ID", "id", false},
+    {"KIND", "kind", false},
+    {"STATE", "state", false},
+    {"AGENT", "agent_id", false},
+    {"CREATED", "created_at_ms", false},
+    {"MESSAGE", "message", false},
+    {"BY", "created_by", true},
+    {"ATTEMPT", "attempt", true},
+    {"STARTED", "started_at_ms", true},
+    {"FINISHED", "finished_at_ms", true},
+    {.heading = NULL},
+};
+
+static const struct listing listing = {"/api/v1/tasks", &clm__list_tasks_response__descriptor, "tasks",
+                                       list_columns};
+
 static const struct cli_option run_options[] = {
-    {"agent", "ID", "the agent that shall do it", OPTION_TEXT},
-    {"target", "NAME", "renew, validate, deploy: a [target …] of the host's local policy", OPTION_TEXT},
+    {"agent", "ID", "the agent that shall do it", .type = OPTION_TEXT},
+    {"target", "NAME", "renew, validate, deploy: a [target …] of the host's local policy",
+     .type = OPTION_TEXT},
     {"dns", "NAME", "renew: the names of the new certificate (default: those of the present one)",
-     OPTION_LIST},
-    {"reuse-key", NULL, "renew: keep the present key", OPTION_FLAG},
-    {"chain", "FILE", "deploy: the certificate chain to install, PEM, leaf first", OPTION_TEXT},
-    {"certificate", "PATH", "validate: a certificate file on the host", OPTION_TEXT},
-    {"endpoint", "HOST:PORT", "validate: an endpoint that the host can reach", OPTION_TEXT},
+     .type = OPTION_LIST},
+    {"reuse-key", NULL, "renew: keep the present key", .type = OPTION_FLAG},
+    {"chain", "FILE", "deploy: the certificate chain to install, PEM, leaf first", .type = OPTION_TEXT},
+    {"certificate", "PATH", "validate: a certificate file on the host", .type = OPTION_TEXT},
+    {"endpoint", "HOST:PORT", "validate: an endpoint that the host can reach", .type = OPTION_TEXT},
     {"server-name", "NAME", "validate: the name to ask the endpoint for (default: the certificate's first)",
-     OPTION_TEXT},
+     .type = OPTION_TEXT},
     {"starttls", "PROTOCOL",
      "validate: spoken before TLS: none, smtp, imap, pop3, ldap, postgresql (default: by the port)",
-     OPTION_TEXT},
-    {"root", "DIR", "discover: a directory to search (default: the policy's discovery roots)", OPTION_LIST},
-    {"idempotency-key", "KEY", "the same key gives the same task", OPTION_TEXT},
-    {"wait", NULL, "wait for the end; exit 4 unless it succeeded", OPTION_FLAG},
-    {"timeout", "SECONDS", "of --wait (default 300)", OPTION_TEXT},
-    {"o", "FORMAT", "table (default) or json", OPTION_TEXT},
+     .type = OPTION_TEXT},
+    {"root", "DIR", "discover: a directory to search (default: the policy's discovery roots)",
+     .type = OPTION_LIST},
+    {"idempotency-key", "KEY", "the same key gives the same task", .type = OPTION_TEXT},
+    {"wait", NULL, "wait for the end; exit 4 unless it succeeded", .type = OPTION_FLAG},
+    {"timeout", "SECONDS", "of --wait (default 300)", .type = OPTION_TEXT},
+    OUTPUT_OPTION,
     {.name = NULL},
 };
 
@@ -149,66 +166,6 @@ static void print_task(const Clm__TaskView *task, struct arena *arena)
 /* ---- list, get, cancel ------------------------------------------------------------------------------------
  */
 
-struct enum_query {
-    struct buf *path;
-    const char *name;
-    const ProtobufCEnumDescriptor *desc;
-};
-
-static enum code add_enum(const char *value, void *arg, struct status *st)
-{
-    const struct enum_query *query = arg;
-    const ProtobufCEnumValue *row = enum_find(query->desc, value);
-    if (!row)
-        return status_set(st, CODE_INVALID_ARGUMENT, "--%s %.32s: no such %s; see clmctl help tasks list",
-                          query->name, value, query->name);
-    client_query(query->path, query->name, row->name);
-    return CODE_OK;
-}
-
-static enum code run_list(struct client *client, const struct cli_args *args, struct arena *arena,
-                          int *ret_exit, struct status *st)
-{
-    bool json;
-    long limit;
-    AUTO_BUF struct buf path = {0};
-    TRY(cli_args_json(args, &json, st));
-    TRY(cli_args_number(args, "limit", 1, 500, 50, &limit, st));
-    if (!buf_puts(&path, "/api/v1/tasks"))
-        return status_set(st, CODE_INTERNAL, "out of buffer");
-    client_query(&path, "pageSize", arena_printf(arena, "%ld", limit));
-    client_query(&path, "pageToken", cli_args_text(args, "page"));
-    client_query(&path, "agentId", cli_args_text(args, "agent"));
-    struct enum_query state = {&path, "state", &clm__task__state__descriptor};
-    struct enum_query kind = {&path, "kind", &clm__task__kind__descriptor};
-    TRY(cli_args_each(args, "state", true, add_enum, &state, arena, st));
-    TRY(cli_args_each(args, "kind", true, add_enum, &kind, arena, st));
-
-    ProtobufCMessage *msg;
-    const char *text;
-    TRY(client_call(client, "GET", buf_text(&path), NULL, &clm__list_tasks_response__descriptor, arena, &msg,
-                    &text, st));
-    *ret_exit = EXIT_OK;
-    if (json) {
-        (void)puts(text);
-        return CODE_OK;
-    }
-    const Clm__ListTasksResponse *answer = (const Clm__ListTasksResponse *)msg;
-    static const char *const headings[] = {"ID", "KIND", "STATE", "AGENT", "CREATED", "MESSAGE"};
-    struct table *table = table_new(arena, headings, ARRAY_LEN(headings));
-    for (size_t i = 0; i < answer->n_tasks; i++) {
-        const Clm__TaskView *task = answer->tasks[i];
-        table_row(table, (const char *[]){
-                             task->id, enum_name(&clm__task__kind__descriptor, (int)task->kind),
-                             enum_name(&clm__task__state__descriptor, (int)task->state), task->agent_id,
-                             table_time(arena, task->has_created_at_ms, task->created_at_ms), task->message});
-    }
-    table_print(table, stdout);
-    if (answer->next_page_token && *answer->next_page_token)
-        (void)fprintf(stderr, "more: --page %s\n", answer->next_page_token);
-    return CODE_OK;
-}
-
 /* One task through its path; shown. */
 static enum code call_task(struct client *client, const char *method, const char *path,
                            const ProtobufCMessage *body, struct arena *arena, const Clm__TaskView **ret,
@@ -230,10 +187,12 @@ static enum code check_task_id(const char *id, struct status *st)
     return CODE_OK;
 }
 
-static void show(const Clm__TaskView *task, const char *text, bool json, struct arena *arena)
+static void show(const Clm__TaskView *task, const char *text, enum view_format format, struct arena *arena)
 {
-    if (json)
+    if (format == VIEW_JSON)
         (void)puts(text);
+    else if (format == VIEW_YAML)
+        view_yaml(stdout, &task->base, arena);
     else
         print_task(task, arena);
 }
@@ -241,14 +200,14 @@ static void show(const Clm__TaskView *task, const char *text, bool json, struct 
 static enum code run_get(struct client *client, const struct cli_args *args, struct arena *arena,
                          int *ret_exit, struct status *st)
 {
-    bool json;
+    enum view_format format;
     const Clm__TaskView *task;
     const char *text;
-    TRY(cli_args_json(args, &json, st));
+    TRY(view_format_read(args, &format, st));
     TRY(check_task_id(args->positional[0], st));
     TRY(call_task(client, "GET", arena_printf(arena, "/api/v1/tasks/%s", args->positional[0]), NULL, arena,
                   &task, &text, st));
-    show(task, text, json, arena);
+    show(task, text, format, arena);
     *ret_exit = EXIT_OK;
     return CODE_OK;
 }
@@ -256,15 +215,15 @@ static enum code run_get(struct client *client, const struct cli_args *args, str
 static enum code run_cancel(struct client *client, const struct cli_args *args, struct arena *arena,
                             int *ret_exit, struct status *st)
 {
-    bool json;
+    enum view_format format;
     const Clm__TaskView *task;
     const char *text;
     Clm__CancelTaskRequest request = CLM__CANCEL_TASK_REQUEST__INIT;
-    TRY(cli_args_json(args, &json, st));
+    TRY(view_format_read(args, &format, st));
     TRY(check_task_id(args->positional[0], st));
     TRY(call_task(client, "POST", arena_printf(arena, "/api/v1/tasks/%s:cancel", args->positional[0]),
                   &request.base, arena, &task, &text, st));
-    show(task, text, json, arena);
+    show(task, text, format, arena);
     *ret_exit = EXIT_OK;
     return CODE_OK;
 }
@@ -411,21 +370,40 @@ static enum code make_order(const struct cli_args *args, struct arena *arena, st
 }
 
 /* Asks until the task is over or the time is. A platform that is away for a moment is asked again. */
+/* On a terminal one line that moves; elsewhere a line for each phase. */
+static void show_progress(const Clm__TaskView *task, char said[160], struct arena *arena)
+{
+    char now[160];
+    (void)snprintf(now, sizeof(now), "%s%s%.60s%s%.60s",
+                   enum_name(&clm__task__state__descriptor, (int)task->state), task->phase ? " " : "",
+                   task->phase ? table_printable(arena, task->phase) : "", task->message ? ": " : "",
+                   task->message ? table_printable(arena, task->message) : "");
+    if (task->has_progress_permille) {
+        size_t len = strlen(now);
+        (void)snprintf(now + len, sizeof(now) - len, " %u%%", task->progress_permille / 10);
+    }
+    if (strcmp(now, said) == 0)
+        return;
+    (void)snprintf(said, 160, "%s", now);
+    (void)fprintf(stderr, cli_is_terminal(stderr) ? "\r\033[K%s" : "%s\n", now);
+    (void)fflush(stderr);
+}
+
 static enum code wait_for_end(struct client *client, const char *id, long timeout_sec, struct arena *arena,
                               const Clm__TaskView **ret, const char **ret_text, struct status *st)
 {
     int64_t end = clock_mono_ms() + timeout_sec * 1000;
     const char *path = arena_printf(arena, "/api/v1/tasks/%s", id);
-    char phase[64] = "";
+    char said[160] = "";
     for (;;) {
         enum code code = call_task(client, "GET", path, NULL, arena, ret, ret_text, st);
         if (code != CODE_OK && !code_info(code)->retryable)
             return code;
-        if (code == CODE_OK && is_over((*ret)->state))
+        if (code == CODE_OK)
+            show_progress(*ret, said, arena);
+        if (code == CODE_OK && is_over((*ret)->state)) {
+            (void)fputs(cli_is_terminal(stderr) ? "\r\033[K" : "", stderr);
             return CODE_OK;
-        if (code == CODE_OK && (*ret)->phase && strcmp((*ret)->phase, phase) != 0) {
-            (void)snprintf(phase, sizeof(phase), "%s", (*ret)->phase);
-            table_field(stderr, "phase", phase);
         }
         if (clock_mono_ms() >= end)
             return status_set(st, CODE_DEADLINE_EXCEEDED,
@@ -438,12 +416,12 @@ static enum code wait_for_end(struct client *client, const char *id, long timeou
 static enum code run_run(struct client *client, const struct cli_args *args, struct arena *arena,
                          int *ret_exit, struct status *st)
 {
-    bool json;
+    enum view_format format;
     long timeout_sec;
     const Clm__TaskView *task;
     const char *text;
     struct order *o = arena_alloc(arena, sizeof(*o));
-    TRY(cli_args_json(args, &json, st));
+    TRY(view_format_read(args, &format, st));
     TRY(cli_args_number(args, "timeout", 1, 86400, 300, &timeout_sec, st));
     TRY(make_order(args, arena, o, st));
     TRY(call_task(client, "POST", "/api/v1/tasks", &o->request.base, arena, &task, &text, st));
@@ -452,7 +430,7 @@ static enum code run_run(struct client *client, const struct cli_args *args, str
         TRY(wait_for_end(client, task->id, timeout_sec, arena, &task, &text, st));
         *ret_exit = task->state == CLM__TASK__STATE__SUCCEEDED ? EXIT_OK : EXIT_TASK_FAILED;
     }
-    show(task, text, json, arena);
+    show(task, text, format, arena);
     return CODE_OK;
 }
 
@@ -467,7 +445,7 @@ const struct command tasks_commands[] = {
      .name = "list",
      .summary = "List tasks, newest first; filter by agent, state and kind",
      .options = list_options,
-     .run = run_list},
+     .listing = &listing},
     {.group = "tasks",
      .name = "get",
      .positional = "ID",
@@ -480,5 +458,15 @@ const struct command tasks_commands[] = {
      .summary = "Cancel a task; of one that has begun, the host decides",
      .options = get_options,
      .run = run_cancel},
+    {.group = "tasks",
+     .name = "retry",
+     .positional = "ID",
+     .summary = "Do a task that did not succeed once more",
+     .options = get_options,
+     .action = &(const struct action){.method = "POST",
+                                      .path = "/api/v1/tasks/%s:retry",
+                                      .request = &clm__retry_task_request__descriptor,
+                                      .response = &clm__task_view__descriptor,
+                                      .needs_id = true}},
     {.name = NULL},
 };

@@ -21,7 +21,10 @@ install(FILES ${deploy}/kubernetes/base/config/registry.conf ${deploy}/kubernete
               ${deploy}/kubernetes/base/config/database.sql
         DESTINATION share/doc/clm-platform/examples COMPONENT platform)
 install(FILES ${CMAKE_SOURCE_DIR}/docs/operations.md DESTINATION share/doc/clm-platform COMPONENT platform)
-install(FILES ${deploy}/completion/clmctl DESTINATION share/bash-completion/completions COMPONENT clmctl)
+set(completion ${CMAKE_BINARY_DIR}/cli/completion)
+install(FILES ${completion}/clmctl DESTINATION share/bash-completion/completions COMPONENT clmctl)
+install(FILES ${completion}/_clmctl DESTINATION share/zsh/vendor-completions COMPONENT clmctl)
+install(FILES ${completion}/clmctl.fish DESTINATION share/fish/vendor_completions.d COMPONENT clmctl)
 
 # Debian compresses what is read by man, and its changelog, without a time stamp.
 set(compressed ${CMAKE_BINARY_DIR}/compressed)

@@ -80,6 +80,7 @@ static const struct method_access table[] = {
     {"tasks", "GetTask", ROLES_VIEWER, SENDER_ANY},
     {"tasks", "ListTasks", ROLES_VIEWER, SENDER_ANY},
     {"tasks", "CancelTask", ROLES_OPERATOR, SENDER_GATEWAY},
+    {"tasks", "RetryTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "LeaseTasks", 0, SENDER_ANY},
     {"tasks", "SubmitResult", 0, SENDER_ANY},
     {"tasks", "AuthorizeCertificate", 0, SENDER_BOOTSTRAP},

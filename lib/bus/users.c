@@ -94,6 +94,7 @@ const struct bus_user bus_users[] = {
                  "tasks.GetTask",
                  "tasks.ListTasks",
                  "tasks.CancelTask",
+                 "tasks.RetryTask",
                  "tasks.LeaseTasks",
                  "tasks.SubmitResult",
                  "bootstrap.RenewIdentity",

@@ -159,11 +159,14 @@ class Platform:
                      f"ALTER ROLE {name} SET search_path = {name};")
         self.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC;")
 
-    def sql(self, text, database="clm", role="admin"):
+    def sql_environment(self, role="admin"):
+        return {"PGPASSWORD": self._passwords[role]}
+
+    def sql(self, text, database="clm", role="admin", timeout=60):
         """Rows of text columns; the statements go in through stdin. With `role`, as that service."""
         done = run([PG_BIN / "psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-h", HOST,
                     "-p", self.ports["postgresql"], "-U", role, "-d", database],
-                   stdin=text, env={"PGPASSWORD": self._passwords[role]})
+                   stdin=text, env=self.sql_environment(role), timeout=timeout)
         return [line.split("\t") for line in done.stdout.splitlines()]
 
     def dump(self):

@@ -8,6 +8,14 @@ enum code task_get(struct db *db, struct arena *arena, const char *task_id, stru
     return store_task_get(db, arena, task_id, NULL, false, ret, st);
 }
 
+#define ATTEMPTS_MAX 20
+
+enum code task_attempts(struct db *db, struct arena *arena, const char *task_id, struct attempt **ret,
+                        size_t *ret_n, struct status *st)
+{
+    return store_attempts(db, arena, task_id, ATTEMPTS_MAX, ret, ret_n, st);
+}
+
 enum code task_list(struct db *db, struct arena *arena, const struct task_filter *filter, struct task **ret,
                     size_t *ret_n, bool *ret_more, struct status *st)
 {

@@ -105,13 +105,40 @@ static enum code create_task(struct rpc_ctx *ctx, const void *request, void *res
     return view_fill(response, &made, ctx->arena, st);
 }
 
+/* Steps only: checks and certificates of former attempts would not fit. */
+static enum code view_fill_attempts(Clm__TaskView *view, const struct attempt *attempts, size_t n,
+                                    struct arena *arena, struct status *st)
+{
+    view->attempts = arena_array(arena, n + 1, sizeof(*view->attempts));
+    for (size_t i = 0; i < n; i++) {
+        Clm__TaskAttempt *to = view->attempts[view->n_attempts++] = arena_alloc(arena, sizeof(*to));
+        clm__task_attempt__init(to);
+        to->has_attempt = to->has_outcome = 1;
+        to->attempt = attempts[i].attempt;
+        to->outcome = (Clm__TaskAttempt__Outcome)attempts[i].outcome;
+        set_time(&to->has_ended_at_ms, &to->ended_at_ms, attempts[i].ended_at_ms);
+        if (attempts[i].result.len == 0)
+            continue;
+        ProtobufCMessage *msg;
+        TRY(wire_unpack(&clm__task_result__descriptor, attempts[i].result.data, attempts[i].result.len, arena,
+                        &msg, st));
+        to->n_steps = ((Clm__TaskResult *)msg)->n_steps;
+        to->steps = ((Clm__TaskResult *)msg)->steps;
+    }
+    return CODE_OK;
+}
+
 static enum code get_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__GetTaskRequest *in = request;
     struct task task;
     TRY(task_seen(worker_of(ctx)->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
     TRY(task_get(worker_of(ctx)->db, ctx->arena, in->task_id, &task, st));
+    struct attempt *attempts;
+    size_t n;
     TRY(view_fill(response, &task, ctx->arena, st));
+    TRY(task_attempts(worker_of(ctx)->db, ctx->arena, in->task_id, &attempts, &n, st));
+    TRY(view_fill_attempts(response, attempts, n, ctx->arena, st));
     return view_fill_result(response, &task, ctx->arena, st);
 }
 
@@ -185,6 +212,16 @@ static enum code cancel_task(struct rpc_ctx *ctx, const void *request, void *res
     struct task task;
     TRY(task_seen(worker->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
     TRY(task_cancel(&app_of(worker)->tasks, worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
+    return view_fill(response, &task, ctx->arena, st);
+}
+
+static enum code retry_task(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__RetryTaskRequest *in = request;
+    struct worker *worker = worker_of(ctx);
+    struct task task;
+    TRY(task_seen(worker->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
+    TRY(task_retry(worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
     return view_fill(response, &task, ctx->arena, st);
 }
 
@@ -332,13 +369,10 @@ static enum code authorize_certificate(struct rpc_ctx *ctx, const void *request,
 }
 
 const struct rpc_method tasks_methods[] = {
-    {"CreateTask", create_task},
-    {"GetTask", get_task},
-    {"ListTasks", list_tasks},
-    {"CancelTask", cancel_task},
-    {"LeaseTasks", lease_tasks},
-    {"SubmitResult", submit_result},
-    {"AuthorizeCertificate", authorize_certificate},
+    {"CreateTask", create_task},     {"GetTask", get_task},
+    {"ListTasks", list_tasks},       {"CancelTask", cancel_task},
+    {"RetryTask", retry_task},       {"LeaseTasks", lease_tasks},
+    {"SubmitResult", submit_result}, {"AuthorizeCertificate", authorize_certificate},
     {"BeginEpoch", begin_epoch},
 };
 const size_t tasks_n_methods = ARRAY_LEN(tasks_methods);

@@ -298,6 +298,46 @@ enum code store_task_reschedule(struct db *db, struct arena *arena, const struct
         args, task, ret, st);
 }
 
+enum code store_task_retry(struct db *db, struct arena *arena, const struct task *task, int64_t now_ms,
+                           struct task *ret, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, task->id);
+    db_arg_int(args, task->attempt);
+    db_arg_time(args, now_ms);
+    return update_task(
+        db, arena,
+        "UPDATE tasks SET state = 1, attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + "
+        "1), "
+        "  deadline = $3 + (deadline - not_before), not_before = $3, started_at = NULL, leased_at = NULL, "
+        "  seen_at = NULL, finished_at = NULL, phase = NULL, progress_permille = NULL, message = NULL, "
+        "  result = NULL, envelope = NULL, cancel_requested = false, version = version + 1 "
+        "WHERE id = $1 AND attempt = $2 AND state > 5 RETURNING " TASK_COLUMNS,
+        args, task, ret, st);
+}
+
+enum code store_attempts(struct db *db, struct arena *arena, const char *task_id, size_t max,
+                         struct attempt **ret, size_t *ret_n, struct status *st)
+{
+    /* Of several receipts for one attempt the first one counted. */
+    static const char sql[] =
+        "SELECT * FROM (SELECT DISTINCT ON (attempt) attempt, outcome, received_at, result FROM receipts "
+        "WHERE task_id = $1 ORDER BY attempt DESC, received_at LIMIT $2) newest ORDER BY attempt";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, task_id);
+    db_arg_int(args, (int64_t)max);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct attempt){.attempt = (unsigned)db_int(rows, i, 0),
+                                     .outcome = (int)db_int(rows, i, 1),
+                                     .ended_at_ms = db_time(rows, i, 2),
+                                     .result = bytes_from(rows, i, 3, arena)};
+    return CODE_OK;
+}
+
 enum code store_task_request_cancel(struct db *db, struct arena *arena, const struct task *task,
                                     struct task *ret, struct status *st)
 {

@@ -45,6 +45,11 @@ enum code store_task_finish(struct db *db, struct arena *arena, const struct tas
 enum code store_task_reschedule(struct db *db, struct arena *arena, const struct task *task,
                                 unsigned next_attempt, int64_t not_before_ms, const char *message,
                                 struct task *ret, struct status *st) MUST_CHECK;
+/* Out of a terminal state other than SUCCEEDED. */
+enum code store_task_retry(struct db *db, struct arena *arena, const struct task *task, int64_t now_ms,
+                           struct task *ret, struct status *st) MUST_CHECK;
+enum code store_attempts(struct db *db, struct arena *arena, const char *task_id, size_t max,
+                         struct attempt **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 enum code store_task_request_cancel(struct db *db, struct arena *arena, const struct task *task,
                                     struct task *ret, struct status *st) MUST_CHECK;
 

@@ -95,6 +95,14 @@ struct task_ref {
     const char *agent_id, *task_id;
 };
 
+/* One execution that ended with a receipt. */
+struct attempt {
+    unsigned attempt;
+    int outcome; /* of enum outcome */
+    int64_t ended_at_ms;
+    struct bytes result; /* encoded TaskResult; empty: none */
+};
+
 /* What is put into an envelope. */
 struct order {
     const struct task *task;
@@ -179,11 +187,17 @@ enum code grant_check(struct db *db, struct arena *arena, const char *selector, 
 /* NOT_FOUND unless the selector covers the task's agent. */
 enum code task_seen(struct db *db, struct arena *arena, const char *selector, const char *task_id,
                     struct status *st) MUST_CHECK;
+/* The attempts that ended, in order. */
+enum code task_attempts(struct db *db, struct arena *arena, const char *task_id, struct attempt **ret,
+                        size_t *ret_n, struct status *st) MUST_CHECK;
 /* At most filter->limit tasks, newest first; *ret_more when there are older ones. */
 enum code task_list(struct db *db, struct arena *arena, const struct task_filter *filter, struct task **ret,
                     size_t *ret_n, bool *ret_more, struct status *st) MUST_CHECK;
 enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, const char *task_id,
                       const char *actor, struct task *ret, struct status *st) MUST_CHECK;
+/* What ended other than well becomes the next attempt, due at once. FAILED_PRECONDITION for anything else. */
+enum code task_retry(struct db *db, struct arena *arena, const char *task_id, const char *actor,
+                     struct task *ret, struct status *st) MUST_CHECK;
 /* The database is a backup's: leases that were given before are void. *ret_voided counts them. */
 enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, int64_t restored_at_ms,
                             uint32_t *ret_voided, struct status *st) MUST_CHECK;

@@ -3,12 +3,14 @@ import json
 import os
 import re
 import stat
+import subprocess
 import uuid
 
 import pytest
+import yaml
 
 from clm.platform import write
-from clm.process import run
+from clm.process import run, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -21,19 +23,27 @@ def clmctl(platform, scratch):
 
     def call(*arguments, **more):
         return run([platform.bin / "clmctl", *arguments], env={**environment, **more}, check=False, timeout=120)
+    call.environment = environment
     return call
 
 
 @pytest.fixture
 def registered(clmctl):
     name = f"cli-{uuid.uuid4().hex[:8]}"
-    done = clmctl("agents", "register", name, "--allow", "validate,discover", "--label", "site=lab", "--path", "/etc/**")
+    done = clmctl("agents", "register", name, "--allow", "validate,discover", "--label", "site=lab", "--path", "/etc/**", "-o", "token")
     assert done.returncode == 0, done.stderr
     return name, re.search(r"agent ([0-9a-f-]{36})", done.stderr).group(1), done.stdout
 
 
 def test_register_prints_a_token_and_nothing_else_to_stdout(registered):
     assert re.fullmatch(r"clmt1\.[A-Za-z0-9_-]+\n", registered[2])
+
+
+def test_register_prints_the_one_line_that_installs_the_agent(clmctl):
+    done = clmctl("agents", "register", f"cli-{uuid.uuid4().hex[:8]}")
+    assert done.returncode == 0 and done.stdout.count("\n") == 1, done
+    assert "clm-agent setup" in done.stdout and "clmt1." in done.stdout and "/etc/clm-agent/token" in done.stdout
+    run(["bash", "-n"], stdin=done.stdout)
 
 
 def test_register_writes_the_token_where_only_its_owner_reads_it(clmctl, tmp_path):
@@ -74,6 +84,128 @@ def test_a_task_is_cancelled(clmctl, registered):
     made = json.loads(clmctl("tasks", "run", "discover", "--agent", registered[1], "--root", "/etc", "-o", "json").stdout)
     cancelled = clmctl("tasks", "cancel", made["id"])
     assert cancelled.returncode == 0 and "CANCELLED" in cancelled.stdout
+
+
+def test_lists_come_in_every_form(clmctl, registered):
+    name, agent_id, _ = registered
+    wide = clmctl("agents", "list", "--search", name, "-o", "wide").stdout
+    assert "IDENTITY UNTIL" in wide and agent_id in wide
+    document = yaml.safe_load(clmctl("agents", "list", "--search", name, "-o", "yaml").stdout)
+    listed = json.loads(clmctl("agents", "list", "--search", name, "-o", "json").stdout)
+    assert document == {k: v for k, v in listed.items() if k in document} and document["agents"][0]["hostname"] == name
+    one = yaml.safe_load(clmctl("agents", "get", agent_id, "-o", "yaml").stdout)
+    assert one["id"] == agent_id and one["labels"] == [{"name": "site", "value": "lab"}]
+    assert "\x1b" not in wide, "colour is for terminals"
+
+
+def test_all_pages_and_orders(clmctl):
+    stem = f"cli{uuid.uuid4().hex[:6]}"
+    for i in (2, 0, 1):
+        clmctl("agents", "register", f"{stem}-{i}", "-o", "token")
+    done = clmctl("agents", "list", "--search", stem, "--sort", "hostname", "--limit", "1", "--all")
+    assert re.findall(stem + r"-\d", done.stdout) == [f"{stem}-{i}" for i in range(3)], done
+    first = clmctl("agents", "list", "--search", stem, "--sort", "hostname", "--descending", "--limit", "2")
+    token = re.search(r"more: --page (\S+)", first.stderr).group(1)
+    rest = clmctl("agents", "list", "--search", stem, "--sort", "hostname", "--descending", "--page", token)
+    assert re.findall(stem + r"-\d", first.stdout + rest.stdout) == [f"{stem}-{i}" for i in (2, 1, 0)]
+
+
+def test_labels_and_scope_are_changed(clmctl, registered):
+    _, agent_id, _ = registered
+    done = clmctl("agents", "label", agent_id, "env=prod", "site-")
+    assert done.returncode == 0 and "env=prod" in done.stdout and "site=lab" not in done.stdout, done
+    assert clmctl("agents", "label", agent_id, "nothing").returncode == 2
+    narrower = clmctl("agents", "scope", agent_id, "--allow", "discover", "--path", "/etc/ssl/**")
+    assert narrower.returncode == 0 and "DISCOVER /etc/ssl/**" in narrower.stdout, narrower
+
+
+def test_agents_are_disabled_and_enabled(clmctl, registered):
+    _, agent_id, _ = registered
+    assert "DISABLED" in clmctl("agents", "disable", agent_id, "--reason", "of a test").stdout
+    assert agent_id in clmctl("agents", "list", "--status", "disabled", "--all").stdout
+    assert "BOOTSTRAPPING" in clmctl("agents", "enable", agent_id).stdout
+    assert clmctl("agents", "tokens", agent_id).stdout.count("\n") == 2
+    done = clmctl("agents", "token", agent_id)
+    assert re.fullmatch(r"clmt1\.[A-Za-z0-9_-]+\n", done.stdout), done
+    assert clmctl("activity", "list", "--agent", agent_id).stdout.count("agent.changed") >= 2
+
+
+def test_hostile_text_is_shown_escaped(clmctl, platform):
+    rest = platform.rest()
+    value = "<b>\u202eevil\u2066"
+    agent = rest.register(f"cli-{uuid.uuid4().hex[:8]}", operations=["VALIDATE"], labels={"x": value})["agent"]
+    for arguments in (("agents", "list", "--search", agent["hostname"]), ("agents", "get", agent["id"])):
+        shown = clmctl(*arguments).stdout
+        assert "x=<b>\\u202eevil\\u2066" in shown and "\u202e" not in shown, shown
+    rest.close()
+
+
+def test_people_and_keys_are_managed(clmctl):
+    name = f"cli-{uuid.uuid4().hex[:8]}"
+    invited = clmctl("operators", "invite", name, "--role", "viewer,auditor", "--labels", "env=prod")
+    assert invited.returncode == 0 and re.fullmatch(r"[A-Za-z0-9_-]{43}\n", invited.stdout), invited
+    operator = re.search(r"([0-9a-f-]{36})", invited.stderr).group(1)
+    assert "VIEWER AUDITOR" in clmctl("operators", "get", operator).stdout
+    assert "OPERATOR" in clmctl("operators", "grant", operator, "--role", "operator").stdout
+    assert "DISABLED" in clmctl("operators", "disable", operator).stdout
+    assert name in clmctl("operators", "list", "--all").stdout
+    assert clmctl("operators", "sessions", operator).returncode == 0
+    made = clmctl("api-keys", "create", name, "--role", "viewer")
+    assert made.returncode == 0 and made.stdout.startswith("clm_"), made
+    assert "online" in clmctl("dashboard", CLMCTL_API_KEY=made.stdout.strip()).stdout
+    key = made.stdout.split("_")[1]
+    assert "revoked" in clmctl("api-keys", "revoke", key).stdout
+    assert key not in clmctl("api-keys", "list", "--all").stdout and key in clmctl("api-keys", "list", "--all", "--ended").stdout
+    wrong = clmctl("api-keys", "create", name, "--role", "root")
+    assert wrong.returncode == 2 and "VIEWER" in wrong.stderr
+
+
+def test_events_are_followed_and_read(clmctl, platform, registered, tmp_path):
+    config = clmctl.environment
+    with open(tmp_path / "out", "wb") as out:
+        follow = subprocess.Popen([platform.bin / "clmctl", "events", "--follow", "-o", "json", "--type", "agent.*"],
+                                  env={**os.environ, **config}, stdout=out)
+    try:
+        def seen():
+            clmctl("agents", "label", registered[1], f"n={uuid.uuid4().hex[:6]}")
+            return (tmp_path / "out").read_text().strip()
+        wait_until("an event to be shown", seen, 30)
+    finally:
+        follow.terminate()
+        follow.wait(10)
+    event = json.loads((tmp_path / "out").read_text().splitlines()[0])
+    assert event["type"].startswith("agent.")
+    past = clmctl("events", "--from", "0", "--agent", registered[1])
+    assert past.returncode == 0 and "agent.registered" in past.stdout, past
+    assert clmctl("events").returncode == 2
+
+
+def test_contexts_are_listed_and_chosen(clmctl, platform, tmp_path):
+    write(tmp_path / "config", f"# mine\n[clmctl]\ncontext = a\n[context a]\nurl = https://a\n[context b]\nurl = {platform.url}\n"
+                               f"ca = {platform.roots}\napi_key_file = {platform.api_key_file}\n")
+    config = {"CLMCTL_CONFIG": str(tmp_path / "config")}
+    listed = clmctl("contexts", "list", **config).stdout
+    assert re.search(r"^\*\s+a\s", listed, re.M) and platform.url in listed
+    assert clmctl("contexts", "use", "b", **config).returncode == 0
+    assert "online" in clmctl("dashboard", **config).stdout
+    assert (tmp_path / "config").read_text().startswith("# mine\n[clmctl]\ncontext = b\n[context a]")
+    assert clmctl("contexts", "use", "c", **config).returncode == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_of_its_shell(clmctl, shell, tmp_path):
+    (tmp_path / "completion").write_text(clmctl("completion", shell).stdout)
+    run([shell, "-n", tmp_path / "completion"])
+    assert "api-keys" in (tmp_path / "completion").read_text()
+
+
+def test_bash_completes_commands_and_options(clmctl, tmp_path):
+    (tmp_path / "completion").write_text(clmctl("completion", "bash").stdout)
+    for words, wanted in ((["clmctl", "ag"], "agents"), (["clmctl", "agents", "reg"], "register"),
+                          (["clmctl", "agents", "list", "--desc"], "--descending"), (["clmctl", "ev"], "events"),
+                          (["clmctl", "operators", "grant", "x", "--ro"], "--role")):
+        script = f"source {tmp_path}/completion; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _clmctl; echo \"${{COMPREPLY[*]}}\""
+        assert run(["bash", "-c", script]).stdout.split() == [wanted], words
 
 
 def test_dashboard_and_version(clmctl):

@@ -3,13 +3,13 @@
 #include "cli/command.h"
 
 static const struct cli_option own[] = {
-    {"status", "STATUS", "", OPTION_LIST},
-    {"o", "FORMAT", "", OPTION_TEXT},
-    {"limit", "N", "", OPTION_TEXT},
-    {"wait", NULL, "", OPTION_FLAG},
+    {"status", "STATUS", "", .type = OPTION_LIST},
+    {"o", "FORMAT", "", .type = OPTION_TEXT},
+    {"limit", "N", "", .type = OPTION_TEXT},
+    {"wait", NULL, "", .type = OPTION_FLAG},
     {.name = NULL},
 };
-static const struct cli_option common[] = {{"context", "NAME", "", OPTION_TEXT}, {.name = NULL}};
+static const struct cli_option common[] = {{"context", "NAME", "", .type = OPTION_TEXT}, {.name = NULL}};
 
 #define PARSE(n_positional, ...)                                                                             \
     const char *argv[] = {__VA_ARGS__};                                                                      \

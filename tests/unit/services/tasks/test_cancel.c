@@ -87,6 +87,52 @@ static void held_task_that_was_cancelled_meanwhile_is_told_to_stop(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static enum code retry(const char *task_id, struct task *ret)
+{
+    return task_retry(db, arena, task_id, "api-key:9", ret, &st);
+}
+
+static void what_failed_is_done_once_more_as_the_next_attempt(void **state)
+{
+    (void)state;
+    struct task task = fixture_task(AGENT_A, CLM__TASK__KIND__RENEW), now;
+    assert_int_equal(retry(task.id, &now), CODE_FAILED_PRECONDITION); /* it has not ended */
+    (void)fixture_lease(AGENT_A);
+    assert_ok(fixture_submit(&a, task.id, 1, CLM__RECEIPT__OUTCOME__FAILED, false));
+    task = fixture_get(task.id);
+    assert_int_equal(task.state, STATE_FAILED);
+    assert_ok(retry(task.id, &now));
+    assert_int_equal(now.state, STATE_SCHEDULED);
+    assert_int_equal(now.attempt, 2);
+    assert_true(now.finished_at_ms == -1 && now.version == task.version + 1);
+    assert_int_equal(
+        fixture_count("SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.task.retried'"), 1);
+    assert_ok(task_sweep(&app, db, arena, &st));
+    assert_int_equal(fixture_get(task.id).state, STATE_READY);
+    (void)fixture_lease(AGENT_A);
+    assert_ok(fixture_submit(&a, task.id, 2, CLM__RECEIPT__OUTCOME__SUCCEEDED, false));
+    assert_int_equal(fixture_get(task.id).state, STATE_SUCCEEDED);
+    assert_int_equal(retry(task.id, &now), CODE_FAILED_PRECONDITION);
+    struct attempt *attempts;
+    size_t n;
+    assert_ok(task_attempts(db, arena, task.id, &attempts, &n, &st));
+    assert_int_equal(n, 2);
+    assert_int_equal(attempts[0].outcome, CLM__RECEIPT__OUTCOME__FAILED);
+    assert_int_equal(attempts[1].attempt, 2);
+}
+
+static void what_was_cancelled_may_be_retried_and_runs_to_a_new_deadline(void **state)
+{
+    (void)state;
+    struct task task = fixture_task(AGENT_A, CLM__TASK__KIND__RENEW), now;
+    assert_ok(cancel(task.id, &now));
+    assert_ok(retry(task.id, &now));
+    assert_int_equal(now.attempt, 2);
+    assert_false(now.cancel_requested);
+    assert_true(now.deadline_at_ms >= task.deadline_at_ms);
+    assert_int_equal(task_retry(db, arena, NO_TASK, "api-key:9", &now, &st), CODE_NOT_FOUND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -94,6 +140,8 @@ int main(void)
         T(what_an_agent_has_is_asked_to_stop_and_its_receipt_decides),
         T(what_has_ended_cannot_be_cancelled),
         T(held_task_that_was_cancelled_meanwhile_is_told_to_stop),
+        T(what_failed_is_done_once_more_as_the_next_attempt),
+        T(what_was_cancelled_may_be_retried_and_runs_to_a_new_deadline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

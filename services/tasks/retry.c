@@ -1,0 +1,32 @@
+/*
+ * RetryTask: an operator has an ended task done once more, as the next attempt of the same task. The one way
+ * out of a terminal state, so it is not in state.c's table: no receipt, lease or sweep may take it.
+ */
+#include "base/clock.h"
+#include "events.h"
+#include "store.h"
+
+enum code task_retry(struct db *db, struct arena *arena, const char *task_id, const char *actor,
+                     struct task *ret, struct status *st)
+{
+    struct task task;
+    struct agent agent;
+    int64_t now_ms = clock_wall_ms();
+    TRY(db_begin(db, st));
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(store_task_get(tx, arena, task_id, NULL, true, &task, st));
+    if (task.state == STATE_SUCCEEDED)
+        return status_set(st, CODE_FAILED_PRECONDITION, "task %s has succeeded; create another one", task_id);
+    if (!task_state_is_terminal(task.state))
+        return status_set(st, CODE_FAILED_PRECONDITION, "task %s has not ended: %s", task_id,
+                          task_state_name(task.state));
+    TRY(store_agent_get(tx, arena, task.agent_id, &agent, st));
+    if (agent.deleted)
+        return status_set(st, CODE_NOT_FOUND, "no agent %s", task.agent_id);
+    if (agent.disabled)
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled or its identity is frozen",
+                          task.agent_id);
+    TRY(store_task_retry(tx, arena, &task, now_ms, ret, st));
+    TRY(change_emit(tx, arena, ret, "retried", actor, now_ms, st));
+    return db_commit(tx, st);
+}
