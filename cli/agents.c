@@ -73,6 +73,10 @@ static const struct cli_option output_options[] = {OUTPUT_OPTION, {.name = NULL}
 
 static const struct cli_option token_options[] = {
     {"ttl", "SECONDS", "life of the token (default 3600)", OPTION_TEXT, .param = "tokenTtlSec"},
+    {"token-host", "PATTERN", "it works only on hosts with such a name: web-*.example.com", OPTION_TEXT,
+     .param = "tokenHostnamePattern"},
+    {"token-source", "CIDR", "it works only from there: 10.1.0.0/16", OPTION_TEXT,
+     .param = "tokenSourceCidr"},
     {"force", NULL, "also if the agent was online in the last day", OPTION_FLAG, .param = "force"},
     {"o", "FORMAT", "table (default), json or yaml", .type = OPTION_TEXT},
     {.name = NULL},
@@ -151,6 +155,38 @@ static void print_agent(const Clm__AgentView *agent, struct arena *arena)
     }
 }
 
+static const char *identity_state_name(int state)
+{
+    const ProtobufCEnumValue *row =
+        protobuf_c_enum_descriptor_get_value(&clm__identity_view__state__descriptor, state);
+    return row ? row->name : "?";
+}
+
+/* Every generation that it had, newest first. */
+static enum code print_identities(struct client *client, const char *id, struct arena *arena,
+                                  struct status *st)
+{
+    ProtobufCMessage *msg;
+    TRY(client_call(client, "GET", arena_printf(arena, "/api/v1/agents/%s/identities", id), NULL,
+                    &clm__list_agent_identities_response__descriptor, arena, &msg, NULL, st));
+    const Clm__ListAgentIdentitiesResponse *answer = (const Clm__ListAgentIdentitiesResponse *)msg;
+    if (answer->n_identities == 0)
+        return CODE_OK;
+    static const char *const headings[] = {"GENERATION", "STATE", "ISSUED", "UNTIL", "SERIAL", "SHA-256"};
+    struct table *table = table_new(arena, headings, ARRAY_LEN(headings));
+    for (size_t i = 0; i < answer->n_identities; i++) {
+        const Clm__IdentityView *one = answer->identities[i];
+        table_row(table, (const char *[]){arena_printf(arena, "%u", one->generation),
+                                          identity_state_name((int)one->state),
+                                          table_time(arena, one->has_issued_at_ms, one->issued_at_ms),
+                                          table_time(arena, one->has_not_after_at_ms, one->not_after_at_ms),
+                                          one->serial, one->fingerprint_sha256});
+    }
+    (void)puts("");
+    table_print(table, stdout);
+    return CODE_OK;
+}
+
 static enum code run_get(struct client *client, const struct cli_args *args, struct arena *arena,
                          int *ret_exit, struct status *st)
 {
@@ -168,7 +204,7 @@ static enum code run_get(struct client *client, const struct cli_args *args, str
                     &clm__agent_view__descriptor, arena, &msg, NULL, st));
     print_agent((const Clm__AgentView *)msg, arena);
     *ret_exit = EXIT_OK;
-    return CODE_OK;
+    return print_identities(client, args->positional[0], arena, st);
 }
 
 /* ---- labels and scope: changes of what is there, safe against others who do the same

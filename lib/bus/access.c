@@ -62,6 +62,9 @@ static const struct method_access table[] = {
     {"registry", "ReportSuperseded", 0, SENDER_ANY},
     {"registry", "GetAgentMetrics", ROLES_VIEWER, SENDER_ANY},
 
+    {"registry", "ListAgentIdentities", ROLES_VIEWER, SENDER_ANY},
+    {"bootstrap", "ListAgentIdentities", ROLES_VIEWER, SENDER_ANY},
+    {"bootstrap", "GetCrl", 0, SENDER_ANY},
     {"bootstrap", "CreateToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BootstrapAgent", 0, SENDER_ANY},
     {"bootstrap", "ConfirmIdentity", 0, SENDER_ANY},

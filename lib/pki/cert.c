@@ -15,9 +15,9 @@ void cert_info_done(struct cert_info *info)
     memset(info, 0, sizeof(*info));
 }
 
-static enum code read_serial(const X509 *cert, char out[65], struct status *st)
+static enum code read_serial(const ASN1_INTEGER *serial, char out[65], struct status *st)
 {
-    AUTO_BN BIGNUM *bn = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
+    AUTO_BN BIGNUM *bn = ASN1_INTEGER_to_BN(serial, NULL);
     AUTO_OSSL_MEM uint8_t *hex = bn ? (uint8_t *)BN_bn2hex(bn) : NULL;
     if (!hex || strlen((char *)hex) > 64)
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "serial number is malformed or longer than 32 octets");
@@ -57,7 +57,7 @@ static enum code read_x509(X509 *cert, struct cert_info *ret, struct status *st)
     if (!ossl_time_ms(X509_get0_notBefore(cert), &ret->not_before_ms) ||
         !ossl_time_ms(X509_get0_notAfter(cert), &ret->not_after_ms))
         return status_set(st, CODE_INVALID_ARGUMENT, "validity of the certificate is malformed");
-    TRY(read_serial(cert, ret->serial, st));
+    TRY(read_serial(X509_get0_serialNumber(cert), ret->serial, st));
     ossl_name_text(X509_get_subject_name(cert), ret->subject, sizeof(ret->subject));
     (void)X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_serialNumber, ret->subject_serial,
                                     sizeof(ret->subject_serial));
@@ -91,6 +91,42 @@ enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st)
     if (code != CODE_OK)
         cert_info_done(ret);
     return code;
+}
+
+DEFINE_CLEANUP(serial, ASN1_INTEGER *, ASN1_INTEGER_free)
+DEFINE_CLEANUP(end, ASN1_TIME *, ASN1_TIME_free)
+
+/* TBSCertificate: [0] version, serialNumber, signature, issuer, validity … (RFC 5280 section 4.1). */
+static bool find_brief(struct bytes der, struct bytes *ret_serial, struct bytes *ret_end)
+{
+    struct bytes whole, tbs, validity;
+    if (!strict_next(&der, DER_SEQUENCE, &whole, NULL) || !strict_next(&whole, DER_SEQUENCE, &tbs, NULL))
+        return false;
+    (void)strict_next(&tbs, DER_CONTEXT_0_CONSTRUCTED, NULL, NULL);
+    if (!strict_next(&tbs, V_ASN1_INTEGER, NULL, ret_serial) ||
+        !strict_next(&tbs, DER_SEQUENCE, NULL, NULL) || !strict_next(&tbs, DER_SEQUENCE, NULL, NULL) ||
+        !strict_next(&tbs, DER_SEQUENCE, &validity, NULL))
+        return false;
+    if (!strict_next(&validity, V_ASN1_UTCTIME, NULL, NULL) &&
+        !strict_next(&validity, V_ASN1_GENERALIZEDTIME, NULL, NULL))
+        return false;
+    *ret_end = validity;
+    return true;
+}
+
+enum code cert_read_brief(struct bytes der, struct cert_brief *ret, struct status *st)
+{
+    struct bytes serial_der, end_der;
+    if (der.len > CERT_MAX_BYTES || !find_brief(der, &serial_der, &end_der))
+        return status_set(st, CODE_INVALID_ARGUMENT, "not a DER certificate");
+    const uint8_t *at = serial_der.data, *end_at = end_der.data;
+    CLEANUP(cleanup_serial) ASN1_INTEGER *serial = d2i_ASN1_INTEGER(NULL, &at, (long)serial_der.len);
+    CLEANUP(cleanup_end) ASN1_TIME *end = d2i_ASN1_TIME(NULL, &end_at, (long)end_der.len);
+    if (!serial || !ossl_time_ms(end, &ret->not_after_ms))
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "serial or validity of the certificate is malformed");
+    TRY(read_serial(serial, ret->serial, st));
+    sha256_hex(der, ret->fingerprint);
+    return CODE_OK;
 }
 
 enum code cert_issuer_name(struct bytes der, struct der *ret, struct status *st)

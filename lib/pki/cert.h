@@ -38,6 +38,13 @@ void cert_info_done(struct cert_info *info);
 #define CERT_MAX_BYTES (64 * 1024)
 
 enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st) MUST_CHECK;
+/* What a record of a certificate needs, without decoding its key. For certificates of our own making: nothing
+ * else of it is looked at. */
+struct cert_brief {
+    char serial[65], fingerprint[65]; /* as in cert_info */
+    int64_t not_after_ms;
+};
+enum code cert_read_brief(struct bytes der, struct cert_brief *ret, struct status *st) MUST_CHECK;
 /* DER of the issuer's Name: a certificate that does not hold these bytes cannot be its issuer. */
 enum code cert_issuer_name(struct bytes der, struct der *ret, struct status *st) MUST_CHECK;
 /* RFC 6125 name check, wildcards in the left-most label; an IP address is matched against iPAddress SANs. */

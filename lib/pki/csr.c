@@ -218,16 +218,33 @@ static enum code verify(const struct parts *parts, struct csr_info *ret, struct 
     return CODE_OK;
 }
 
-enum code csr_verify(struct bytes csr, struct csr_info *ret, struct status *st)
+static enum code take_apart(struct bytes csr, struct parts *ret, struct status *st)
 {
-    struct parts parts;
-    memset(ret, 0, sizeof(*ret));
     if (csr.len == 0 || csr.len > CSR_MAX_BYTES)
         return status_set(st, CODE_INVALID_ARGUMENT, "CSR of %zu bytes: must be 1 to %d", csr.len,
                           CSR_MAX_BYTES);
     TRY(strict_check(csr, "CSR", st));
-    if (!split(csr, &parts))
+    if (!split(csr, ret))
         return status_set(st, CODE_INVALID_ARGUMENT, "not a CSR (PKCS#10)");
+    return CODE_OK;
+}
+
+enum code csr_p256_spki(struct bytes csr, struct bytes *ret, struct status *st)
+{
+    struct parts parts;
+    struct bytes point;
+    TRY(take_apart(csr, &parts, st));
+    if (!ossl_p256_point(parts.spki, &point))
+        return status_set(st, CODE_INVALID_ARGUMENT, "the key must be EC P-256, as an uncompressed point");
+    *ret = parts.spki;
+    return CODE_OK;
+}
+
+enum code csr_verify(struct bytes csr, struct csr_info *ret, struct status *st)
+{
+    struct parts parts;
+    memset(ret, 0, sizeof(*ret));
+    TRY(take_apart(csr, &parts, st));
     enum code code = verify(&parts, ret, st);
     if (code != CODE_OK)
         csr_info_done(ret);

@@ -36,4 +36,9 @@ void csr_info_done(struct csr_info *info);
  * 2048 bits, other curves), names that are no names. */
 enum code csr_verify(struct bytes csr, struct csr_info *ret, struct status *st) MUST_CHECK;
 
+/* The SubjectPublicKeyInfo of a CSR for an EC P-256 key, borrowed. What asks is not proven: for who has
+ * csr_verify done elsewhere, as clm-bootstrap has by its signer. INVALID_ARGUMENT: no strict CSR, another
+ * kind of key. */
+enum code csr_p256_spki(struct bytes csr, struct bytes *ret, struct status *st) MUST_CHECK;
+
 #endif

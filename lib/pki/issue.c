@@ -9,18 +9,10 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "pki/digest.h"
-#include "pki/ossl.h"
+#include "pki/issuer.h"
 
 #define SERIAL_SIZE 20
 #define KEY_ID_SIZE 20
-
-struct issuer {
-    struct key *key;
-    X509 *cert;
-    AUTHORITY_KEYID *akid;
-    int64_t not_before_ms, not_after_ms;
-    long path_len; /* -1: no limit */
-};
 
 /* What an end entity of a purpose may do. CAs get the EKUs of their kind too, which binds what they issue. */
 static const struct profile {
@@ -40,6 +32,7 @@ _Static_assert(ARRAY_LEN(profiles) == PURPOSE_ENVELOPE + 1, "a row for each purp
 DEFINE_CLEANUP(basic_constraints, BASIC_CONSTRAINTS *, BASIC_CONSTRAINTS_free)
 DEFINE_CLEANUP(bit_string, ASN1_BIT_STRING *, ASN1_BIT_STRING_free)
 DEFINE_CLEANUP(octet_string, ASN1_OCTET_STRING *, ASN1_OCTET_STRING_free)
+DEFINE_CLEANUP(crl_points, CRL_DIST_POINTS *, CRL_DIST_POINTS_free)
 DEFINE_CLEANUP(eku, EXTENDED_KEY_USAGE *, EXTENDED_KEY_USAGE_free)
 DEFINE_CLEANUP(akid, AUTHORITY_KEYID *, AUTHORITY_KEYID_free)
 DEFINE_CLEANUP(asn1_integer, ASN1_INTEGER *, ASN1_INTEGER_free)
@@ -149,6 +142,27 @@ static enum code add_names(X509 *cert, const struct cert_request *req, struct st
     return add_extension(cert, NID_subject_alt_name, san, empty, st);
 }
 
+/* RFC 5280 section 4.2.1.13 */
+static enum code add_crl_url(X509 *cert, const char *url, struct status *st)
+{
+    if (!url)
+        return CODE_OK;
+    CLEANUP(cleanup_crl_points) CRL_DIST_POINTS *points = MUST(sk_DIST_POINT_new_null());
+    DIST_POINT *point = MUST(DIST_POINT_new());
+    if (sk_DIST_POINT_push(points, point) <= 0)
+        abort();
+    GENERAL_NAME *name = MUST(GENERAL_NAME_new());
+    name->type = GEN_URI;
+    name->d.uniformResourceIdentifier = MUST(ASN1_IA5STRING_new());
+    point->distpoint = MUST(DIST_POINT_NAME_new());
+    point->distpoint->type = 0; /* fullName */
+    point->distpoint->name.fullname = MUST(sk_GENERAL_NAME_new_null());
+    if (sk_GENERAL_NAME_push(point->distpoint->name.fullname, name) <= 0 ||
+        ASN1_STRING_set(name->d.uniformResourceIdentifier, url, -1) != 1)
+        abort();
+    return add_extension(cert, NID_crl_distribution_points, points, false, st);
+}
+
 static enum code set_serial(X509 *cert, struct status *st)
 {
     uint8_t serial[SERIAL_SIZE];
@@ -218,6 +232,7 @@ static enum code fill(X509 *cert, const struct cert_request *req, struct bytes s
     TRY(add_key_usage(cert, req, EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA, st));
     TRY(add_eku(cert, req, st));
     TRY(add_key_ids(cert, akid, st));
+    TRY(add_crl_url(cert, req->crl_url, st));
     return add_names(cert, req, st);
 }
 
@@ -231,6 +246,11 @@ static enum code sign_and_encode(X509 *cert, EVP_PKEY *pkey, struct der *ret, st
     if (X509_sign(cert, pkey, signing_digest(pkey)) <= 0)
         return ossl_fail(st, CODE_INTERNAL, "cannot sign a certificate");
     return ossl_cert_der(cert, ret, st);
+}
+
+const EVP_MD *issuer_digest(const struct issuer *issuer)
+{
+    return signing_digest(key_evp(issuer->key));
 }
 
 enum code issuer_new(struct key *key, struct bytes cert, struct issuer **ret, struct status *st)

@@ -22,6 +22,7 @@ struct cert_request {
     const struct pki_names *names; /* SANs */
     enum pki_purpose purpose;      /* sets EKU and key usage (agent task: digitalSignature + keyAgreement) */
     bool tls_client_and_server;    /* service certificates: both EKUs beside our own */
+    const char *crl_url;           /* where its issuer's revocation list is; may be NULL */
     bool is_ca;
     int path_len;                        /* of a CA; -1 none */
     int64_t not_before_ms, not_after_ms; /* cut to the issuer's own end */

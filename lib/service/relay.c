@@ -37,6 +37,7 @@ struct relay {
 
 /* Events that grant or take rights carry our signature. */
 static const char *const authority_prefixes[] = {
+    "clm.event.bootstrap.crl.",
     "clm.event.registry.agent.",
     "clm.event.bootstrap.identity.",
     "clm.event.bootstrap.token.",

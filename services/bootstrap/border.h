@@ -10,9 +10,9 @@
 
 struct bootstrap_config {
     struct service_config base;
-    char *ca_dir, *gateway_address;
+    char *ca_dir, *gateway_address, *crl_url;
     char **reserved_names;
-    int64_t token_failures_per_min, identity_life_ms, certificate_life_ms, service_life_ms,
+    int64_t token_failures_per_min, identity_life_ms, certificate_life_ms, service_life_ms, crl_life_ms,
         checkin_interval_ms;
 };
 
@@ -24,7 +24,7 @@ struct app { /* the process's state; constant while it serves */
 
 /* Counters of this service, made by main.c before it serves. */
 struct bootstrap_metrics {
-    struct metric *tokens_refused, *certificates, *signer_restarts;
+    struct metric *tokens_refused, *certificates, *signer_restarts, *crl_ends;
 };
 extern struct bootstrap_metrics bootstrap_metrics;
 

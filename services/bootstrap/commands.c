@@ -34,11 +34,12 @@ static int failed(const char *what, const struct status *st)
 int command_signer(int argc, char **argv, const void *config)
 {
     (void)config;
-    if (argc != 3 || strcmp(argv[1], "--dir") != 0)
-        return usage(
-            "clm-bootstrap signer --dir CA_DIR   (started by the service, with its socket as descriptor 3)");
+    bool url = argc == 5 && strcmp(argv[3], "--crl-url") == 0;
+    if ((argc != 3 && !url) || strcmp(argv[1], "--dir") != 0)
+        return usage("clm-bootstrap signer --dir CA_DIR [--crl-url URL]   (started by the service, with its "
+                     "socket as descriptor 3)");
     /* Exit handlers expect more of the system than a confined process may still do. */
-    _exit(signer_run(SIGNER_FD, argv[2]));
+    _exit(signer_run(SIGNER_FD, argv[2], url ? argv[4] : NULL));
 }
 
 /* ---- init -------------------------------------------------------------------------------------------------

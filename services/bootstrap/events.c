@@ -149,3 +149,10 @@ enum code event_certificate_issued(struct request *req, const char *agent_id, co
     event.certificate_issued = &issued;
     return emit(req, SUBJECT "certificate.issued", cert.serial, 1, &event, st);
 }
+
+enum code event_crl(struct request *req, enum crl_event what, const struct crl_row *crl, struct status *st)
+{
+    Clm__Event event = CLM__EVENT__INIT;
+    return emit(req, what == CRL_EVENT_LATE ? SUBJECT "crl.late" : SUBJECT "crl.issued", crl->issuer,
+                crl->number, &event, st);
+}

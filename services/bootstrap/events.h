@@ -24,4 +24,9 @@ enum code event_identity_farewell(struct request *req, const struct identity_row
 enum code event_certificate_issued(struct request *req, const char *agent_id, const char *task_id,
                                    struct bytes certificate, struct status *st) MUST_CHECK;
 
+enum crl_event { CRL_EVENT_ISSUED, CRL_EVENT_LATE };
+/* The entity is the CA's name. */
+enum code event_crl(struct request *req, enum crl_event what, const struct crl_row *crl,
+                    struct status *st) MUST_CHECK;
+
 #endif

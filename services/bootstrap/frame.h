@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#define FRAME_MAX (64 * 1024)
+#define FRAME_MAX (512 * 1024)
 
 /* UNAVAILABLE when the other side is gone; DEADLINE_EXCEEDED past the socket's SO_RCVTIMEO or SO_SNDTIMEO. */
 enum code frame_send(int fd, const void *data, size_t len, struct status *st) MUST_CHECK;

@@ -11,3 +11,11 @@ enum code identities_list(struct request *req, const char *after_agent_id, uint3
     return store_identity_page(req->db, req->arena, after_agent_id, page_size, &ret->rows, &ret->n,
                                &ret->last, st);
 }
+
+#define HISTORY_MAX 100
+
+enum code identities_of_agent(struct request *req, const char *agent_id, struct identity_view **ret,
+                              size_t *ret_n, struct status *st)
+{
+    return store_identity_views(req->db, req->arena, agent_id, HISTORY_MAX, ret, ret_n, st);
+}

@@ -15,4 +15,8 @@ struct identity_page {
 enum code identities_list(struct request *req, const char *after_agent_id, uint32_t page_size,
                           struct identity_page *ret, struct status *st) MUST_CHECK;
 
+/* An agent's generations, newest first, with what became of them. */
+enum code identities_of_agent(struct request *req, const char *agent_id, struct identity_view **ret,
+                              size_t *ret_n, struct status *st) MUST_CHECK;
+
 #endif

@@ -8,6 +8,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "border.h"
+#include "crl.h"
 #include "proto/bootstrap.pb-c.h"
 #include "scope/scope.h"
 #include "store.h"
@@ -22,6 +23,7 @@
 #define DAY_MS  (24 * HOUR_MS)
 
 #define SIGNER_LOOK_MS 1000
+#define CRL_LOOK_MS    1000
 #define LIFE_MIN_MS    10000 /* below, agents and services would do nothing but renew */
 
 static const struct config_key config_keys[] = {
@@ -39,6 +41,10 @@ static const struct config_key config_keys[] = {
         .max = 90 * DAY_MS, .help = "life of managed certificates, unless a task asks for less"),
     KEY(service_life_ms, CONFIG_DURATION, .name = "service_life", .fallback = "90d", .min = LIFE_MIN_MS,
         .max = 365 * DAY_MS, .help = "life of services' and gateways' certificates"),
+    KEY(crl_life_ms, CONFIG_DURATION, .name = "crl_life", .fallback = "1d", .min = LIFE_MIN_MS,
+        .max = 30 * DAY_MS, .help = "how long a revocation list holds; the next one comes at half of it"),
+    KEY(crl_url, CONFIG_STRING, .name = "crl_url", .optional = true,
+        .help = "where anybody finds the gateways' /crl: http://host/crl; stands in certificates, if set"),
     KEY(checkin_interval_ms, CONFIG_DURATION, .name = "checkin_interval", .fallback = "30s", .min = 5000,
         .max = HOUR_MS, .help = "how often agents check in at least"),
     {0},
@@ -54,6 +60,8 @@ static void make_metrics(void)
             metric_counter("clm_certificates_given_total", "Answers that gave a certificate, by profile."),
         .signer_restarts =
             metric_counter("clm_signer_restarts_total", "Times the signer had to be started again."),
+        .crl_ends = metric_gauge("clm_crl_next_update_seconds",
+                                 "When each CA's revocation list ends, as Unix time, by issuer."),
     };
 }
 
@@ -109,6 +117,27 @@ static enum code watch_signer(struct worker *worker, struct status *st)
     return signer_ensure(app->signer, st);
 }
 
+/* The platform does not stand on these lists: one that fails is tried again, told, and keeps nobody from
+ * work.
+ */
+static enum code tend_crls(struct worker *worker, struct status *st)
+{
+    const struct bootstrap_config *config = service_get_config(worker->service);
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct request req;
+    struct border border;
+    int64_t next_update_ms[ISSUING_CA_COUNT];
+
+    request_init(&req, &border, worker, NULL, arena);
+    enum code code = crls_tend(&req, config->crl_life_ms / 1000, next_update_ms, st);
+    for (size_t ca = 0; ca < ISSUING_CA_COUNT; ca++) {
+        if (next_update_ms[ca] >= 0)
+            metric_set(bootstrap_metrics.crl_ends, "issuer", issuing_ca_name((enum issuing_ca)ca),
+                       (double)next_update_ms[ca] / 1000);
+    }
+    return code;
+}
+
 static void app_free(struct app *app)
 {
     signer_stop(app->signer);
@@ -119,16 +148,24 @@ static void app_free(struct app *app)
 static enum code app_start(struct service *service, struct app *app, struct status *st)
 {
     const struct bootstrap_config *config = service_get_config(service);
-    const struct signer_config signer = {.executable = "/proc/self/exe", .ca_dir = config->ca_dir};
+    const struct signer_config signer = {
+        .executable = "/proc/self/exe", .ca_dir = config->ca_dir, .crl_url = config->crl_url};
     CLEANUP(cleanup_db) struct db *db = NULL;
 
     make_metrics();
+    if (config->crl_url && !crl_url_valid(config->crl_url))
+        return status_set(
+            st, CODE_INVALID_ARGUMENT,
+            "[bootstrap] crl_url: \"%.80s\" is no http:// or https:// address without a slash at "
+            "its end",
+            config->crl_url);
     TRY(signer_start(&signer, &app->signer, st));
     TRY(service_open_db(service, &db, st));
     TRY(trust_check(db, signer_root(app->signer), signer_trust_domain(app->signer), service_roots(service),
                     st));
     TRY(fill_settings(config, app, st));
     app->throttle = throttle_new((uint32_t)config->token_failures_per_min);
+    TRY(service_periodic(service, "crl", CRL_LOOK_MS, true, tend_crls, st));
     return service_periodic(service, "signer", SIGNER_LOOK_MS, false, watch_signer, st);
 }
 

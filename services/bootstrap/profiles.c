@@ -10,8 +10,9 @@
 #include "base/clock.h"
 #include "base/id.h"
 
-#define DAY_SEC      (24 * 60 * 60)
-#define BACKDATE_SEC 300
+#define DAY_SEC          (24 * 60 * 60)
+#define BACKDATE_SEC     300
+#define CRL_LIFE_MAX_SEC (30 * DAY_SEC)
 
 const char *const platform_services[] = {"registry", "bootstrap", "tasks", "gateway", NULL};
 
@@ -242,7 +243,10 @@ enum code profile_issue(struct ca_set *set, const struct profile_request *reques
     }
 
     int64_t now_ms = clock_wall_ms();
+    char crl_url[300];
+    (void)snprintf(crl_url, sizeof(crl_url), "%s/%s.crl", set->crl_url, issuing_ca_name(row->ca));
     struct cert_request cert = {
+        .crl_url = set->crl_url[0] ? crl_url : NULL,
         .spki = der_bytes(&csr.spki),
         .common_name = subject.common_name,
         .subject_serial = subject.serial,
@@ -254,4 +258,29 @@ enum code profile_issue(struct ca_set *set, const struct profile_request *reques
         .not_after_ms = now_ms + request->life_sec * 1000,
     };
     return issuer_sign(set->issuer[row->ca], &cert, ret, st);
+}
+
+bool crl_url_valid(const char *url)
+{
+    size_t len = strlen(url);
+    if (len > 200 || (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0))
+        return false;
+    for (const char *c = url; *c; c++) {
+        if (*c <= ' ' || *c > '~')
+            return false;
+    }
+    return url[len - 1] != '/';
+}
+
+enum code profile_crl(struct ca_set *set, enum issuing_ca ca, struct crl_request *request, int64_t life_sec,
+                      struct der *ret, struct status *st)
+{
+    if (ca >= ISSUING_CA_COUNT)
+        return status_set(st, CODE_INVALID_ARGUMENT, "no such issuing CA");
+    if (life_sec <= 0 || life_sec > CRL_LIFE_MAX_SEC)
+        return status_set(st, CODE_PERMISSION_DENIED, "a revocation list holds at most %d s",
+                          CRL_LIFE_MAX_SEC);
+    request->this_update_ms = clock_wall_ms();
+    request->next_update_ms = request->this_update_ms + life_sec * 1000;
+    return issuer_sign_crl(set->issuer[ca], request, ret, st);
 }

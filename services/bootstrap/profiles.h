@@ -6,6 +6,7 @@
 #ifndef CLM_BOOTSTRAP_PROFILES_H
 #define CLM_BOOTSTRAP_PROFILES_H
 
+#include "pki/crl.h"
 #include "pki/issue.h"
 
 enum profile { /* the numbers of signer.proto */
@@ -51,6 +52,7 @@ struct ca_set {
     struct der certificate[ISSUING_CA_COUNT];
     struct der root;
     char trust_domain[256];
+    char crl_url[256];   /* what its lists' addresses begin with; "": none */
     char *gateway_names; /* one a line, as init was told or an administrator added; may be NULL */
 };
 void ca_set_done(struct ca_set *set);
@@ -68,6 +70,13 @@ struct profile_request {
  * unknown profile. PERMISSION_DENIED: the profile does not allow it; the message says what. */
 enum code profile_issue(struct ca_set *set, const struct profile_request *request, struct der *ret,
                         struct status *st) MUST_CHECK;
+
+/* The list of everything that one CA revoked, from now for life_sec. */
+enum code profile_crl(struct ca_set *set, enum issuing_ca ca, struct crl_request *request, int64_t life_sec,
+                      struct der *ret, struct status *st) MUST_CHECK;
+
+/* "http://…" or "https://…" without spaces, not too long. */
+bool crl_url_valid(const char *url);
 
 /* Names of the services of this platform, ended by NULL. */
 extern const char *const platform_services[];

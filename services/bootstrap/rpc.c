@@ -2,9 +2,13 @@
  * The methods and events of clm-bootstrap: protobuf in, a use case, protobuf out. The edge of the service:
  * what is worth a line in the log is logged here, once. Worker threads.
  */
+#include <string.h>
+
+#include "base/clock.h"
 #include "base/log.h"
 #include "border.h"
 #include "confirm.h"
+#include "crl.h"
 #include "enrol.h"
 #include "epoch.h"
 #include "farewell.h"
@@ -408,6 +412,63 @@ static enum code handle_revoke_token(struct rpc_ctx *ctx, const void *request, v
     return fill_tokens(&req, in->agent_id, response, st);
 }
 
+static Clm__IdentityView__State identity_state(const struct identity_view *view, int64_t now_ms)
+{
+    if (view->revoked_at_ms >= 0)
+        return CLM__IDENTITY_VIEW__STATE__REVOKED;
+    if (view->not_after_ms <= now_ms)
+        return CLM__IDENTITY_VIEW__STATE__EXPIRED;
+    if (view->current)
+        return CLM__IDENTITY_VIEW__STATE__CURRENT;
+    return view->pending ? CLM__IDENTITY_VIEW__STATE__PENDING : CLM__IDENTITY_VIEW__STATE__SUPERSEDED;
+}
+
+static enum code handle_list_agent_identities(struct rpc_ctx *ctx, const void *request, void *response,
+                                              struct status *st)
+{
+    const Clm__ListAgentIdentitiesRequest *in = request;
+    Clm__ListAgentIdentitiesResponse *out = response;
+    struct identity_view *views;
+    size_t n;
+
+    BEGIN_REQUEST(ctx);
+    TRY(identities_of_agent(&req, in->agent_id, &views, &n, st));
+    out->n_identities = n;
+    out->identities = arena_array(ctx->arena, n + 1, sizeof(*out->identities));
+    for (size_t i = 0; i < n; i++) {
+        Clm__IdentityView *view = out->identities[i] = arena_alloc(ctx->arena, sizeof(*view));
+        clm__identity_view__init(view);
+        view->has_generation = view->has_state = 1;
+        view->generation = views[i].generation;
+        view->state = identity_state(&views[i], clock_wall_ms());
+        view->serial = arena_strdup(ctx->arena, views[i].serial);
+        view->fingerprint_sha256 = arena_strdup(ctx->arena, views[i].fingerprint);
+        view->token_id = arena_strdup(ctx->arena, views[i].token_id);
+        set_time(&view->has_issued_at_ms, &view->issued_at_ms, views[i].issued_at_ms);
+        set_time(&view->has_not_after_at_ms, &view->not_after_at_ms, views[i].not_after_ms);
+        set_time(&view->has_confirmed_at_ms, &view->confirmed_at_ms, views[i].confirmed_at_ms);
+        set_time(&view->has_revoked_at_ms, &view->revoked_at_ms, views[i].revoked_at_ms);
+    }
+    return CODE_OK;
+}
+
+static enum code handle_get_crl(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
+{
+    const Clm__GetCrlRequest *in = request;
+    Clm__GetCrlResponse *out = response;
+    struct crl_row crl;
+
+    BEGIN_REQUEST(ctx);
+    TRY(crl_get(&req, in->issuer, &crl, st));
+    out->has_number = out->has_next_update_at_ms = 1;
+    out->number = crl.number;
+    out->next_update_at_ms = crl.next_update_ms;
+    out->has_crl = !in->has_known_number || in->known_number != crl.number;
+    if (out->has_crl)
+        out->crl = binary(crl.der);
+    return CODE_OK;
+}
+
 const struct rpc_method bootstrap_methods[] = {
     {"CreateToken", handle_create_token},
     {"BootstrapAgent", handle_bootstrap_agent},
@@ -420,6 +481,8 @@ const struct rpc_method bootstrap_methods[] = {
     {"SayFarewell", handle_say_farewell},
     {"ListTokens", handle_list_tokens},
     {"RevokeToken", handle_revoke_token},
+    {"ListAgentIdentities", handle_list_agent_identities},
+    {"GetCrl", handle_get_crl},
     {"BeginEpoch", handle_begin_epoch},
 };
 const size_t bootstrap_n_methods = ARRAY_LEN(bootstrap_methods);
@@ -441,7 +504,12 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
                             .version = event->entity_version,
                             .disabled = event->agent->disabled || event->agent->frozen};
     read_scope(arena, event->agent->scope, &row);
-    return projection_apply(&req, &row, event->agent->deleted, st);
+    TRY(projection_apply(&req, &row, event->agent->deleted, st));
+    bool revoked = event->agent->disabled && strcmp(or_empty(event->agent->reason), "revoked") == 0;
+    if (!revoked && !event->agent->deleted)
+        return CODE_OK;
+    return agent_certificates_revoke(&req, event->entity_id, event->occurred_at_ms,
+                                     revoked ? CRL_UNSPECIFIED : CRL_CESSATION, st);
 }
 
 const struct event_handler bootstrap_events[] = {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "ca.h"
 #include "frame.h"
+#include "revoked_record.h"
 #include "sandbox/sandbox.h"
 #include "services/bootstrap/signer.pb-c.h"
 #include "wire/wire.h"
@@ -76,29 +77,82 @@ static enum code issue(struct ca_set *set, const Clm__Signer__IssueRequest *in, 
     return profile_issue(set, &request, ret, st);
 }
 
+/* Records of the request into entries; the arena's. */
+static enum code read_revoked(const Clm__Signer__CrlRequest *in, struct arena *arena, struct crl_request *ret,
+                              struct status *st)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < in->n_revoked; i++) {
+        if (in->revoked[i].len % REVOKED_RECORD_BYTES != 0)
+            return status_set(st, CODE_INVALID_ARGUMENT, "revoked: not whole records");
+        n += in->revoked[i].len / REVOKED_RECORD_BYTES;
+    }
+    if (n > CRL_ENTRIES_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "%zu revoked certificates: at most %u fit a list", n,
+                          CRL_ENTRIES_MAX);
+    struct crl_entry *entries = arena_array(arena, n + 1, sizeof(*entries));
+    for (size_t i = 0; i < in->n_revoked; i++) {
+        for (size_t at = 0; at < in->revoked[i].len; at += REVOKED_RECORD_BYTES)
+            revoked_record_read(in->revoked[i].data + at, &entries[ret->n++]);
+    }
+    ret->entries = entries;
+    return CODE_OK;
+}
+
+static enum code sign_crl(struct ca_set *set, const Clm__Signer__CrlRequest *in, struct arena *arena,
+                          Clm__Signer__Response *response, struct status *st)
+{
+    struct crl_request request = {.number = in->number};
+    AUTO_DER struct der der = {0};
+    if (!in->has_issuer)
+        return status_set(st, CODE_INVALID_ARGUMENT, "no such issuing CA");
+    TRY(read_revoked(in, arena, &request, st));
+    TRY(profile_crl(set, (enum issuing_ca)in->issuer, &request, in->life_sec, &der, st));
+    response->n_crl = (der.len + CRL_PIECE_BYTES - 1) / CRL_PIECE_BYTES;
+    response->crl = arena_array(arena, response->n_crl, sizeof(*response->crl));
+    for (size_t i = 0; i < response->n_crl; i++) {
+        size_t at = i * CRL_PIECE_BYTES, left = der.len - at;
+        size_t len = left < CRL_PIECE_BYTES ? left : CRL_PIECE_BYTES;
+        response->crl[i] = (ProtobufCBinaryData){len, arena_dup(arena, der.data + at, len)};
+    }
+    response->has_this_update_at_ms = response->has_next_update_at_ms = 1;
+    response->this_update_at_ms = request.this_update_ms;
+    response->next_update_at_ms = request.next_update_ms;
+    return CODE_OK;
+}
+
+static enum code sign_certificate(struct ca_set *set, const Clm__Signer__IssueRequest *in,
+                                  struct arena *arena, Clm__Signer__Response *response, struct status *st)
+{
+    AUTO_DER struct der cert = {0};
+    TRY(issue(set, in, &cert, st));
+    response->has_certificate = response->has_issuer = 1;
+    response->certificate = (ProtobufCBinaryData){cert.len, arena_dup(arena, cert.data, cert.len)};
+    response->issuer = binary(&set->certificate[profile_info((enum profile)in->profile)->ca]);
+    return CODE_OK;
+}
+
 static enum code answer(int fd, struct ca_set *set, const uint8_t *data, size_t len, struct arena *arena,
                         struct status *st)
 {
-    ProtobufCMessage *request;
-    Clm__Signer__IssueResponse response = CLM__SIGNER__ISSUE_RESPONSE__INIT;
-    AUTO_DER struct der cert = {0};
+    ProtobufCMessage *message;
+    Clm__Signer__Response response = CLM__SIGNER__RESPONSE__INIT;
     struct status refused = {0};
 
-    enum code code =
-        wire_unpack(&clm__signer__issue_request__descriptor, data, len, arena, &request, &refused);
-    if (code == CODE_OK)
-        code = issue(set, (const Clm__Signer__IssueRequest *)request, &cert, &refused);
-
+    enum code code = wire_unpack(&clm__signer__request__descriptor, data, len, arena, &message, &refused);
+    if (code == CODE_OK) {
+        const Clm__Signer__Request *request = (const Clm__Signer__Request *)message;
+        if (!request->issue == !request->crl)
+            code = status_set(&refused, CODE_INVALID_ARGUMENT, "the request must be one of issue and crl");
+        else if (request->issue)
+            code = sign_certificate(set, request->issue, arena, &response, &refused);
+        else
+            code = sign_crl(set, request->crl, arena, &response, &refused);
+    }
     response.has_code = 1;
     response.code = code;
-    if (code == CODE_OK) {
-        enum profile profile = (enum profile)((const Clm__Signer__IssueRequest *)request)->profile;
-        response.has_certificate = response.has_issuer = 1;
-        response.certificate = binary(&cert);
-        response.issuer = binary(&set->certificate[profile_info(profile)->ca]);
-    } else {
+    if (code != CODE_OK)
         response.message = refused.msg;
-    }
     return send_message(fd, &response.base, arena, st);
 }
 
@@ -122,7 +176,7 @@ static enum code confine(int fd, struct status *st)
     return sandbox_enter(SANDBOX_SIGNER, st);
 }
 
-int signer_run(int fd, const char *ca_dir)
+int signer_run(int fd, const char *ca_dir, const char *crl_url)
 {
     AUTO_CA_SET struct ca_set set = {0};
     struct status loaded = {0}, st = {0};
@@ -134,7 +188,10 @@ int signer_run(int fd, const char *ca_dir)
     (void)signal(SIGTERM, SIG_IGN);
     secret_harden_process();
 
-    if (ca_load(ca_dir, &set, &loaded) == CODE_OK && confine(fd, &loaded) != CODE_OK)
+    (void)snprintf(set.crl_url, sizeof(set.crl_url), "%s", crl_url ? crl_url : "");
+    if (set.crl_url[0] && !crl_url_valid(set.crl_url))
+        (void)status_set(&loaded, CODE_INVALID_ARGUMENT, "the address of revocation lists is none");
+    else if (ca_load(ca_dir, &set, &loaded) == CODE_OK && confine(fd, &loaded) != CODE_OK)
         (void)status_wrap(&loaded, "the signer cannot confine itself");
     if (say_hello(fd, &set, &loaded, &st) != CODE_OK || loaded.code != CODE_OK)
         return 1; /* the service logs what Hello says */

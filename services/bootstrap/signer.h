@@ -9,6 +9,6 @@
 
 /* Loads the CA directory, says Hello on fd, confines itself and serves until the other side closes. Returns
  * the exit code. Single-threaded process. */
-int signer_run(int fd, const char *ca_dir);
+int signer_run(int fd, const char *ca_dir, const char *crl_url);
 
 #endif

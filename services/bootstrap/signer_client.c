@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "frame.h"
+#include "revoked_record.h"
 #include "services/bootstrap/signer.pb-c.h"
 #include "signer.h"
 #include "wire/wire.h"
@@ -24,7 +25,7 @@
 #define TIMEOUT_DEFAULT_MS 10000
 
 struct signer {
-    char *executable, *ca_dir;
+    char *executable, *ca_dir, *crl_url;
     int64_t timeout_ms;
     pthread_mutex_t mutex;
     int fd;            /* -1: down */
@@ -54,8 +55,9 @@ static void bury(struct signer *signer)
 
 static enum code spawn(struct signer *signer, int child_fd, struct status *st)
 {
-    char program[] = "clm-bootstrap", command[] = "signer", option[] = "--dir";
-    char *argv[] = {program, command, option, signer->ca_dir, NULL};
+    char program[] = "clm-bootstrap", command[] = "signer", option[] = "--dir", url[] = "--crl-url";
+    char *argv[] = {program,         command, option, signer->ca_dir, signer->crl_url ? url : NULL,
+                    signer->crl_url, NULL};
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     sigset_t none;
@@ -163,6 +165,7 @@ enum code signer_start(const struct signer_config *config, struct signer **ret, 
         abort();
     signer->executable = strdup(config->executable);
     signer->ca_dir = strdup(config->ca_dir);
+    signer->crl_url = config->crl_url ? strdup(config->crl_url) : NULL;
     signer->timeout_ms = config->timeout_ms > 0 ? config->timeout_ms : TIMEOUT_DEFAULT_MS;
     signer->fd = -1;
     atomic_init(&signer->pid, -1);
@@ -190,21 +193,22 @@ void signer_stop(struct signer *signer)
     free(signer->trust_domain);
     free(signer->executable);
     free(signer->ca_dir);
+    free(signer->crl_url);
     free(signer);
 }
 
-static enum code exchange(struct signer *signer, const Clm__Signer__IssueRequest *request,
-                          struct arena *arena, ProtobufCMessage **ret, struct status *st)
+static enum code exchange(struct signer *signer, const Clm__Signer__Request *request, struct arena *arena,
+                          ProtobufCMessage **ret, struct status *st)
 {
     const uint8_t *data;
     size_t len;
     wire_pack(&request->base, arena, &data, &len);
     TRY(frame_send(signer->fd, data, len, st));
-    return receive(signer->fd, &clm__signer__issue_response__descriptor, arena, ret, st);
+    return receive(signer->fd, &clm__signer__response__descriptor, arena, ret, st);
 }
 
-static enum code ask(struct signer *signer, const Clm__Signer__IssueRequest *request, struct arena *arena,
-                     const Clm__Signer__IssueResponse **ret, struct status *st)
+static enum code ask(struct signer *signer, const Clm__Signer__Request *request, struct arena *arena,
+                     const Clm__Signer__Response **ret, struct status *st)
 {
     ProtobufCMessage *message = NULL;
 
@@ -222,7 +226,7 @@ static enum code ask(struct signer *signer, const Clm__Signer__IssueRequest *req
             st->code = CODE_UNAVAILABLE;
         return CODE_UNAVAILABLE;
     }
-    *ret = (const Clm__Signer__IssueResponse *)message;
+    *ret = (const Clm__Signer__Response *)message;
     return CODE_OK;
 }
 
@@ -230,8 +234,9 @@ enum code signer_issue(struct signer *signer, const struct profile_request *requ
                        struct der *ret_issuer, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
-    const Clm__Signer__IssueResponse *response;
+    const Clm__Signer__Response *response;
     Clm__Signer__IssueRequest out = CLM__SIGNER__ISSUE_REQUEST__INIT;
+    Clm__Signer__Request envelope = CLM__SIGNER__REQUEST__INIT;
 
     if (request->life_sec < 0 || request->life_sec > UINT32_MAX)
         return status_set(st, CODE_INVALID_ARGUMENT, "the life is out of range");
@@ -242,12 +247,61 @@ enum code signer_issue(struct signer *signer, const struct profile_request *requ
     out.subject = arena_strdup(arena, request->subject);
     out.generation = request->generation;
     out.life_sec = (uint32_t)request->life_sec;
-    TRY(ask(signer, &out, arena, &response, st));
+    envelope.issue = &out;
+    TRY(ask(signer, &envelope, arena, &response, st));
     if (response->code != CODE_OK)
         return status_set(st, (enum code)response->code, "%s",
                           response->message ? response->message : "refused");
     *ret = der_dup((struct bytes){response->certificate.data, response->certificate.len});
     *ret_issuer = der_dup((struct bytes){response->issuer.data, response->issuer.len});
+    return CODE_OK;
+}
+
+static void write_revoked(const struct signer_crl *order, struct arena *arena, Clm__Signer__CrlRequest *out)
+{
+    out->n_revoked = (order->n + REVOKED_PER_PIECE - 1) / REVOKED_PER_PIECE;
+    out->revoked = arena_array(arena, out->n_revoked + 1, sizeof(*out->revoked));
+    for (size_t piece = 0, i = 0; piece < out->n_revoked; piece++) {
+        ProtobufCBinaryData *to = &out->revoked[piece];
+        to->data = arena_alloc(arena, (size_t)REVOKED_PER_PIECE * REVOKED_RECORD_BYTES);
+        for (to->len = 0; to->len < (size_t)REVOKED_PER_PIECE * REVOKED_RECORD_BYTES && i < order->n; i++) {
+            revoked_record_write(&order->entries[i], to->data + to->len);
+            to->len += REVOKED_RECORD_BYTES;
+        }
+    }
+}
+
+enum code signer_sign_crl(struct signer *signer, const struct signer_crl *order, struct der *ret,
+                          int64_t *ret_this_update_ms, int64_t *ret_next_update_ms, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    const Clm__Signer__Response *response;
+    Clm__Signer__CrlRequest out = CLM__SIGNER__CRL_REQUEST__INIT;
+    Clm__Signer__Request envelope = CLM__SIGNER__REQUEST__INIT;
+
+    if (order->life_sec <= 0 || order->life_sec > UINT32_MAX || order->n > CRL_ENTRIES_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "%zu revoked certificates for %lld s: at most %u fit a list", order->n,
+                          (long long)order->life_sec, CRL_ENTRIES_MAX);
+    out.has_issuer = out.has_number = out.has_life_sec = 1;
+    out.issuer = order->ca;
+    out.number = order->number;
+    out.life_sec = (uint32_t)order->life_sec;
+    write_revoked(order, arena, &out);
+    envelope.crl = &out;
+    TRY(ask(signer, &envelope, arena, &response, st));
+    if (response->code != CODE_OK)
+        return status_set(st, (enum code)response->code, "%s",
+                          response->message ? response->message : "refused");
+    AUTO_BUF struct buf der = {0};
+    buf_init(&der, 0);
+    for (size_t i = 0; i < response->n_crl; i++) {
+        if (!buf_append(&der, response->crl[i].data, response->crl[i].len))
+            abort();
+    }
+    *ret = der_dup((struct bytes){der.data, der.len});
+    *ret_this_update_ms = response->this_update_at_ms;
+    *ret_next_update_ms = response->next_update_at_ms;
     return CODE_OK;
 }
 

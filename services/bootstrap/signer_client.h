@@ -14,7 +14,8 @@ struct signer;
 struct signer_config {
     const char *executable; /* clm-bootstrap itself: "/proc/self/exe"; run as `… signer --dir DIR` */
     const char *ca_dir;
-    int64_t timeout_ms; /* for one answer, and for the start; 0: 10 s */
+    const char *crl_url; /* where the lists of revoked certificates are: "http://host/crl"; NULL: nowhere */
+    int64_t timeout_ms;  /* for one answer, and for the start; 0: 10 s */
 };
 
 /* Starts the signer and waits for its Hello; its error is returned as it is. Strings are copied. */
@@ -25,6 +26,17 @@ void signer_stop(struct signer *signer); /* waits for its end; NULL is fine */
  * next signer_ensure. ret_issuer: the issuing CA's certificate. */
 enum code signer_issue(struct signer *signer, const struct profile_request *request, struct der *ret,
                        struct der *ret_issuer, struct status *st) MUST_CHECK;
+struct signer_crl {
+    enum issuing_ca ca;
+    uint64_t number;
+    int64_t life_sec;
+    const struct crl_entry *entries;
+    size_t n;
+};
+/* The list of what a CA revoked, from now on. */
+enum code signer_sign_crl(struct signer *signer, const struct signer_crl *order, struct der *ret,
+                          int64_t *ret_this_update_ms, int64_t *ret_next_update_ms,
+                          struct status *st) MUST_CHECK;
 /* Notices a dead signer and starts it again; refuses one that now has another root. */
 enum code signer_ensure(struct signer *signer, struct status *st) MUST_CHECK;
 bool signer_ready(const struct signer *signer);

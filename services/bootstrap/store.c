@@ -492,6 +492,22 @@ enum code store_identity_page(struct db *db, struct arena *arena, const char *af
     return CODE_OK;
 }
 
+enum code store_identity_history(struct db *db, struct arena *arena, const char *agent_id,
+                                 struct identity_row **ret, size_t *ret_n, struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    TRY(db_query(db,
+                 "SELECT " IDENTITY_COLUMNS IDENTITY_FROM "WHERE i.agent_id = $1::uuid ORDER BY i.generation",
+                 args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        read_identity(arena, rows, i, &(*ret)[i]);
+    return CODE_OK;
+}
+
 /* ---- the projection of agents -----------------------------------------------------------------------------
  */
 

@@ -9,6 +9,7 @@
 #include "base/embed.h"
 #include "base/id.h"
 #include "db/db.h"
+#include "pki/crl.h"
 #include "pki/digest.h"
 
 #define STORE_SCHEMA "bootstrap"
@@ -147,6 +148,48 @@ enum code store_identity_confirm(struct db *db, struct arena *arena, const char 
 enum code store_identity_page(struct db *db, struct arena *arena, const char *after_agent_id,
                               uint32_t page_size, struct identity_row **ret, size_t *ret_n, bool *ret_last,
                               struct status *st) MUST_CHECK;
+
+/* All that it ever had and that were not replaced before they were confirmed, oldest first. */
+enum code store_identity_history(struct db *db, struct arena *arena, const char *agent_id,
+                                 struct identity_row **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+
+struct identity_view {
+    uint32_t generation;
+    const char *serial, *fingerprint, *token_id;                        /* token_id NULL: a renewal */
+    int64_t issued_at_ms, not_after_ms, confirmed_at_ms, revoked_at_ms; /* -1: not */
+    bool current, pending; /* the confirmed one; issued after it */
+};
+/* Newest first, at most max. */
+enum code store_identity_views(struct db *db, struct arena *arena, const char *agent_id, size_t max,
+                               struct identity_view **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+
+/* ---- revocation (store_crl.c) -----------------------------------------------------------------------------
+ */
+
+struct revoked_row {
+    const char *issuer, *serial, *agent_id;
+    enum crl_reason reason;
+    int64_t revoked_at_ms, not_after_ms;
+};
+/* One that is there stays as it is. */
+enum code store_revoked_add(struct db *db, const struct revoked_row *row, struct status *st) MUST_CHECK;
+/* In a transaction: forgets what ended before, and gives the rest, marked as listed in `number`. */
+enum code store_revoked_list(struct db *db, struct arena *arena, const char *issuer, uint64_t number,
+                             int64_t ended_before_ms, struct crl_entry **ret, size_t *ret_n,
+                             struct status *st) MUST_CHECK;
+
+struct crl_row {
+    const char *issuer;
+    uint64_t number;
+    int64_t this_update_ms, next_update_ms;
+    struct bytes der;
+    bool late_told, unlisted; /* unlisted: something was revoked since */
+};
+enum code store_crl_put(struct db *db, const struct crl_row *row, struct status *st) MUST_CHECK;
+enum code store_crl_get(struct db *db, struct arena *arena, const char *issuer, struct crl_row *ret,
+                        struct status *st) MUST_CHECK; /* NOT_FOUND */
+/* *ret_first: nobody had been told of this list yet. */
+enum code store_crl_late(struct db *db, const char *issuer, bool *ret_first, struct status *st) MUST_CHECK;
 
 /* ---- the projection of agents -----------------------------------------------------------------------------
  */

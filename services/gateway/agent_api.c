@@ -272,6 +272,8 @@ static void on_request(struct http_request *request, void *arg)
     const char *path = http_request_path(request);
     const struct agent_route *route = find_route(path, task_id);
 
+    if (crls_serve(edge->gateway->crls, request))
+        return;
     if (!route) {
         (void)status_set(&st, CODE_NOT_FOUND, "there is nothing at %.100s on the agent listener", path);
         refuse(request, 0, &st);

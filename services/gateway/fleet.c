@@ -295,6 +295,9 @@ enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t genera
     const struct fleet_entry *entry = &fleet->slots[slot_of(fleet, agent_id)];
     if (!entry->agent_id[0])
         code = status_set(st, CODE_UNAUTHENTICATED, "agent %s is not registered here", agent_id);
+    else if (entry->disabled && strcmp(entry->reason, "revoked") == 0)
+        code = status_set(st, CODE_UNAUTHENTICATED,
+                          "the identity of agent %s is revoked; a fresh token is needed", agent_id);
     else if (entry->disabled)
         code =
             status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled%s%s; an operator has to enable it",

@@ -8,6 +8,7 @@
 
 #include "base/cidr.h"
 #include "base/id.h"
+#include "gateway/crls.h"
 #include "gateway/feed.h"
 #include "gateway/fleet.h"
 #include "gateway/heads.h"
@@ -41,6 +42,7 @@ struct gateway {
     char epoch[UUID_TEXT_SIZE]; /* of this run: the registry counts silence per gateway, not per edge */
     struct refusals *refusals;
     struct heads *heads;
+    struct crls *crls;
     struct feed *feed;
     struct rates *rates;
     struct verdicts *verdicts; /* on agents' certificates */

@@ -17,6 +17,7 @@
 #define VERDICTS_MAX       16384
 #define TLS_FILE_MAX       (256 * 1024)
 #define REFUSALS_MS        1000
+#define CRLS_MS            10000
 #define SUPERSEDED_CALL_MS 5000
 #define SESSION_LIFE_MS    (3600 * 1000)
 
@@ -246,6 +247,12 @@ static enum code fetch_heads(struct worker *worker, struct status *st)
     return heads_fetch(gateway->heads, st);
 }
 
+static enum code fetch_crls(struct worker *worker, struct status *st)
+{
+    struct gateway *gateway = service_state(worker->service);
+    return crls_fetch(gateway->crls, st);
+}
+
 /* ---- life ---- */
 
 static void on_cut(const char *agent_id, void *arg)
@@ -288,6 +295,7 @@ static void gateway_stop(struct service *service)
         log_warn("refusals were not reported", "why", st.msg, NULL);
     refusals_free(gateway->refusals);
     heads_free(gateway->heads);
+    crls_free(gateway->crls);
     feed_free(gateway->feed);
     rates_free(gateway->rates);
     fleet_free(gateway->fleet);
@@ -329,6 +337,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     uuid_v7(gateway->epoch);
     gateway->refusals = refusals_new(service, gateway->config->refusal_window_ms);
     gateway->heads = heads_new(service);
+    gateway->crls = crls_new(service);
     gateway->rates = rates_new((uint32_t)gateway->config->requests_per_minute);
     gateway->feed = feed_new(service, on_more_events, gateway);
     gateway->verdicts = verdicts_new(VERDICTS_MAX);
@@ -350,6 +359,7 @@ static enum code gateway_start(struct service *service, struct status *st)
     TRY(fleet_start(gateway->fleet, st));
     TRY(feed_start(gateway->feed, st));
     TRY(bus_subscribe(service_bus(service), BUS_SUBJECT_WAKE, on_wake, gateway, &gateway->wakes, st));
+    TRY(service_periodic(service, "gateway-crls", CRLS_MS, false, fetch_crls, st));
     TRY(service_periodic(service, "gateway-refusals", REFUSALS_MS, false, report_refusals, st));
     return service_periodic(service, "gateway-heads", gateway->config->head_interval_ms, false, fetch_heads,
                             st);

@@ -610,7 +610,7 @@ static void authenticate(struct op *op)
 static void on_request(struct http_request *request, void *arg)
 {
     struct edge *edge = arg;
-    if (console_serve(request))
+    if (crls_serve(edge->gateway->crls, request) || console_serve(request))
         return;
     struct status st = {0};
     struct op *op = calloc(1, sizeof *op);

@@ -241,6 +241,21 @@ static enum code on_task(struct worker *worker, struct arena *arena, const void 
                 arena_printf(arena, "%s%s%s", kind, more ? ": " : "", more ? task->message : ""), arena, st);
 }
 
+/* A revocation list that is not renewed in time stops nobody, but somebody should look. */
+static enum code on_crl(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    const Clm__Event *event = msg;
+    bool late = strcmp(short_name(event->subject), "crl.late") == 0;
+    const char *message = arena_printf(
+        arena, "the revocation list of the CA \"%s\" cannot be renewed: see the log of clm-bootstrap",
+        event->entity_id);
+    const struct alert_change change = {
+        .kind = ALERT_CRL_LATE, .entity = event->entity_id, .message = message};
+    TRY(late ? alerts_raise(worker->db, &change, 1, clock_wall_ms(), arena, st)
+             : alerts_resolve(worker->db, &change, 1, clock_wall_ms(), arena, st));
+    return note(worker, event, NULL, event->entity_id, arena, st);
+}
+
 /* Whatever else services tell: it has happened, so it is written down. */
 static enum code on_other(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
 {
@@ -270,6 +285,7 @@ const struct event_handler registry_events[] = {
     {"clm.event.bootstrap.certificate.issued", false, on_certificate},
     {"clm.event.tasks.task.>", false, on_task},
     {"clm.event.bootstrap.identity.>", true, on_other},
+    {"clm.event.bootstrap.crl.>", true, on_crl},
     {"clm.event.bootstrap.>", false, on_other},
     {"clm.event.tasks.>", false, on_other},
     {.subject = NULL},

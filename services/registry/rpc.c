@@ -597,9 +597,9 @@ static enum code on_create_agent_token(struct rpc_ctx *ctx, const void *request,
     return CODE_OK;
 }
 
-/* The operator's grant is the registry's to check; the tokens are bootstrap's. */
+/* The operator's grant is the registry's to check; tokens and identities are bootstrap's. *ret: the reply. */
 static enum code ask_bootstrap(struct rpc_ctx *ctx, const char *agent_id, const char *method,
-                               const ProtobufCMessage *request, bool authority, Clm__ListTokensResponse *res,
+                               const ProtobufCMessage *request, bool authority, ProtobufCMessage **ret,
                                struct status *st)
 {
     struct worker *worker = worker_of(ctx);
@@ -616,11 +616,8 @@ static enum code ask_bootstrap(struct rpc_ctx *ctx, const char *agent_id, const 
         .assertion = ctx->assertion,
         .authority = authority,
     };
-    ProtobufCMessage *reply = NULL;
-    TRY(rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, &reply,
-                 st));
-    *res = *(const Clm__ListTokensResponse *)reply;
-    return CODE_OK;
+    return rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, ret,
+                    st);
 }
 
 static enum code on_list_agent_tokens(struct rpc_ctx *ctx, const void *request, void *response,
@@ -628,8 +625,23 @@ static enum code on_list_agent_tokens(struct rpc_ctx *ctx, const void *request, 
 {
     const Clm__AgentRequest *req = request;
     Clm__ListTokensRequest ask = CLM__LIST_TOKENS_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
     ask.agent_id = req->agent_id;
-    return ask_bootstrap(ctx, req->agent_id, "ListTokens", &ask.base, false, response, st);
+    TRY(ask_bootstrap(ctx, req->agent_id, "ListTokens", &ask.base, false, &reply, st));
+    *(Clm__ListTokensResponse *)response = *(const Clm__ListTokensResponse *)reply;
+    return CODE_OK;
+}
+
+static enum code on_list_agent_identities(struct rpc_ctx *ctx, const void *request, void *response,
+                                          struct status *st)
+{
+    const Clm__AgentRequest *req = request;
+    Clm__ListAgentIdentitiesRequest ask = CLM__LIST_AGENT_IDENTITIES_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
+    ask.agent_id = req->agent_id;
+    TRY(ask_bootstrap(ctx, req->agent_id, "ListAgentIdentities", &ask.base, false, &reply, st));
+    *(Clm__ListAgentIdentitiesResponse *)response = *(const Clm__ListAgentIdentitiesResponse *)reply;
+    return CODE_OK;
 }
 
 static enum code on_revoke_agent_token(struct rpc_ctx *ctx, const void *request, void *response,
@@ -637,9 +649,12 @@ static enum code on_revoke_agent_token(struct rpc_ctx *ctx, const void *request,
 {
     const Clm__RevokeAgentTokenRequest *req = request;
     Clm__RevokeTokenRequest ask = CLM__REVOKE_TOKEN_REQUEST__INIT;
+    ProtobufCMessage *reply = NULL;
     ask.agent_id = req->agent_id;
     ask.token_id = req->token_id;
-    return ask_bootstrap(ctx, req->agent_id, "RevokeToken", &ask.base, true, response, st);
+    TRY(ask_bootstrap(ctx, req->agent_id, "RevokeToken", &ask.base, true, &reply, st));
+    *(Clm__ListTokensResponse *)response = *(const Clm__ListTokensResponse *)reply;
+    return CODE_OK;
 }
 
 static enum code on_report_superseded(struct rpc_ctx *ctx, const void *request, void *response,
@@ -857,6 +872,7 @@ const struct rpc_method registry_methods[] = {
     {"CreateAgentToken", on_create_agent_token},
     {"ListAgentTokens", on_list_agent_tokens},
     {"RevokeAgentToken", on_revoke_agent_token},
+    {"ListAgentIdentities", on_list_agent_identities},
     {"ReportSuperseded", on_report_superseded},
     {"GetAgentMetrics", on_get_agent_metrics},
 };

@@ -20,6 +20,11 @@ static void on_cert(struct bytes der, void *arg)
     if (cert_read(der, &info, &st) == CODE_OK) {
         if (strlen(info.fingerprint) != 64 || strpbrk(info.subject, "\r\n") || info.names.n_uri > 4)
             abort();
+        struct cert_brief brief;
+        if (cert_read_brief(der, &brief, &st) == CODE_OK &&
+            (strcmp(brief.serial, info.serial) != 0 || brief.not_after_ms != info.not_after_ms ||
+             strcmp(brief.fingerprint, info.fingerprint) != 0))
+            abort();
         (void)cert_matches_host(der, "www.example.com");
         (void)cert_matches_host(der, "192.0.2.1");
     }

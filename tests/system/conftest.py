@@ -17,6 +17,7 @@ from clm.host import Agent, Nginx  # noqa: E402
 from clm.platform import Platform, write  # noqa: E402
 
 BALANCER = "127.0.0.99"
+CRL_URL = "http://crl.clm.test/crl"
 ALL_OPERATIONS = ("DEPLOY", "RENEW", "VALIDATE", "DISCOVER")
 
 
@@ -60,7 +61,7 @@ def start_platform(platform, between=lambda name: None):
     def progress(name, function):
         function()
         if name == "configuration":  # all our hosts are one source: what tests do wrong on purpose is not to hold up the others
-            platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000}})
+            platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000, "crl_url": CRL_URL}})
         between(name)
     return platform.start(progress)
 

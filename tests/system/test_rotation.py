@@ -1,4 +1,5 @@
 """An agent's identity moves to its next generation by itself, and nothing that happens to it on the way loses anything."""
+import ssl
 import time
 import uuid
 
@@ -6,6 +7,7 @@ import pytest
 
 from clm.process import wait_until
 from conftest import Host, start_platform
+from support.peer import Link, Peer, error_text
 
 LIFE = "20s"  # it is renewed at half of it
 
@@ -87,3 +89,24 @@ def test_killed_when(step, operator, rotating):
     moved_to(operator, rotating, first + 2)
     agent = operator.agent(rotating.id)
     assert agent["status"] == "ONLINE" and not agent.get("safeMode"), agent
+
+
+def test_an_expired_agent_comes_back_under_its_id_with_a_fresh_token(short_lived, operator, tmp_path):
+    answer = operator.register("expires", operations=["VALIDATE"])
+    peer = Peer(short_lived, answer["agent"]["id"], answer["token"], tmp_path / "first")
+    assert peer.bootstrap()[0] == 200
+    status, answer = peer.connect().confirm()
+    assert status == 200, error_text(answer)
+    created = operator.agent(peer.id)["createdAt"]
+    operator.wait_agent(peer.id, "EXPIRED", timeout=60)
+    with pytest.raises((ssl.SSLError, ConnectionError)) as refused:
+        Link(short_lived, peer.identity_crt, peer.identity_key).call("/agent/v1/checkin", b"")
+    assert "expired" in str(refused.value).lower()
+    again = Peer(short_lived, peer.id, operator.post(f"/api/v1/agents/{peer.id}/tokens")["token"], tmp_path / "again")
+    assert again.bootstrap()[0] == 200 and again.generation == 1
+    status, answer = again.connect().confirm()
+    assert status == 200, error_text(answer)
+    agent = operator.wait_agent(peer.id, "ONLINE")
+    assert agent["createdAt"] == created
+    states = [one["state"] for one in operator.get(f"/api/v1/agents/{peer.id}/identities")["identities"]]
+    assert states == ["CURRENT", "EXPIRED"]

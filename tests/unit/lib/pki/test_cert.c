@@ -227,10 +227,27 @@ static void flipped_bytes_never_crash_the_reader(void **state UNUSED)
     }
 }
 
+static void a_brief_says_the_same_as_the_whole(void **state UNUSED)
+{
+    struct status st;
+    AUTO_DER struct der cert = {0};
+    AUTO_CERT_INFO struct cert_info info = {0};
+    struct cert_brief brief;
+    server_cert(&cert);
+    assert_ok(cert_read(der_bytes(&cert), &info, &st), &st);
+    assert_ok(cert_read_brief(der_bytes(&cert), &brief, &st), &st);
+    assert_string_equal(brief.serial, info.serial);
+    assert_string_equal(brief.fingerprint, info.fingerprint);
+    assert_int_equal(brief.not_after_ms, info.not_after_ms);
+    for (size_t len = 0; len < 60; len++)
+        assert_code(CODE_INVALID_ARGUMENT, cert_read_brief((struct bytes){cert.data, len}, &brief, &st), &st);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_field_is_read),
+        cmocka_unit_test(a_brief_says_the_same_as_the_whole),
         cmocka_unit_test(roots_and_clients_are_told_apart),
         cmocka_unit_test(issuer_holds_the_name_that_its_certificates_give),
         cmocka_unit_test(names_match_as_browsers_match_them),

@@ -208,6 +208,25 @@ static void no_csr_is_made_for_a_bad_name(void **state UNUSED)
     assert_null(csr.data);
 }
 
+static void the_key_alone_is_the_same_that_verification_finds(void **state UNUSED)
+{
+    struct status st;
+    AUTO_KEY struct key *key = NULL, *other = NULL;
+    AUTO_DER struct der csr = {0}, other_csr = {0};
+    AUTO_CSR_INFO struct csr_info info = {0};
+    struct bytes spki;
+    make(&key, &csr);
+    assert_ok(csr_verify(der_bytes(&csr), &info, &st), &st);
+    assert_ok(csr_p256_spki(der_bytes(&csr), &spki, &st), &st);
+    assert_int_equal(spki.len, info.spki.len);
+    assert_memory_equal(spki.data, info.spki.data, spki.len);
+    assert_ok(key_generate(KEY_EC_P384, &other, &st), &st);
+    assert_ok(csr_make(other, "x", NULL, &other_csr, &st), &st);
+    assert_code(CODE_INVALID_ARGUMENT, csr_p256_spki(der_bytes(&other_csr), &spki, &st), &st);
+    for (size_t len = 0; len < csr.len; len += 7)
+        assert_code(CODE_INVALID_ARGUMENT, csr_p256_spki((struct bytes){csr.data, len}, &spki, &st), &st);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +239,7 @@ int main(void)
         cmocka_unit_test(names_that_are_no_names_are_refused),
         cmocka_unit_test(names_come_out_in_lower_case),
         cmocka_unit_test(no_csr_is_made_for_a_bad_name),
+        cmocka_unit_test(the_key_alone_is_the_same_that_verification_finds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

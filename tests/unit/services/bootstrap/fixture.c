@@ -242,6 +242,13 @@ enum code event_certificate_issued(struct request *req, const char *agent_id, co
     return record(req, "certificate.issued", task_id, 1, agent_id, NULL);
 }
 
+enum code event_crl(struct request *req, enum crl_event what, const struct crl_row *crl, struct status *st)
+{
+    (void)st;
+    return record(req, what == CRL_EVENT_LATE ? "crl.late" : "crl.issued", crl->issuer, crl->number, NULL,
+                  NULL);
+}
+
 /* ---- tasks ------------------------------------------------------------------------------------------------
  */
 

@@ -160,8 +160,8 @@ static void garbage_in_a_frame_is_answered_and_survived(void **state)
         ProtobufCMessage *message;
         assert_ok(frame_send(fd, garbage[i], strlen(garbage[i]), &why));
         assert_ok(frame_receive(fd, arena, &data, &len, &why));
-        assert_ok(wire_unpack(&clm__signer__issue_response__descriptor, data, len, arena, &message, &why));
-        const Clm__Signer__IssueResponse *response = (const Clm__Signer__IssueResponse *)message;
+        assert_ok(wire_unpack(&clm__signer__response__descriptor, data, len, arena, &message, &why));
+        const Clm__Signer__Response *response = (const Clm__Signer__Response *)message;
         assert_int_equal(response->code, CODE_INVALID_ARGUMENT);
         assert_false(response->has_certificate);
     }
