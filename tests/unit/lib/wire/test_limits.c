@@ -19,6 +19,7 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__result_request__descriptor,
     &clm__result_response__descriptor,
     &clm__renew_request__descriptor,
+    &clm__farewell_request__descriptor,
     &clm__sign_request__descriptor,
     &clm__sign_response__descriptor,
     &clm__agent_error__descriptor,
