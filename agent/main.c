@@ -15,6 +15,7 @@
 #include "agent/exec/heads.h"
 #include "agent/exec/spawn.h"
 #include "agent/facts.h"
+#include "agent/inspect.h"
 #include "agent/kinds/kind.h"
 #include "agent/net/net.h"
 #include "agent/setup.h"
@@ -140,6 +141,14 @@ const struct command commands[] = {
      "Finds the servers of this host and writes what the agent may do for them into the policy, after your "
      "yes.",
      NULL, setup_main},
+    {"discover",
+     "[--config FILE] [--root DIR] [--range RANGE] [--port N] [--no-files] [--no-listening] [--json]",
+     "Prints the certificates of this host, and of ranges that the policy allows.", NULL, discover_main},
+    {"validate",
+     "[--config FILE] --target NAME|--certificate FILE|--endpoint HOST:PORT [--starttls P] [--json]",
+     "Checks what is installed and served. Exit status 3 if a check fails.", NULL, validate_main},
+    {"checks", "", "Prints the checks of validate: what each is about, and how to mend it.", NULL,
+     checks_main},
     {"status", "[--config FILE] [--state-dir DIR]", "Shows who this agent is and what it has to do.",
      run_status, NULL},
     {"uninstall", "[--config FILE] [--state-dir DIR] [--yes] [--wait SECONDS] [--force]",

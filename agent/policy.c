@@ -79,6 +79,14 @@ static const struct config_key policy_keys[] = {
      .help = "directories that may be searched; unset: /etc /opt /srv /usr/local"},
     {KEY("policy", "probe_hosts", CONFIG_LIST, probe_hosts), .optional = true,
      .help = "hosts, addresses or ranges to look at beside this host: db.example.com 10.1.0.0/16"},
+    {KEY("policy", "probe_rate", CONFIG_INT, probe_rate), .fallback = "200", .min = 1, .max = 100000,
+     .help = "how many of them discovery may begin to look at in a second"},
+    {KEY("policy", "fetch_hosts", CONFIG_LIST, fetch_hosts), .optional = true,
+     .help = "hosts that may be asked whether a certificate was revoked (OCSP, CRL): ocsp.example.com "
+             "*.ca.example"},
+    {KEY("policy", "watch_interval", CONFIG_DURATION, watch_interval_ms), .fallback = "15s", .min = 0,
+     .max = 24 * 3600 * 1000,
+     .help = "how often what the targets serve is looked at, beside every change of their files; 0s: never"},
     {KEY("policy", "metrics", CONFIG_BOOL, metrics), .fallback = "off",
      .help = "on: the platform is told this host's processor, memory, load, disk and uptime"},
     {.name = NULL},
@@ -690,11 +698,22 @@ static bool probe_listed(const struct policy *policy, const char *host)
 
 enum code policy_allows_probe(const struct policy *policy, const char *host, struct status *st)
 {
-    if (host_is_this(host) || probe_listed(policy, host))
+    if (probe_listed(policy, host) || host_is_this(host))
         return CODE_OK;
     return status_set(st, CODE_PERMISSION_DENIED,
                       "local policy forbids connecting to %.100s: add it to probe_hosts in [policy] of %s",
                       host, policy->path);
+}
+
+enum code policy_allows_fetch(const struct policy *policy, const char *host, struct status *st)
+{
+    for (char **p = policy->fetch_hosts; p && *p; p++) {
+        if (strcasecmp(*p, host) == 0 || dns_name_matches(*p, host))
+            return CODE_OK;
+    }
+    return status_set(st, CODE_PERMISSION_DENIED,
+                      "local policy forbids asking %.100s: add it to fetch_hosts in [policy] of %s", host,
+                      policy->path);
 }
 
 const char *const *policy_discovery_roots(const struct policy *policy)

@@ -4,7 +4,8 @@
  * DISCOVER of this host.
  *
  *   [agent]   gateway state_dir net_user log_level proxy proxy_user proxy_password_file
- *   [policy]  operations dns_names discovery_roots probe_hosts metrics
+ *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate metrics
+ *             watch_interval fetch_hosts
  *   [target nginx]  store certificate key chain password_file alias encryption reload endpoint starttls
  * server_name dns_names preset configuration; without `key` the certificate's file holds the key too. Owner,
  * mode and label of the files in place are kept. [reload nginx] command test pre failure environment timeout
@@ -64,6 +65,9 @@ struct policy {
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;
+    char **fetch_hosts;             /* that may be asked for CRLs and OCSP answers */
+    int64_t watch_interval_ms;      /* of looking at what the targets serve; 0: never */
+    int64_t probe_rate;             /* looks begun in a second, of discovery in networks */
     bool metrics;                   /* how the host is doing may be told */
     struct policy_target **targets; /* NULL-ended */
     struct policy_reload **reloads; /* NULL-ended */
@@ -84,6 +88,7 @@ const struct policy_reload *policy_find_reload(const struct policy *policy, cons
 enum code policy_allows_names(const struct policy *policy, const struct policy_target *target,
                               char *const *names, size_t n, struct status *st) MUST_CHECK;
 enum code policy_allows_probe(const struct policy *policy, const char *host, struct status *st) MUST_CHECK;
+enum code policy_allows_fetch(const struct policy *policy, const char *host, struct status *st) MUST_CHECK;
 enum code policy_allows_discovery(const struct policy *policy, const char *root,
                                   struct status *st) MUST_CHECK;
 /* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed.

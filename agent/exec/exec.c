@@ -15,6 +15,7 @@
 #include "agent/exec/heads.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/receipt.h"
+#include "agent/exec/watch.h"
 #include "agent/facts.h"
 #include "agent/ipc.h"
 #include "agent/journal.h"
@@ -80,6 +81,7 @@ static void snapshot_send(struct exec *exec, bool urgent)
         cosignature.made_at_ms = heads->cosignature_of.made_at_ms;
         snapshot.cosignature = &cosignature;
     }
+    snapshot.drift = (Clm__DriftReport *)(uintptr_t)watch_report(exec->watch);
     snapshot.has_urgent = 1;
     snapshot.urgent = urgent;
     frame.snapshot = &snapshot;
@@ -377,6 +379,7 @@ static void on_hup(int signum, void *arg)
     if (level >= 0)
         log_set_level((enum log_level)level);
     facts_renew(exec);
+    watch_policy_changed(exec->watch);
     log_info("local policy reloaded", "file", exec->config_path, NULL);
     exec_report(exec, SAFE_INVALID_POLICY, false);
     if (moved) /* only then does the connection end */
@@ -397,6 +400,8 @@ static void net_shutdown(struct exec *exec)
 
 void exec_job_ended(struct exec *exec)
 {
+    if (!exec->stopping && exec->watch)
+        watch_soon(exec->watch);
     if (!exec->stopping || jobs_running(exec) > 0)
         return;
     /* Receipts are on disk; giving them a moment saves the platform the wait for the next start. */
@@ -559,6 +564,7 @@ static enum code run_loop(struct exec *exec, struct status *st)
         rotation_start(exec);
         jobs_start_next(exec);
         on_check_timer(exec);
+        exec->watch = watch_new(exec);
         loop_run(loop);
         note_stop(exec);
     }
@@ -570,6 +576,7 @@ static enum code run_loop(struct exec *exec, struct status *st)
 
 static void done(struct exec *exec)
 {
+    watch_free(TAKE(exec->watch));
     jobs_free(exec);
     rotation_done(exec);
     ipc_free(exec->net_ipc); /* net ends with its channel */

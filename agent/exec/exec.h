@@ -37,6 +37,7 @@ struct rotation { /* rotation.c: of the identity to its next generation */
 
 struct ipc;
 struct job;
+struct watch;
 
 struct exec {
     struct loop *loop;
@@ -64,6 +65,7 @@ struct exec {
     size_t n_jobs;
     uint64_t next_sign_id;
     struct rotation rotation;
+    struct watch *watch; /* NULL until the loop runs */
 };
 
 /* exec.c, for job.c */

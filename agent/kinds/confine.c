@@ -6,23 +6,18 @@
 
 #include "base/file.h"
 #include "base/secret.h"
-#include "sandbox/sandbox.h"
+#include "kinds/checks.h"
 #include "wire/wire.h"
 
 #define FACTS_MAX     (480 * 1024)
 #define FACTS_TIME_MS 20000
 #define NOBODY        65534
 
-struct call {
-    confine_fn *fn;
-    void *arg;
-};
-
 static int in_child(void *arg, const void *in, size_t in_len, int out_fd)
 {
     (void)in;
     (void)in_len;
-    const struct call *call = arg;
+    const struct confined *call = arg;
     struct arena *arena = arena_new();
     Clm__Agent__Facts facts = CLM__AGENT__FACTS__INIT;
     const uint8_t *packed;
@@ -32,14 +27,19 @@ static int in_child(void *arg, const void *in, size_t in_len, int out_fd)
     return fd_write_all(out_fd, packed, len, NULL) == CODE_OK ? 0 : 1;
 }
 
-enum code confine_run(confine_fn *fn, void *arg, struct arena *arena, const Clm__Agent__Facts **ret,
+enum code confine_start(confine_fn *fn, void *arg, struct confined *ret, struct status *st)
+{
+    *ret = (struct confined){.fn = fn, .arg = arg};
+    return sandbox_parse_start(in_child, ret, NULL, 0, FACTS_MAX, FACTS_TIME_MS,
+                               geteuid() == 0 ? NOBODY : (uid_t)-1, &ret->job, st);
+}
+
+enum code confine_end(struct confined *confined, struct arena *arena, const Clm__Agent__Facts **ret,
                       struct status *st)
 {
-    struct call call = {fn, arg};
     AUTO_BUF struct buf out = {.limit = FACTS_MAX};
     ProtobufCMessage *msg;
-    TRY(sandbox_parse(in_child, &call, NULL, 0, FACTS_MAX, FACTS_TIME_MS, geteuid() == 0 ? NOBODY : (uid_t)-1,
-                      &out, st));
+    TRY(sandbox_parse_end(&confined->job, &out, st));
     TRY(wire_unpack(&clm__agent__facts__descriptor, out.data, out.len, arena, &msg, st));
     const Clm__Agent__Facts *facts = (const Clm__Agent__Facts *)(const void *)msg;
     if (facts->has_code && facts->code != CODE_OK)
@@ -47,6 +47,14 @@ enum code confine_run(confine_fn *fn, void *arg, struct arena *arena, const Clm_
                           facts->error ? facts->error : "refused");
     *ret = facts;
     return CODE_OK;
+}
+
+enum code confine_run(confine_fn *fn, void *arg, struct arena *arena, const Clm__Agent__Facts **ret,
+                      struct status *st)
+{
+    struct confined confined;
+    TRY(confine_start(fn, arg, &confined, st));
+    return confine_end(&confined, arena, ret, st);
 }
 
 void *arena_push(struct arena *arena, void *array, size_t n, void *item)
@@ -135,10 +143,15 @@ void confine_add_check(Clm__Agent__Facts *facts, struct arena *arena, const char
     va_end(ap);
     Clm__Check *check = arena_alloc(arena, sizeof(*check));
     clm__check__init(check);
+    const struct check_row *row = check_find(id);
     check->id = arena_strdup(arena, id);
+    check->has_severity = row != NULL;
+    check->severity = row ? row->severity : 0;
     check->has_outcome = true;
     check->outcome = outcome;
     check->reason = arena_strdup(arena, text);
+    if (!remedy && row)
+        remedy = row->remedy;
     check->remedy = outcome == CLM__CHECK__OUTCOME__PASS ? NULL : arena_strdup(arena, remedy);
     ARENA_PUSH(arena, facts->checks, facts->n_checks, check);
 }

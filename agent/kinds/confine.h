@@ -9,12 +9,23 @@
 #include "agent/kinds/facts.pb-c.h"
 #include "base/arena.h"
 #include "pki/cert.h"
+#include "sandbox/sandbox.h"
 
 /* Runs in the child; memory from the arena. An error goes into facts with confine_fail. */
 typedef void confine_fn(void *arg, struct arena *arena, Clm__Agent__Facts *facts);
 
 /* fn's error is returned as it is; a killed or silent child is INVALID_ARGUMENT. */
 enum code confine_run(confine_fn *fn, void *arg, struct arena *arena, const Clm__Agent__Facts **ret,
+                      struct status *st) MUST_CHECK;
+/* The same in two steps, so that several children are at work at once; each start needs its end. arg is
+ * borrowed until then. */
+struct confined {
+    confine_fn *fn;
+    void *arg;
+    struct sandbox_job job;
+};
+enum code confine_start(confine_fn *fn, void *arg, struct confined *ret, struct status *st) MUST_CHECK;
+enum code confine_end(struct confined *confined, struct arena *arena, const Clm__Agent__Facts **ret,
                       struct status *st) MUST_CHECK;
 
 /* For the child. */

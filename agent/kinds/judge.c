@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "pki/digest.h"
+#include "pki/revocation.h"
 
 #define PASS CLM__CHECK__OUTCOME__PASS
 #define WARN CLM__CHECK__OUTCOME__WARN
@@ -414,4 +415,82 @@ void judge_sound(void *arg, struct arena *arena, Clm__Agent__Facts *facts)
         check_served(&s, intended);
     if (facts->n_certs == 0 && in->tls && in->pem.len == 0)
         check_leaf(&s, in->served);
+}
+
+/* --- was it revoked? ----------------------------------------------------------------------------------- */
+
+static void take_first(struct bytes der, void *arg)
+{
+    struct roots *roots = arg;
+    if (roots->list.n == 0)
+        consider_root(der, roots);
+}
+
+/* The certificate above the leaf: out of the chain, else of what this host trusts. */
+static bool find_issuer(const struct der_list *chain, struct bytes trust, struct der *ret)
+{
+    AUTO_CERT_INFO struct cert_info leaf = {0};
+    AUTO_DER struct der name = {0};
+    struct bytes first = der_bytes(&chain->item[0]);
+    if (cert_read(first, &leaf, NULL) != CODE_OK || leaf.self_signed ||
+        cert_issuer_name(first, &name, NULL) != CODE_OK)
+        return false;
+    struct roots roots = {.subject = leaf.issuer, .name = der_bytes(&name)};
+    for (size_t i = 1; i < chain->n; i++)
+        take_first(der_bytes(&chain->item[i]), &roots);
+    if (roots.list.n == 0)
+        (void)!certs_sniff(trust, TRUST_CERTS, take_first, &roots, NULL);
+    bool found = roots.list.n > 0;
+    if (found)
+        *ret = der_dup(der_bytes(&roots.list.item[0]));
+    der_list_done(&roots.list);
+    return found;
+}
+
+void judge_sources(void *arg, struct arena *arena, Clm__Agent__Facts *facts)
+{
+    const struct judge_sources *in = arg;
+    AUTO_DER_LIST struct der_list chain = {0};
+    AUTO_DER struct der issuer = {0}, request = {0};
+    struct revocation_sources sources;
+    const struct der_list *list = in->served;
+    if (in->pem.len > 0 && pem_to_certs(in->pem, &chain, NULL) == CODE_OK)
+        list = &chain;
+    if (!list || list->n == 0 || revocation_sources(der_bytes(&list->item[0]), &sources, NULL) != CODE_OK)
+        return;
+    struct bytes leaf = der_bytes(&list->item[0]);
+    for (size_t i = 0; i < sources.n_ocsp; i++)
+        ARENA_PUSH(arena, facts->ocsp_urls, facts->n_ocsp_urls, arena_strdup(arena, sources.ocsp[i]));
+    for (size_t i = 0; i < sources.n_crl; i++)
+        ARENA_PUSH(arena, facts->crl_urls, facts->n_crl_urls, arena_strdup(arena, sources.crl[i]));
+    facts->has_leaf_der = true;
+    facts->leaf_der = confine_bytes(arena, leaf.data, leaf.len);
+    if (!find_issuer(list, in->trust, &issuer))
+        return;
+    facts->has_issuer_der = true;
+    facts->issuer_der = confine_bytes(arena, issuer.data, issuer.len);
+    if (ocsp_request_make(leaf, der_bytes(&issuer), &request, NULL) != CODE_OK)
+        return;
+    facts->has_ocsp_request = true;
+    facts->ocsp_request = confine_bytes(arena, request.data, request.len);
+}
+
+void judge_answer(void *arg, struct arena *arena, Clm__Agent__Facts *facts)
+{
+    const struct judge_answer *in = arg;
+    struct sound s = {NULL, arena, facts};
+    struct status st = {0};
+    enum revocation found = REVOCATION_UNKNOWN;
+    char text[128];
+    enum code code = in->is_crl
+                         ? crl_read(in->answer, in->leaf, in->issuer, in->now_ms, &found, text, &st)
+                         : ocsp_answer_read(in->answer, in->leaf, in->issuer, in->now_ms, &found, text, &st);
+    if (code != CODE_OK)
+        confine_fail(facts, arena, code, "%s", st.msg);
+    else if (found == REVOCATION_GOOD)
+        CHECK(&s, "revocation", PASS, NULL, "not revoked, says %.250s", in->from);
+    else if (found == REVOCATION_REVOKED)
+        CHECK(&s, "revocation", FAIL, NULL, "revoked %s, says %.200s", text, in->from);
+    else
+        confine_fail(facts, arena, CODE_NOT_FOUND, "it does not know this certificate");
 }

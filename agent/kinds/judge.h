@@ -47,4 +47,22 @@ struct judge_sound {
 /* Fills checks; certs[0] is the leaf of the file, or of what is served. */
 void judge_sound(void *judge_sound, struct arena *arena, Clm__Agent__Facts *facts);
 
+/* Where a certificate's revocation can be asked, and the question: ocsp_urls, crl_urls, ocsp_request,
+ * leaf_der, issuer_der. */
+struct judge_sources {
+    struct bytes pem;              /* leaf first; empty: */
+    const struct der_list *served; /* what is served */
+    struct bytes trust;
+};
+void judge_sources(void *judge_sources, struct arena *arena, Clm__Agent__Facts *facts);
+
+/* What an answer says: a "revocation" check, or an error when it says nothing. */
+struct judge_answer {
+    struct bytes answer, leaf, issuer;
+    bool is_crl;
+    const char *from; /* URL */
+    int64_t now_ms;
+};
+void judge_answer(void *judge_answer, struct arena *arena, Clm__Agent__Facts *facts);
+
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "kinds/checks.h"
 #include "kinds/confine.h"
 #include "kinds/probe.h"
 #include "scope/scope.h"
@@ -69,10 +70,15 @@ void task_check(struct task_run *run, const char *id, Clm__Check__Outcome outcom
     va_start(ap, fmt);
     check->reason = format(run->arena, fmt, ap);
     va_end(ap);
+    const struct check_row *row = check_find(id);
     check->id = arena_strdup(run->arena, id);
+    check->has_severity = row != NULL;
+    check->severity = row ? row->severity : 0;
     check->has_outcome = true;
     check->outcome = outcome;
-    check->remedy = arena_strdup(run->arena, remedy);
+    check->remedy = outcome == CLM__CHECK__OUTCOME__PASS
+                        ? NULL
+                        : arena_strdup(run->arena, remedy || !row ? remedy : row->remedy);
     ARENA_PUSH(run->arena, run->result->checks, run->result->n_checks, check);
 }
 

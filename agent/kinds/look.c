@@ -35,11 +35,15 @@ struct look {
     struct starttls_talk talk;
     struct bytes say; /* still to be sent */
     SSL *ssl;
+    bool newest;           /* of only_certificate: TLS 1.2 was refused */
+    struct der_list chain; /* of only_certificate */
     struct look_answer answer;
 };
 
+/* The certificate comes in the clear and before any arithmetic in TLS 1.2: so that is what those looks try
+ * first that want nothing else. */
 struct looker {
-    SSL_CTX *tls, *legacy;
+    SSL_CTX *tls, *legacy, *quick, *quick_newest;
     int out;
     bool broken; /* nobody reads */
 };
@@ -56,6 +60,19 @@ static void say(struct looker *looker, struct look *look, char kind)
 {
     look->answer.kind = kind;
     put(looker, &look->answer, sizeof(look->answer));
+}
+
+static void say_list(struct looker *looker, struct look *look)
+{
+    look->answer.tls = 1;
+    look->answer.n_certs = (uint8_t)look->chain.n;
+    (void)snprintf(look->answer.protocol, sizeof(look->answer.protocol), "%s", SSL_get_version(look->ssl));
+    say(looker, look, 'Z');
+    for (size_t i = 0; i < look->chain.n; i++) {
+        uint32_t size = (uint32_t)look->chain.item[i].len;
+        put(looker, &size, sizeof(size));
+        put(looker, look->chain.item[i].data, size);
+    }
 }
 
 static void say_chain(struct looker *looker, struct look *look)
@@ -89,6 +106,7 @@ static void look_close(struct look *look)
     if (look->addresses)
         freeaddrinfo(look->addresses);
     look->addresses = NULL;
+    der_list_done(&look->chain);
     look->state = LOOK_OVER;
 }
 
@@ -105,6 +123,23 @@ static void fail(struct looker *looker, struct look *look, const char *fmt, ...)
 
 /* --- TLS ---------------------------------------------------------------------------------------------- */
 
+/* Takes what the server showed, and refuses it: that ends the handshake. */
+static int on_certificate(X509_STORE_CTX *store, void *arg)
+{
+    (void)arg;
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct look *look = SSL_get_app_data(ssl);
+    STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(store);
+    for (int i = 0; i < (chain ? sk_X509_num(chain) : 0) && i < DER_LIST_MAX; i++) {
+        uint8_t *der = NULL;
+        int len = i2d_X509(sk_X509_value(chain, i), &der);
+        if (len > 0)
+            (void)!der_list_add(&look->chain, (struct bytes){der, (size_t)len}, NULL);
+        OPENSSL_free(der);
+    }
+    return 0;
+}
+
 /* Everything that a server may still speak is accepted here: this looks, others judge. */
 static SSL_CTX *tls_context(int max_version)
 {
@@ -120,11 +155,23 @@ static SSL_CTX *tls_context(int max_version)
     return ctx;
 }
 
+static SSL_CTX *quick_context(int max_version)
+{
+    SSL_CTX *ctx = tls_context(max_version);
+    if (ctx) {
+        SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+        SSL_CTX_set_cert_verify_callback(ctx, on_certificate, NULL);
+    }
+    return ctx;
+}
+
 static bool name_is_address(const char *name)
 {
     uint8_t bytes[16];
     return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
 }
+
+static void again_newest(struct looker *looker, struct look *look);
 
 static void shake(struct looker *looker, struct look *look)
 {
@@ -142,7 +189,16 @@ static void shake(struct looker *looker, struct look *look)
         look->events = why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
         return;
     }
+    if (look->chain.n > 0) {
+        say_list(looker, look);
+        look_close(look);
+        return;
+    }
     unsigned long err = ERR_peek_error();
+    if (look->probe->only_certificate && !look->newest && ERR_GET_REASON(err) >= SSL_AD_REASON_OFFSET) {
+        again_newest(looker, look); /* an alert: it speaks TLS, and wants 1.3 perhaps */
+        return;
+    }
     const char *reason = err ? ERR_reason_error_string(err) : NULL;
     fail(looker, look, "TLS handshake failed: %s",
          reason  ? reason
@@ -154,11 +210,15 @@ static void start_tls(struct looker *looker, struct look *look)
 {
     const struct probe *probe = look->probe;
     look->state = LOOK_SHAKING;
-    look->ssl = SSL_new(probe->legacy ? looker->legacy : looker->tls);
+    look->ssl = SSL_new(probe->legacy              ? looker->legacy
+                        : !probe->only_certificate ? looker->tls
+                        : look->newest             ? looker->quick_newest
+                                                   : looker->quick);
     if (!look->ssl || SSL_set_fd(look->ssl, look->fd) != 1) {
         fail(looker, look, "cannot prepare TLS");
         return;
     }
+    SSL_set_app_data(look->ssl, look);
     if (probe->server_name && !name_is_address(probe->server_name))
         (void)SSL_set_tlsext_host_name(look->ssl, probe->server_name);
     shake(looker, look);
@@ -270,6 +330,16 @@ static void on_connect(struct looker *looker, struct look *look)
         connect_next(looker, look, err);
 }
 
+static void again_newest(struct looker *looker, struct look *look)
+{
+    SSL_free(look->ssl);
+    look->ssl = NULL;
+    look->newest = true;
+    look->state = LOOK_CONNECTING;
+    look->next = look->addresses;
+    connect_next(looker, look, 0);
+}
+
 static void look_start(struct looker *looker, struct look *look, const struct probe *probe, size_t index,
                        bool resolve)
 {
@@ -310,18 +380,17 @@ static void on_late(struct looker *looker, struct look *look)
         fail(looker, look, "no TLS answer within %lld ms", ms);
 }
 
-static void wait_and_step(struct looker *looker, struct look *looks, struct pollfd *fds, size_t n)
+/* Waits for the first of what the looks wait for, but not longer than until the next one may begin. */
+static void wait_and_step(struct looker *looker, struct look *looks, struct pollfd *fds, size_t n,
+                          int64_t until_ms)
 {
-    int64_t now = clock_mono_ms(), first = INT64_MAX;
     for (size_t i = 0; i < n; i++) {
         bool busy = looks[i].state != LOOK_OVER;
         fds[i] = (struct pollfd){busy ? looks[i].fd : -1, looks[i].events, 0};
-        if (busy && looks[i].end_ms < first)
-            first = looks[i].end_ms;
+        if (busy && looks[i].end_ms < until_ms)
+            until_ms = looks[i].end_ms;
     }
-    if (first == INT64_MAX)
-        return;
-    int64_t left = first - now;
+    int64_t now = clock_mono_ms(), left = until_ms - now;
     (void)poll(fds, n, left < 0 ? 0 : left > 60000 ? 60000 : (int)left);
     now = clock_mono_ms();
     for (size_t i = 0; i < n; i++) {
@@ -332,32 +401,60 @@ static void wait_and_step(struct looker *looker, struct look *looks, struct poll
     }
 }
 
-void look_all(const struct probe *probes, size_t n, size_t parallel, int out)
+struct pace {
+    int64_t start_us;
+    unsigned rate;
+};
+
+/* When the look of this number may begin. */
+static int64_t pace_ms(const struct pace *pace, size_t index)
 {
-    struct looker looker = {tls_context(TLS1_3_VERSION), tls_context(TLS1_1_VERSION), out, false};
+    return pace->rate == 0 ? 0 : (pace->start_us + (int64_t)index * 1000000 / pace->rate + 999) / 1000;
+}
+
+static void run(struct looker *looker, const struct probe *probes, size_t n, struct look *looks,
+                struct pollfd *fds, size_t parallel, unsigned rate)
+{
+    struct pace pace = {clock_mono_us(), rate};
+    for (size_t next = 0, busy = 1; (busy > 0 || next < n) && !looker->broken;) {
+        bool full = true;
+        busy = 0;
+        for (size_t i = 0; i < parallel; i++) {
+            if (looks[i].state == LOOK_OVER && next < n && clock_mono_ms() >= pace_ms(&pace, next)) {
+                look_start(looker, &looks[i], &probes[next], next, n == 1);
+                next++;
+            }
+            busy += looks[i].state != LOOK_OVER;
+            full = full && looks[i].state != LOOK_OVER;
+        }
+        int64_t until_ms = full || next >= n ? INT64_MAX : pace_ms(&pace, next);
+        if (busy > 0 || next < n)
+            wait_and_step(looker, looks, fds, parallel, until_ms);
+    }
+}
+
+void look_all(const struct probe *probes, size_t n, size_t parallel, unsigned rate, int out)
+{
+    struct looker looker = {.tls = tls_context(TLS1_3_VERSION),
+                            .legacy = tls_context(TLS1_1_VERSION),
+                            .quick = quick_context(TLS1_2_VERSION),
+                            .quick_newest = quick_context(TLS1_3_VERSION),
+                            .out = out};
     if (parallel > n)
         parallel = n;
     struct look *looks = calloc(parallel, sizeof(*looks));
     struct pollfd *fds = calloc(parallel, sizeof(*fds));
-    if (!looks || !fds || !looker.tls || !looker.legacy)
+    if (!looks || !fds || !looker.tls || !looker.legacy || !looker.quick || !looker.quick_newest)
         abort();
     for (size_t i = 0; i < parallel; i++)
         looks[i] = (struct look){.state = LOOK_OVER, .fd = -1};
-    for (size_t next = 0, busy = 1; (busy > 0 || next < n) && !looker.broken;) {
-        busy = 0;
-        for (size_t i = 0; i < parallel; i++) {
-            if (looks[i].state == LOOK_OVER && next < n) {
-                look_start(&looker, &looks[i], &probes[next], next, n == 1);
-                next++;
-            }
-            busy += looks[i].state != LOOK_OVER;
-        }
-        wait_and_step(&looker, looks, fds, parallel);
-    }
+    run(&looker, probes, n, looks, fds, parallel, rate);
     for (size_t i = 0; i < parallel; i++)
         look_close(&looks[i]);
     free(looks);
     free(fds);
     SSL_CTX_free(looker.tls);
     SSL_CTX_free(looker.legacy);
+    SSL_CTX_free(looker.quick);
+    SSL_CTX_free(looker.quick_newest);
 }

@@ -17,8 +17,9 @@ struct look_answer {
     uint32_t index; /* of the probe */
 };
 
-/* Looks at all of them, `parallel` at a time, and writes to out (blocking); ends when each was answered or
- * nobody listens any more. With more than one, hosts must be addresses: names are resolved while all wait. */
-void look_all(const struct probe *probes, size_t n, size_t parallel, int out);
+/* Looks at all of them, `parallel` at a time and begun at most `rate` in a second (0: no limit), and writes
+ * to out (blocking); ends when each was answered or nobody listens any more. With more than one, hosts must
+ * be addresses: names are resolved while all wait. */
+void look_all(const struct probe *probes, size_t n, size_t parallel, unsigned rate, int out);
 
 #endif

@@ -17,6 +17,7 @@ struct probe {
     int64_t timeout_ms;
     enum starttls starttls; /* said before TLS */
     bool legacy;            /* offer nothing newer than TLS 1.1 */
+    bool only_certificate;  /* hang up when it has come: does not show that the server has its key */
     /* seen */
     bool connected;                    /* TCP */
     bool tls;                          /* the handshake was done and a certificate came */
@@ -24,6 +25,7 @@ struct probe {
     struct der_list chain;             /* as served, leaf first */
     char fingerprint[SHA256_HEX_SIZE]; /* of the leaf; "" without one */
     char error[160];                   /* why not */
+    bool over;                         /* an answer came */
 };
 
 #define PROBE_PARALLEL 16
@@ -32,5 +34,15 @@ struct probe {
  * seen says why in error. */
 void probe_run(struct probe *probes, size_t n);
 void probe_done(struct probe *probe);
+
+/* Looks at many: a child for each processor, in it many at once. A server that takes its child over can lie
+ * about the others of that child, so this is for finding out and not for proving. host must be an address. */
+struct probe_sweep {
+    size_t parallel;         /* in all */
+    unsigned rate;           /* begun in a second, in all; 0: no limit */
+    bool (*tick)(void *arg); /* a few times a second; false stops it all. NULL: none */
+    void *arg;
+};
+void probe_sweep(struct probe *probes, size_t n, const struct probe_sweep *how);
 
 #endif

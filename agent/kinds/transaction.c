@@ -6,6 +6,8 @@
  */
 #include "kinds/transaction.h"
 
+#include "kinds/drift.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -517,6 +519,7 @@ static enum code commit(struct tx *tx, Clm__Receipt__Outcome outcome, const char
     struct task_run *run = tx->run;
     bool verified = outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED;
     TRY(note(tx, "commit", verified ? "verified" : "unverified", reason, tx->leaf, st));
+    intended_put(run->state_dir, tx->target->name, tx->leaf);
     discard_staged(tx);
     if (verified) {
         /* The next success ends the use of the former backups of this target. */
@@ -728,6 +731,7 @@ static enum code report_commit(struct tx *tx, const Clm__Agent__JournalRecord *c
     char served[SHA256_HEX_SIZE] = "";
     int64_t started = clock_wall_ms();
     bool verified = commit->path && strcmp(commit->path, "verified") == 0;
+    intended_put(tx->run->state_dir, tx->target->name, tx->leaf);
     discard_staged(tx);
     if (tx->target->endpoint) {
         bool is_new = look(tx, served, NULL, 0) && strcmp(served, tx->leaf) == 0;

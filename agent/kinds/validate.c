@@ -2,9 +2,12 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "kinds/fetch.h"
 #include "kinds/judge.h"
 #include "kinds/kinds.h"
 #include "kinds/probe.h"
+#include "pki/revocation.h"
+#include "presets/preset.h"
 #include "stores/store.h"
 
 struct subject {
@@ -141,6 +144,174 @@ static void look_at_endpoint(struct task_run *run, const struct subject *subject
     task_step(run, "probe", up, started, "%s %s", subject->endpoint, up ? probe->protocol : probe->error);
 }
 
+/* --- revocation --------------------------------------------------------------------------------------- */
+
+#define FETCH_TIMEOUT_MS 5000
+
+struct asking {
+    struct task_run *run;
+    const Clm__Agent__Facts *facts; /* of judge_sources */
+    char why[256];                  /* nobody said it */
+};
+
+static struct bytes bytes_of(ProtobufCBinaryData data)
+{
+    return (struct bytes){data.data, data.len};
+}
+
+/* True when the answer settles it. */
+static bool ask(struct asking *asking, const char *url, bool is_crl)
+{
+    struct fetch_url where;
+    struct status st;
+    AUTO_BUF struct buf answer = {.limit = is_crl ? CRL_MAX_BYTES : OCSP_ANSWER_MAX_BYTES};
+    struct bytes question = is_crl ? (struct bytes){0} : bytes_of(asking->facts->ocsp_request);
+    const Clm__Agent__Facts *verdict;
+    int64_t started = clock_wall_ms();
+    enum code code = fetch_url_read(url, &where, &st);
+    if (code == CODE_OK)
+        code = policy_allows_fetch(asking->run->policy, where.host, &st);
+    bool allowed = code == CODE_OK;
+    if (code == CODE_OK)
+        code = fetch(&where, "application/ocsp-request", question, FETCH_TIMEOUT_MS, &answer, &st);
+    struct judge_answer judge = {.answer = {answer.data, answer.len},
+                                 .leaf = bytes_of(asking->facts->leaf_der),
+                                 .issuer = bytes_of(asking->facts->issuer_der),
+                                 .is_crl = is_crl,
+                                 .from = url,
+                                 .now_ms = clock_wall_ms()};
+    if (code == CODE_OK)
+        code = confine_run(judge_answer, &judge, asking->run->arena, &verdict, &st);
+    if (allowed)
+        task_step(asking->run, "revocation", code == CODE_OK, started, "%s%s%s", url,
+                  code == CODE_OK ? "" : ": ", code == CODE_OK ? "" : st.msg);
+    if (code != CODE_OK) {
+        (void)snprintf(asking->why, sizeof(asking->why), "%.255s", st.msg);
+        return false;
+    }
+    for (size_t i = 0; i < verdict->n_checks; i++)
+        ARENA_PUSH(asking->run->arena, asking->run->result->checks, asking->run->result->n_checks,
+                   verdict->checks[i]);
+    return true;
+}
+
+static enum code check_revocation(struct task_run *run, const struct judge_sound *sound, struct status *st)
+{
+    struct judge_sources judge = {.pem = sound->pem, .served = sound->served, .trust = sound->trust};
+    struct asking asking = {.run = run};
+    bool settled = false;
+    TRY(confine_run(judge_sources, &judge, run->arena, &asking.facts, st));
+    const Clm__Agent__Facts *facts = asking.facts;
+    if (!facts->has_leaf_der)
+        return CODE_OK;
+    if (facts->n_ocsp_urls + facts->n_crl_urls == 0) {
+        task_check(run, "revocation", CLM__CHECK__OUTCOME__PASS, NULL, "it names no place to ask");
+        return CODE_OK;
+    }
+    /* What was not looked at has no outcome. */
+    if (!run->policy->fetch_hosts) {
+        task_step(run, "revocation", true, clock_wall_ms(), "not asked: the local policy has no fetch_hosts");
+        return CODE_OK;
+    }
+    if (!facts->has_issuer_der)
+        (void)snprintf(asking.why, sizeof(asking.why), "its issuer's certificate is not known to this host");
+    for (size_t i = 0; i < facts->n_ocsp_urls && facts->has_ocsp_request && !settled; i++)
+        settled = ask(&asking, facts->ocsp_urls[i], false);
+    for (size_t i = 0; i < facts->n_crl_urls && facts->has_issuer_der && !settled; i++)
+        settled = ask(&asking, facts->crl_urls[i], true);
+    if (!settled)
+        task_check(run, "revocation", CLM__CHECK__OUTCOME__WARN,
+                   "let the host reach the issuer's responder, and its local policy allow it (fetch_hosts)",
+                   "nobody said whether it was revoked: %s", asking.why);
+    return CODE_OK;
+}
+
+/* --- every name of the server's configuration ------------------------------------------------------------
+ */
+
+#define NAMES_MAX    256
+#define FAILURES_MAX 20
+
+struct names {
+    struct task_run *run;
+    const char *certificate; /* the target's file */
+    struct probe probe[NAMES_MAX];
+    size_t n;
+};
+
+static void plan_name(struct names *names, const Clm__Agent__ServerFacts *server, const char *listen,
+                      const char *name)
+{
+    char host[256], port[6];
+    enum starttls starttls = STARTTLS_NONE;
+    struct status st;
+    if (names->n >= NAMES_MAX || name[0] == '*' || endpoint_split(listen, host, port, &st) != CODE_OK ||
+        policy_allows_probe(names->run->policy, host, &st) != CODE_OK)
+        return;
+    if (server->starttls)
+        (void)starttls_find(server->starttls, &starttls);
+    names->probe[names->n++] = (struct probe){.host = arena_strdup(names->run->arena, host),
+                                              .port = arena_strdup(names->run->arena, port),
+                                              .server_name = name,
+                                              .timeout_ms = LOOK_TIMEOUT_MS,
+                                              .starttls = starttls};
+}
+
+static void on_configuration(void *arg, const struct preset *preset, const char *conf,
+                             const Clm__Agent__Facts *facts, const struct status *st)
+{
+    struct names *names = arg;
+    (void)preset;
+    (void)conf;
+    (void)st;
+    for (size_t i = 0; facts && i < facts->n_servers; i++) {
+        const Clm__Agent__ServerFacts *server = facts->servers[i];
+        AUTO_FREE char *real = realpath(server->certificate, NULL);
+        if (strcmp(real ? real : server->certificate, names->certificate) != 0)
+            continue;
+        for (size_t l = 0; l < server->n_listens; l++) {
+            for (size_t k = 0; k < server->n_names; k++)
+                plan_name(names, server, server->listens[l], server->names[k]);
+        }
+    }
+}
+
+static void add_name_failure(struct task_run *run, const struct probe *probe, const char *wanted)
+{
+    Clm__TaskResult *result = run->result;
+    if (probe->tls)
+        task_check(run, "served-names", CLM__CHECK__OUTCOME__FAIL, NULL,
+                   "%s:%s serves %.16s... and not %.16s... as %s", probe->host, probe->port,
+                   probe->fingerprint, wanted, probe->server_name);
+    else
+        task_check(run, "served-names", CLM__CHECK__OUTCOME__FAIL,
+                   "start the server, or correct its configuration", "%s:%s as %s: %s", probe->host,
+                   probe->port, probe->server_name, probe->error);
+    result->checks[result->n_checks - 1]->subject =
+        arena_printf(run->arena, "%s:%s %s", probe->host, probe->port, probe->server_name);
+}
+
+static void check_names_served(struct task_run *run, const char *certificate, const char *wanted)
+{
+    struct names *names = arena_alloc(run->arena, sizeof(*names));
+    size_t failures = 0;
+    names->run = run;
+    names->certificate = certificate;
+    presets_look(run->policy, run->arena, on_configuration, names);
+    if (names->n == 0)
+        return;
+    probe_run(names->probe, names->n);
+    for (size_t i = 0; i < names->n; i++) {
+        const struct probe *probe = &names->probe[i];
+        if (strcmp(probe->fingerprint, wanted) != 0 && failures++ < FAILURES_MAX)
+            add_name_failure(run, probe, wanted);
+        probe_done(&names->probe[i]);
+    }
+    if (failures == 0)
+        task_check(run, "served-names", CLM__CHECK__OUTCOME__PASS, NULL,
+                   "it is served under all %zu names that configurations give it", names->n);
+}
+
 static void summarise(struct task_run *run)
 {
     size_t warn = 0, fail = 0, n = run->result->n_checks;
@@ -198,6 +369,9 @@ enum code validate_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome,
         ARENA_PUSH(run->arena, run->result->checks, run->result->n_checks, facts->checks[i]);
     if (facts->n_certs > 0)
         run->result->certificate = facts->certs[0]->certificate;
+    TRY(check_revocation(run, &judge, st));
+    if (text_or_null(run->spec->validate->target) && subject.certificate && facts->n_certs > 0)
+        check_names_served(run, subject.certificate, facts->certs[0]->certificate->fingerprint_sha256);
     if (probe.tls)
         run->result->served_fingerprint_sha256 = arena_strdup(run->arena, probe.fingerprint);
     summarise(run);

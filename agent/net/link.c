@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "http/client.h"
 #include "pki/cert.h"
+#include "pki/digest.h"
 #include "proto/agent.pb-c.h"
 #include "wire/wire.h"
 
@@ -25,6 +26,7 @@
 #define INTERVAL_MIN_MS     5000
 #define INTERVAL_MAX_MS     (60 * 60 * 1000)
 #define HOLD_SLACK_MS       15000
+#define DRIFT_AGAIN_MS      (5 * 60 * 1000)
 #define CALL_TIMEOUT_MS     30000
 #define EXEC_WAIT_MS        200
 #define EMPTY_HOLD_MS       1000 /* a hold that ends sooner, for no reason of ours, is followed by a pause */
@@ -69,7 +71,9 @@ struct link {
     struct loop_timer *connect_timer, *pump_timer;
     unsigned failures;       /* of connecting or checking in, in a row */
     int64_t next_checkin_ms; /* monotonic */
-    bool connected, waiting_for_exec, urgent, facts_sent;
+    bool connected, waiting_for_exec, urgent, facts_sent, drift_sent;
+    uint8_t drift_digest[SHA256_SIZE]; /* of what was sent last */
+    int64_t drift_sent_ms;
     int64_t interval_ms;
     char instance_id[UUID_TEXT_SIZE], boot_id[64];
     uint8_t *snapshot; /* packed Snapshot; NULL before the first */
@@ -508,6 +512,27 @@ static void on_checkin_response(const struct http_response *response, const stru
     loop_timer_set(link->pump_timer, 0);
 }
 
+/* News, and now and then what is known already, should it have been lost on its way. */
+static Clm__DriftReport *drift_due(struct link *link, Clm__DriftReport *drift)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    const uint8_t *packed;
+    size_t len;
+    uint8_t digest[SHA256_SIZE];
+    if (!drift)
+        return NULL;
+    wire_pack(&drift->base, arena, &packed, &len);
+    sha256((struct bytes){packed, len}, digest);
+    int64_t now = clock_mono_ms();
+    if (link->drift_sent && memcmp(digest, link->drift_digest, sizeof(digest)) == 0 &&
+        now - link->drift_sent_ms < DRIFT_AGAIN_MS)
+        return NULL;
+    memcpy(link->drift_digest, digest, sizeof(digest));
+    link->drift_sent = true;
+    link->drift_sent_ms = now;
+    return drift;
+}
+
 static void checkin_send(struct link *link, struct checkin *checkin)
 {
     AUTO_ARENA struct arena *arena = arena_new();
@@ -541,6 +566,7 @@ static void checkin_send(struct link *link, struct checkin *checkin)
     if (snapshot->metrics && metrics_sample(&link->metrics, clock_mono_ms(), &metrics))
         body.metrics = &metrics;
     body.cosignature = snapshot->cosignature;
+    body.drift = drift_due(link, snapshot->drift);
     body.audit_tree_id = snapshot->audit_tree_id;
     body.audit_held = snapshot->audit_held;
     const uint8_t *data;
@@ -671,6 +697,7 @@ static void link_connect(struct link *link)
                                         .on_closed = on_closed,
                                         .arg = link};
     link->facts_sent = false;
+    link->drift_sent = false;
     link->next_checkin_ms = 0;
     link->waiting_for_exec = false;
     link->client = http_client_new(link->loop, &config);

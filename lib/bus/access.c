@@ -52,6 +52,7 @@ static const struct method_access table[] = {
     {"registry", "AcknowledgeAlert", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "ResolveAlert", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "ListActivity", ROLES_VIEWER, SENDER_ANY},
+    {"registry", "ListCertificates", ROLES_VIEWER, SENDER_ANY},
     {"registry", "RevokeAgent", ROLES_OPERATOR, SENDER_GATEWAY},
     {"registry", "UnfreezeAgent", ROLES_ADMIN, SENDER_GATEWAY},
     {"registry", "EnterSafeMode", ROLES_OPERATOR, SENDER_GATEWAY},

@@ -86,6 +86,7 @@ const struct bus_user bus_users[] = {
                  "registry.AcknowledgeAlert",
                  "registry.ResolveAlert",
                  "registry.ListActivity",
+                 "registry.ListCertificates",
                  "bootstrap.BootstrapAgent",
                  "bootstrap.ConfirmIdentity",
                  "bootstrap.SignCertificate",

@@ -85,9 +85,9 @@ static _Noreturn void run_child(const struct job *job, int out_fd)
 }
 
 /* Copies until the child closes its end. */
-static enum code collect(int fd, size_t max_out, int64_t timeout_ms, struct buf *out, struct status *st)
+static enum code collect(int fd, size_t max_out, int64_t deadline_us, int64_t timeout_ms, struct buf *out,
+                         struct status *st)
 {
-    int64_t deadline_us = clock_mono_us() + timeout_ms * 1000;
     uint8_t chunk[16 * 1024];
     for (;;) {
         int64_t left_ms = (deadline_us - clock_mono_us() + 999) / 1000;
@@ -130,31 +130,38 @@ static enum code reap(pid_t child, const struct buf *out, struct status *st)
     return CODE_OK;
 }
 
-enum code sandbox_parse(int (*parse)(void *arg, const void *in, size_t in_len, int out_fd), void *arg,
-                        const void *in, size_t in_len, size_t max_out, int64_t timeout_ms, uid_t uid,
-                        struct buf *ret_out, struct status *st)
+enum code sandbox_parse_start(int (*parse)(void *arg, const void *in, size_t in_len, int out_fd), void *arg,
+                              const void *in, size_t in_len, size_t max_out, int64_t timeout_ms, uid_t uid,
+                              struct sandbox_job *ret, struct status *st)
 {
     const struct job job = {parse, arg, in, in_len, uid, (unsigned long)(timeout_ms / 1000 + 1)};
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) != 0)
         return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot make a pipe for the parser");
-    AUTO_CLOSE int from_child = fds[0];
     pid_t child = fork();
     if (child == 0)
         run_child(&job, fds[1]);
     (void)close(fds[1]);
-    if (child < 0)
+    if (child < 0) {
+        (void)close(fds[0]);
         return status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot start a parser");
+    }
+    *ret = (struct sandbox_job){child, fds[0], clock_mono_us() + timeout_ms * 1000, timeout_ms, max_out};
+    return CODE_OK;
+}
 
+enum code sandbox_parse_end(struct sandbox_job *job, struct buf *ret_out, struct status *st)
+{
+    AUTO_CLOSE int from_child = job->fd;
     AUTO_BUF struct buf out = {0};
-    buf_init(&out, max_out ? max_out : 1);
+    buf_init(&out, job->max_out ? job->max_out : 1);
     struct status collected;
-    enum code code = collect(from_child, max_out, timeout_ms, &out, &collected);
+    enum code code = collect(from_child, job->max_out, job->end_us, job->timeout_ms, &out, &collected);
     /* After its end of the pipe is closed an honest child has already called _exit, which a signal cannot
      * change. */
-    (void)kill(child, SIGKILL);
+    (void)kill(job->pid, SIGKILL);
     struct status reaped;
-    enum code end = reap(child, &out, &reaped);
+    enum code end = reap(job->pid, &out, &reaped);
     if (code != CODE_OK)
         return status_set(st, code, "%s", collected.msg);
     if (end != CODE_OK)
@@ -162,4 +169,13 @@ enum code sandbox_parse(int (*parse)(void *arg, const void *in, size_t in_len, i
     if (out.len > 0 && !buf_append(ret_out, out.data, out.len))
         return status_set(st, CODE_RESOURCE_EXHAUSTED, "the parser's %zu bytes do not fit", out.len);
     return CODE_OK;
+}
+
+enum code sandbox_parse(int (*parse)(void *arg, const void *in, size_t in_len, int out_fd), void *arg,
+                        const void *in, size_t in_len, size_t max_out, int64_t timeout_ms, uid_t uid,
+                        struct buf *ret_out, struct status *st)
+{
+    struct sandbox_job job;
+    TRY(sandbox_parse_start(parse, arg, in, in_len, max_out, timeout_ms, uid, &job, st));
+    return sandbox_parse_end(&job, ret_out, st);
 }

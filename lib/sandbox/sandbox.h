@@ -11,6 +11,8 @@
 
 #include "base/status.h"
 
+struct buf;
+
 enum sandbox_profile {
     SANDBOX_PARSER, /* memory and the descriptors it has: no files, no network, no processes */
     SANDBOX_SIGNER, /* as PARSER, plus the poll family and messages on the sockets it has */
@@ -41,9 +43,21 @@ void sandbox_close_fds(const int *keep, unsigned n);
  * ("the parser was killed (signal …)"), wrote more than max_out bytes, or took longer than timeout_ms.
  * The process must not wait for children it does not know (waitpid(-1)), nor ignore SIGCHLD.
  */
-struct buf;
 enum code sandbox_parse(int (*parse)(void *arg, const void *in, size_t in_len, int out_fd), void *arg,
                         const void *in, size_t in_len, size_t max_out, int64_t timeout_ms, uid_t uid,
                         struct buf *ret_out, struct status *st) MUST_CHECK;
+
+/* The same in two steps, so that several can be at work: each start must be followed by its end, which waits
+ * until the child is done. arg and in are borrowed until the start returns. */
+struct sandbox_job {
+    pid_t pid;
+    int fd;
+    int64_t end_us, timeout_ms;
+    size_t max_out;
+};
+enum code sandbox_parse_start(int (*parse)(void *arg, const void *in, size_t in_len, int out_fd), void *arg,
+                              const void *in, size_t in_len, size_t max_out, int64_t timeout_ms, uid_t uid,
+                              struct sandbox_job *ret, struct status *st) MUST_CHECK;
+enum code sandbox_parse_end(struct sandbox_job *job, struct buf *ret_out, struct status *st) MUST_CHECK;
 
 #endif

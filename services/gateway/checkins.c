@@ -529,6 +529,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     beat.audit_problem = body->audit_problem;
     beat.audit_held = body->audit_held;
     beat.metrics = body->metrics;
+    beat.drift = body->drift;
     beat.has_interval_ms = true;
     beat.interval_ms = (uint32_t)checkins->edge->gateway->config->checkin_interval_ms;
     Clm__Heartbeat *copy =

@@ -54,6 +54,11 @@ rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
     on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,
     on_list_activity;
+/* inventory_rpc.c */
+rpc_handler on_list_certificates;
+struct Clm__InventoryReported;
+enum code inventory_take(struct db *tx, const struct Clm__InventoryReported *in, int64_t seen_ms,
+                         struct arena *arena, struct status *st) MUST_CHECK;
 /* metrics_rpc.c */
 rpc_handler on_get_agent_metrics;
 struct Clm__HostMetrics;

@@ -8,6 +8,7 @@
 #include "alerts.h"
 #include "base/clock.h"
 #include "border.h"
+#include "drift.h"
 #include "proto/event.pb-c.h"
 #include "proto/registry.pb-c.h"
 #include "wire/wire.h"
@@ -80,6 +81,25 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     event.actor = cause->actor && *cause->actor ? text(cause->actor) : text("service:registry");
     event.traceparent = text(cause->traceparent);
     event.agent = &changed;
+    wire_pack(&event.base, arena, &ret->data, &ret->len);
+}
+
+void drift_event_encode(const struct drift_change *change, const struct cause *cause, const char *event_id,
+                        struct arena *arena, struct bytes *ret)
+{
+    Clm__CertificateDrift body = CLM__CERTIFICATE_DRIFT__INIT;
+    Clm__Event event = CLM__EVENT__INIT;
+    body.agent_id = text(change->agent_id);
+    body.reason = text(change->message);
+    event.id = text(event_id);
+    event.subject = text(change->mended ? SUBJECT_MENDED : SUBJECT_DRIFTED);
+    event.entity_id = text(change->entity);
+    event.has_entity_version = true;
+    event.entity_version = (uint64_t)cause->now_ms;
+    event.has_occurred_at_ms = true;
+    event.occurred_at_ms = cause->now_ms;
+    event.actor = arena_printf(arena, "agent:%s", change->agent_id);
+    event.drift = &body;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
 
@@ -241,6 +261,15 @@ static enum code on_task(struct worker *worker, struct arena *arena, const void 
                 arena_printf(arena, "%s%s%s", kind, more ? ": " : "", more ? task->message : ""), arena, st);
 }
 
+/* What a scan found is the state of a host and no deed: that the task ended is what is written down. */
+static enum code on_inventory(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
+{
+    const Clm__Event *event = msg;
+    if (!event->inventory || !event->has_occurred_at_ms)
+        return status_set(st, CODE_INVALID_ARGUMENT, "inventory.reported is not complete");
+    return inventory_take(worker->db, event->inventory, event->occurred_at_ms, arena, st);
+}
+
 /* A revocation list that is not renewed in time stops nobody, but somebody should look. */
 static enum code on_crl(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
 {
@@ -284,6 +313,7 @@ const struct event_handler registry_events[] = {
     {"clm.event.bootstrap.token.>", true, on_token},
     {"clm.event.bootstrap.certificate.issued", false, on_certificate},
     {"clm.event.tasks.task.>", false, on_task},
+    {"clm.event.tasks.inventory.reported", false, on_inventory},
     {"clm.event.bootstrap.identity.>", true, on_other},
     {"clm.event.bootstrap.crl.>", true, on_crl},
     {"clm.event.bootstrap.>", false, on_other},

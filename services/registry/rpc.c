@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 #include "border.h"
+#include "drift.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
 #include "scope/scope.h"
@@ -735,6 +736,41 @@ static struct heartbeat heartbeat_of(const Clm__Heartbeat *in, struct arena *are
     return out;
 }
 
+/* An agent's last word of a batch is what holds. */
+static bool has_later(const Clm__ReportHeartbeatsRequest *req, size_t index)
+{
+    for (size_t i = index + 1; i < req->n_heartbeats; i++) {
+        if (req->heartbeats[i]->drift &&
+            strcmp(req->heartbeats[i]->agent_id, req->heartbeats[index]->agent_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum code report_drifts(struct rpc_ctx *ctx, const Clm__ReportHeartbeatsRequest *req,
+                               struct status *st)
+{
+    size_t n_agents = 0, n_drifts = 0, room = 0;
+    for (size_t i = 0; i < req->n_heartbeats; i++)
+        room += req->heartbeats[i]->drift ? req->heartbeats[i]->drift->n_drifts : 0;
+    const char **agents = arena_array(ctx->arena, req->n_heartbeats + 1, sizeof(*agents));
+    struct drift *drifts = arena_array(ctx->arena, room + 1, sizeof(*drifts));
+    for (size_t i = 0; i < req->n_heartbeats; i++) {
+        const Clm__Heartbeat *beat = req->heartbeats[i];
+        if (!beat->drift || has_later(req, i))
+            continue;
+        agents[n_agents++] = beat->agent_id;
+        for (size_t k = 0; k < beat->drift->n_drifts; k++) {
+            const Clm__Drift *drift = beat->drift->drifts[k];
+            drifts[n_drifts++] =
+                (struct drift){beat->agent_id, drift->target, drift->reason ? drift->reason : ""};
+        }
+    }
+    const struct cause cause = {.now_ms = clock_wall_ms(),
+                                .timing = registry_timing(worker_of(ctx)->service)};
+    return drifts_report(worker_of(ctx)->db, &cause, agents, n_agents, drifts, n_drifts, ctx->arena, st);
+}
+
 static enum code on_report_heartbeats(struct rpc_ctx *ctx, const void *request, void *response,
                                       struct status *st)
 {
@@ -745,8 +781,9 @@ static enum code on_report_heartbeats(struct rpc_ctx *ctx, const void *request, 
         beats[i] = heartbeat_of(req->heartbeats[i], ctx->arena);
     struct worker *worker = worker_of(ctx);
     TRY(take_reports(worker, req->heartbeats, req->n_heartbeats, ctx->arena, st));
-    return heartbeats_report(worker->db, registry_timing(worker->service), clock_wall_ms(), req->gateway_id,
-                             req->epoch ? req->epoch : "", beats, req->n_heartbeats, ctx->arena, st);
+    TRY(heartbeats_report(worker->db, registry_timing(worker->service), clock_wall_ms(), req->gateway_id,
+                          req->epoch ? req->epoch : "", beats, req->n_heartbeats, ctx->arena, st));
+    return report_drifts(ctx, req, st);
 }
 
 static size_t page_size(bool has, uint32_t asked, size_t max)
@@ -875,5 +912,6 @@ const struct rpc_method registry_methods[] = {
     {"ListAgentIdentities", on_list_agent_identities},
     {"ReportSuperseded", on_report_superseded},
     {"GetAgentMetrics", on_get_agent_metrics},
+    {"ListCertificates", on_list_certificates},
 };
 const size_t registry_n_methods = ARRAY_LEN(registry_methods);

@@ -2,6 +2,8 @@
  */
 #include "store_alerts.h"
 
+#include "drift.h"
+
 static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
 {
     return arena_strdup(arena, db_text(rows, row, col));
@@ -99,6 +101,65 @@ enum code store_alerts_renewed(struct db *db, int64_t now_ms, int64_t until_ms, 
     db_arg_time(args, until_ms);
     db_arg_int(args, ALERT_IDENTITY_EXPIRING);
     return db_query(db, sql, args, NULL, st);
+}
+
+enum code store_alerts_mended(struct db *tx, enum alert_kind kind, const char *const *agents, size_t n_agents,
+                              const struct alert_change *wanted, size_t n, int64_t now_ms,
+                              struct arena *arena, struct drift_change **ret, size_t *ret_n,
+                              struct status *st)
+{
+    static const char sql[] =
+        "UPDATE alerts SET resolved_at = $4, resolved_by = 'service:registry' WHERE kind = $1 AND "
+        "agent_id = ANY ($2::uuid[]) AND resolved_at IS NULL AND NOT (entity = ANY ($3::text[])) "
+        "RETURNING agent_id, entity, message";
+    const char **entities = arena_array(arena, n + 1, sizeof(*entities));
+    for (size_t i = 0; i < n; i++)
+        entities[i] = wanted[i].entity;
+    struct db_args *args = db_args_new(arena);
+    db_arg_int(args, kind);
+    db_arg_text_array(args, agents, n_agents);
+    db_arg_text_array(args, entities, n);
+    db_arg_time(args, now_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct drift_change){.agent_id = copy_text(rows, i, 0, arena),
+                                          .entity = copy_text(rows, i, 1, arena),
+                                          .message = copy_text(rows, i, 2, arena),
+                                          .mended = true};
+    return CODE_OK;
+}
+
+enum code store_alerts_unknown(struct db *tx, const struct alert_change *wanted, size_t n,
+                               struct arena *arena, struct alert_change **ret, size_t *ret_n,
+                               struct status *st)
+{
+    static const char sql[] =
+        "SELECT o FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY "
+        "AS x(k, e, g, m, o) WHERE EXISTS (SELECT FROM agents WHERE id = g::uuid) AND NOT EXISTS "
+        "(SELECT FROM alerts a WHERE a.kind = k AND a.entity = e AND a.resolved_at IS NULL AND a.message = "
+        "m)";
+    const char **agent = arena_array(arena, n + 1, sizeof(*agent));
+    const char **message = arena_array(arena, n + 1, sizeof(*message));
+    *ret_n = 0;
+    *ret = arena_array(arena, n + 1, sizeof(**ret));
+    if (n == 0)
+        return CODE_OK;
+    for (size_t i = 0; i < n; i++) {
+        agent[i] = wanted[i].agent_id;
+        message[i] = wanted[i].message;
+    }
+    struct db_args *args = db_args_new(arena);
+    arg_keys(args, wanted, n, arena);
+    db_arg_text_array(args, agent, n);
+    db_arg_text_array(args, message, n);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx, sql, args, &rows, st));
+    for (size_t i = 0; i < db_rows_count(rows); i++)
+        (*ret)[(*ret_n)++] = wanted[db_int(rows, i, 0) - 1];
+    return CODE_OK;
 }
 
 enum code store_alerts_trim(struct db *db, int64_t before_ms, struct arena *arena, struct status *st)

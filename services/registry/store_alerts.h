@@ -17,6 +17,16 @@ enum code store_alerts_renewed(struct db *db, int64_t now_ms, int64_t until_ms, 
                                struct status *st) MUST_CHECK;
 enum code store_alerts_trim(struct db *db, int64_t before_ms, struct arena *arena,
                             struct status *st) MUST_CHECK;
+/* Of these agents, resolves open ones of the kind that are not wanted any more; says which. */
+struct drift_change;
+enum code store_alerts_mended(struct db *tx, enum alert_kind kind, const char *const *agents, size_t n_agents,
+                              const struct alert_change *wanted, size_t n, int64_t now_ms,
+                              struct arena *arena, struct drift_change **ret, size_t *ret_n,
+                              struct status *st) MUST_CHECK;
+/* Those of agents that exist and of which no open alert says the same already. */
+enum code store_alerts_unknown(struct db *tx, const struct alert_change *wanted, size_t n,
+                               struct arena *arena, struct alert_change **ret, size_t *ret_n,
+                               struct status *st) MUST_CHECK;
 enum code store_alerts_select(struct db *db, const struct label_terms *terms,
                               const struct alert_filter *filter, size_t max, struct arena *arena,
                               struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;

@@ -4,6 +4,7 @@
  */
 #include "alerts.h"
 #include "base/clock.h"
+#include "inventory.h"
 #include "store.h"
 
 #define BATCH      1000
@@ -35,6 +36,7 @@ enum code sweep_house(struct db *db, struct status *st)
     int64_t now_ms = clock_wall_ms();
     TRY(alerts_expiring(db, now_ms, arena, st));
     TRY(alerts_trim(db, now_ms, arena, st));
+    TRY(inventory_trim(db, now_ms, arena, st));
     TRY(store_counts_fold(db, st));
     TRY(store_operators_trim(db, clock_wall_ms(), arena, st));
     return store_activity_trim(db, ACTIVITY_MAX, arena, st);

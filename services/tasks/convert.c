@@ -179,3 +179,69 @@ struct packed_event event_write(const struct change *change, int64_t now_ms, str
     wire_pack(&event.base, arena, &packed.body.data, &packed.body.len);
     return packed;
 }
+
+#define INVENTORY_PAGE_BYTES (128u * 1024)
+#define INVENTORY_PAGE_MAX   500u
+
+static struct packed_event inventory_page(const struct task *task, Clm__InventoryReported *body,
+                                          int64_t now_ms, struct arena *arena)
+{
+    char id[UUID_TEXT_SIZE];
+    uuid_v7(id);
+    Clm__Event event = CLM__EVENT__INIT;
+    event.id = arena_strdup(arena, id);
+    event.subject = arena_strdup(arena, "clm.event.tasks.inventory.reported");
+    event.entity_id = arena_strdup(arena, task->id);
+    event.has_entity_version = 1;
+    event.entity_version = task->version;
+    event.has_occurred_at_ms = 1;
+    event.occurred_at_ms = now_ms;
+    event.actor = arena_printf(arena, "agent:%s", task->agent_id);
+    event.traceparent = arena_strdup(arena, task->traceparent);
+    event.inventory = body;
+    struct packed_event packed = {.id = event.id, .subject = event.subject};
+    wire_pack(&event.base, arena, &packed.body.data, &packed.body.len);
+    return packed;
+}
+
+/* How many of the certificates from here on fit on one page. */
+static size_t page_size(Clm__FoundCertificate *const *found, size_t n)
+{
+    size_t fit = 0;
+    for (size_t bytes = 0; fit < n && fit < INVENTORY_PAGE_MAX; fit++) {
+        bytes += clm__found_certificate__get_packed_size(found[fit]) + 8;
+        if (fit > 0 && bytes > INVENTORY_PAGE_BYTES)
+            break;
+    }
+    return fit;
+}
+
+enum code inventory_write(const struct task *task, struct bytes result, bool ended, int64_t now_ms,
+                          struct arena *arena, struct packed_event **ret, size_t *ret_n, struct status *st)
+{
+    ProtobufCMessage *msg, *spec_msg;
+    TRY(wire_unpack(&clm__task_result__descriptor, result.data, result.len, arena, &msg, st));
+    TRY(wire_unpack(&clm__task_spec__descriptor, task->spec.data, task->spec.len, arena, &spec_msg, st));
+    const Clm__TaskResult *found = (const Clm__TaskResult *)msg;
+    const Clm__DiscoverSpec *spec = ((const Clm__TaskSpec *)spec_msg)->discover;
+    *ret = arena_array(arena, found->n_certificates + 1, sizeof(**ret));
+    *ret_n = 0;
+    for (size_t at = 0; at < found->n_certificates || *ret_n == 0;) {
+        Clm__InventoryReported body = CLM__INVENTORY_REPORTED__INIT;
+        body.agent_id = arena_strdup(arena, task->agent_id);
+        body.certificates = found->certificates + at;
+        body.n_certificates = page_size(body.certificates, found->n_certificates - at);
+        at += body.n_certificates;
+        body.has_last = body.has_complete = 1;
+        body.last = at >= found->n_certificates;
+        body.complete = ended && !(found->has_truncated && found->truncated);
+        body.has_files = body.has_configurations = body.has_listening = 1;
+        body.files = !spec || !spec->has_files || spec->files;
+        body.configurations = !spec || !spec->has_configurations || spec->configurations;
+        body.listening = !spec || !spec->has_listening || spec->listening;
+        body.n_roots = spec ? spec->n_roots : 0;
+        body.roots = spec ? spec->roots : NULL;
+        (*ret)[(*ret_n)++] = inventory_page(task, &body, now_ms, arena);
+    }
+    return CODE_OK;
+}

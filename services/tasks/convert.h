@@ -19,5 +19,10 @@ enum code receipt_read(struct bytes encoded, struct arena *arena, struct receipt
 /* INVALID_ARGUMENT unless these bytes are a TaskResult within its limits. */
 enum code result_check(struct bytes encoded, struct status *st) MUST_CHECK;
 struct packed_event event_write(const struct change *change, int64_t now_ms, struct arena *arena);
+/* What a DISCOVER found, as events of a bounded size for the registry's inventory; `ended`: it came to its
+ * end and was not cut short. */
+enum code inventory_write(const struct task *task, struct bytes result, bool ended, int64_t now_ms,
+                          struct arena *arena, struct packed_event **ret, size_t *ret_n,
+                          struct status *st) MUST_CHECK;
 
 #endif

@@ -75,6 +75,16 @@ static enum code collect_result(struct db *db, struct arena *arena, struct taken
     return result_check(taken->result, st);
 }
 
+/* The registry keeps the inventory: it hears of what a scan found in the transaction that ends the scan. */
+static enum code report_inventory(struct db *tx, struct arena *arena, const struct task *task,
+                                  const struct taken *taken, bool ended, struct status *st)
+{
+    struct packed_event *events;
+    size_t n;
+    TRY(inventory_write(task, taken->result, ended, taken->now_ms, arena, &events, &n, st));
+    return store_events_add(tx, arena, events, n, st);
+}
+
 static enum code finish(struct db *tx, struct arena *arena, const struct task *task,
                         const struct taken *taken, enum task_state to, const char *message, struct status *st)
 {
@@ -91,7 +101,9 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
     change.refused = taken->receipt.outcome == OUTCOME_REFUSED;
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     change.signer_sha256 = taken->signer;
-    return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
+    TRY(changes_emit(tx, arena, &change, 1, taken->now_ms, st));
+    bool found = task->kind == KIND_DISCOVER && (to == STATE_SUCCEEDED || to == STATE_CANCELLED);
+    return found ? report_inventory(tx, arena, &ended, taken, to == STATE_SUCCEEDED, st) : CODE_OK;
 }
 
 static enum code reschedule(struct db *tx, struct arena *arena, const struct task *task,

@@ -1,5 +1,6 @@
 """What operators and their programs may send, and what becomes of everything else."""
 import json
+import re
 import socket
 import ssl
 import uuid
@@ -262,6 +263,65 @@ def test_a_request_that_two_readers_could_read_differently_ends_the_connection(h
     answer = exchange(platform, head)
     assert not answer or answer.split(b" ", 2)[1] in (b"400", b"413", b"414", b"431", b"501", b"505"), answer[:200]
     assert rest.get("/api/v1/dashboard")["total"] >= 0
+
+
+@pytest.mark.parametrize("begun", [
+    b"POST /api/v1/agents HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{",
+    b"GET /api/v1/agents HTTP/1.1\r\nHost: a\r\nX-Slow: "])
+def test_who_sends_too_slowly_is_cut_and_holds_up_nobody(begun, platform, rest):
+    context = ssl.create_default_context(cafile=platform.roots)
+    with socket.create_connection((HOST, platform.ports["operator"]), 10) as plain, \
+            context.wrap_socket(plain, server_hostname="localhost") as tls:
+        tls.sendall(begun)
+        assert rest.get("/api/v1/dashboard")["total"] >= 0
+        tls.settimeout(60)
+        answer = b""
+        try:
+            while chunk := tls.recv(65536):
+                answer += chunk
+        except (ConnectionError, ssl.SSLError):
+            pass
+        assert not answer or answer.startswith(b"HTTP/1.1 408 "), answer[:200]
+
+
+@pytest.mark.parametrize("field", [b"X-Big: " + b"a" * 200000, b"Cookie: " + b"a=b; " * 40000, b"Authorization: Bearer " + b"x" * 200000])
+def test_a_header_field_beyond_the_limit_is_431(field, platform):
+    answer = exchange(platform, b"GET /api/v1/agents HTTP/1.1\r\nHost: a\r\n" + field + b"\r\n\r\n")
+    assert not answer or answer.startswith(b"HTTP/1.1 431 "), answer[:200]
+
+
+def test_answers_carry_what_browsers_need_and_say_nothing_of_us(rest):
+    for path in ("/api/v1/dashboard", "/api/v1/nothing", "/api/v1/agents?colour=red"):
+        _, headers, _ = rest.raw("GET", path)
+        assert headers["Cache-Control"] == "no-store" and headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in headers["Content-Security-Policy"] and headers["Strict-Transport-Security"]
+        assert headers["X-Request-Id"] and "Server" not in headers and "X-Powered-By" not in headers
+
+
+def test_a_wrong_field_is_named(rest):
+    for body, field in ((b'{"hostname": 5}', "hostname"), (b'{"hostname": "a", "scope": {"everything": true}}', "scope.everything"),
+                        (b'{"hostname": "a", "scope": {"paths": ["relative"]}}', "scope.paths[0]")):
+        _, _, answer = rest.raw("POST", "/api/v1/agents", body, JSON)
+        document = json.loads(answer)
+        assert document["type"] == "urn:clm:problem:invalid-argument" and document["errors"][0]["field"] == field, document
+
+
+def test_requests_beyond_the_budget_are_429_and_say_when(platform):
+    platform.write_config("gateway", {"gateway": {"requests_per_minute": 20}})
+    platform["gateway"].restart()
+    platform.wait_ready("gateway")
+    try:
+        client = platform.rest()
+        answers = [client.raw("GET", "/api/v1/dashboard") for _ in range(22)]
+        assert [status for status, _, _ in answers] == [200] * 20 + [429] * 2
+        assert re.fullmatch(r'"actor";q=20;w=60', answers[0][1]["RateLimit-Policy"])
+        assert re.fullmatch(r'"actor";r=19;t=60', answers[0][1]["RateLimit"]), answers[0][1]["RateLimit"]
+        assert 0 < int(answers[21][1]["Retry-After"]) <= 60
+        client.close()
+    finally:
+        platform.write_config("gateway")
+        platform["gateway"].restart()
+        platform.wait_ready("gateway")
 
 
 def test_pipelined_requests_are_answered_in_order(platform):

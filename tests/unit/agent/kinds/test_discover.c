@@ -1,11 +1,13 @@
 /* DISCOVER: finds what is there, on disk, in configurations and on sockets, and survives what is hostile. */
 #include "harness.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
 #include "base/id.h"
+#include "pki/keystore.h"
 
 /* A parser that a file kills: what no test file does to the real one. */
 enum code __real_certs_sniff(struct bytes content, size_t max, void (*on_cert)(struct bytes der, void *arg),
@@ -78,6 +80,8 @@ static void certificate_of_nginx_is_found_everywhere(void **state)
     assert_non_null(listener);
     assert_string_equal(listener->endpoint, endpoint);
     assert_string_equal(listener->used_by, "nginx");
+    assert_string_equal(listener->process, "nginx");
+    assert_int_equal(listener->pid, host->nginx);
     outcome_done(&out);
     issued_done(&pair);
 }
@@ -177,6 +181,110 @@ static void file_that_kills_its_parser_costs_only_itself(void **state)
     outcome_done(&out);
 }
 
+static void age(const char *path)
+{
+    struct timespec times[2] = {{.tv_sec = 1700000000}, {.tv_sec = 1700000000}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+/* A file's ctime is now, whatever its times say: only a settled file is remembered, so the test's clock goes
+ * on. */
+static void unchanged_files_are_not_opened_again(void **state)
+{
+    struct host *host = *state;
+    struct issued pair = issue(host, NULL, clock_wall_ms() - DAY_MS, clock_wall_ms() + 80 * DAY_MS);
+    struct issued other = issue(host, NULL, clock_wall_ms() - DAY_MS, clock_wall_ms() + 80 * DAY_MS);
+    load_policy(host, NULL, NULL);
+    assert_int_equal(mkdir(host_path(host, "d"), 0700), 0);
+    char *roots[] = {host_path(host, "d")};
+    write_file(host_path(host, "d/a.pem"), pair.cert_pem.data, pair.cert_pem.len, 0600);
+    for (int i = 0; i < 20; i++) {
+        char name[32], text[256];
+        (void)snprintf(name, sizeof(name), "d/f%d", i);
+        (void)snprintf(text, sizeof(text), "%0200d", i);
+        write_text(host_path(host, name), text, 0600);
+        age(host_path(host, name));
+    }
+    age(host_path(host, "d/a.pem"));
+    for (unsigned scan = 0; scan < 4; scan++) {
+        if (scan == 3) { /* changed in place, with the same time */
+            write_file(host_path(host, "d/a.pem"), other.cert_pem.data, other.cert_pem.len, 0600);
+            age(host_path(host, "d/a.pem"));
+        }
+        (void)discovering(false);
+        discover.roots = roots;
+        discover.n_roots = 1;
+        clock_fake(clock_wall_ms() + 10000);
+        struct outcome out = run_kind(host, &spec);
+        assert_int_equal(out.result.files_scanned, 21);
+        assert_int_equal(out.result.files_unchanged, scan == 0 ? 0 : scan == 3 ? 20 : 21);
+        assert_int_equal(out.result.n_certificates, 1);
+        assert_non_null(find(&out, FILE_SOURCE, scan == 3 ? other.fingerprint : pair.fingerprint));
+        assert_string_equal(out.result.certificates[0]->path, host_path(host, "d/a.pem"));
+        outcome_done(&out);
+    }
+    clock_real();
+    issued_done(&pair);
+    issued_done(&other);
+}
+
+static void keystores_are_read_without_their_passwords(void **state)
+{
+    struct host *host = *state;
+    struct status st;
+    int64_t now = clock_wall_ms();
+    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    load_policy(host, NULL, NULL);
+    AUTO_KEY struct key *key = NULL;
+    AUTO_DER_LIST struct der_list chain = {0};
+    AUTO_SECRET struct secret *password = secret_dup("changeit", 8), *p12 = NULL;
+    assert_int_equal(key_parse(pair.key_pem, NULL, &key, &st), CODE_OK);
+    assert_int_equal(der_list_add(&chain, der_bytes(&pair.cert), &st), CODE_OK);
+    assert_int_equal(pkcs12_make(key, &chain, "web", password, PKCS12_MODERN, &p12, &st), CODE_OK);
+    write_file(host_path(host, "store"), p12->data, p12->len, 0600);
+    struct outcome out = run_kind(host, discovering(false));
+    assert_int_equal(out.result.n_certificates, 0);
+    assert_int_equal(out.result.keystores_sealed, 1);
+    assert_non_null(strstr(out.message, "1 keystores want a password"));
+    outcome_done(&out);
+    issued_done(&pair);
+}
+
+static void ranges_are_looked_at_as_far_as_the_policy_allows(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    put_pair(host, &pair);
+    write_nginx_conf(host, NULL);
+    start_nginx(host);
+    load_policy(host, NULL, NULL);
+    char *ranges[] = {(char[]){"127.0.0.0/29"}, (char[]){"localhost"}};
+    uint32_t ports[] = {host->port};
+    (void)discovering(false);
+    discover.has_files = true;
+    discover.ranges = ranges;
+    discover.n_ranges = 2;
+    discover.ports = ports;
+    discover.n_ports = 1;
+    struct outcome out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_OK);
+    assert_int_equal(out.result.endpoints_looked_at, 9);
+    size_t network = 0;
+    for (size_t i = 0; i < out.result.n_certificates; i++)
+        network += out.result.certificates[i]->source == CLM__FOUND_CERTIFICATE__SOURCE__NETWORK;
+    assert_int_equal(network, 2); /* 127.0.0.1, and by name */
+    outcome_done(&out);
+    /* One address that is not allowed, and nothing is looked at. */
+    ranges[1] = (char[]){"192.0.2.0/30"};
+    out = run_kind(host, &spec);
+    assert_int_equal(out.code, CODE_PERMISSION_DENIED);
+    assert_non_null(
+        strstr(out.st.msg, "local policy forbids connecting to 192.0.2.0: add it to probe_hosts"));
+    outcome_done(&out);
+    issued_done(&pair);
+}
+
 static void trust_store_is_no_finding(void **state)
 {
     struct host *host = *state;
@@ -272,6 +380,9 @@ int main(void)
         TEST(content_decides_and_not_the_name),
         TEST(hostile_entries_cost_nothing_else),
         TEST(file_that_kills_its_parser_costs_only_itself),
+        TEST(unchanged_files_are_not_opened_again),
+        TEST(keystores_are_read_without_their_passwords),
+        TEST(ranges_are_looked_at_as_far_as_the_policy_allows),
         TEST(trust_store_is_no_finding),
         TEST(limits_are_kept_and_told),
         TEST(result_stays_within_its_limit),

@@ -261,13 +261,89 @@ static void many_looks_at_once_are_all_answered(void **state)
     issued_done(&pair);
 }
 
+/* A sweep: many hosts of one range, some of them mute or no TLS servers. */
+static void sweep_sees_what_is_there_and_survives_the_rest(void **state)
+{
+    struct host *host = *state;
+    int64_t now = clock_wall_ms();
+    char port[8], other[8], extra[512];
+    struct probe probes[120] = {0};
+    char address[120][16];
+    struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
+    struct probe_sweep how = {.parallel = 32};
+    unsigned newest = (unsigned)port_free();
+    put_pair(host, &pair);
+    (void)snprintf(extra, sizeof(extra),
+                   "server { listen 127.0.0.1:%u ssl; ssl_protocols TLSv1.3; ssl_certificate cert.pem;\n"
+                   " ssl_certificate_key key.pem; return 204; }\n",
+                   newest);
+    write_nginx_conf(host, extra);
+    start_nginx(host);
+    (void)snprintf(port, sizeof(port), "%u", host->port);
+    (void)snprintf(other, sizeof(other), "%u", newest);
+    for (size_t i = 0; i < ARRAY_LEN(probes); i++) {
+        (void)snprintf(address[i], sizeof(address[i]), "127.0.0.%u", i % 4 < 2 ? 1u : (unsigned)i + 2);
+        probes[i] = (struct probe){.host = address[i],
+                                   .port = i % 4 == 1 ? other : port,
+                                   .timeout_ms = 10000,
+                                   .only_certificate = true};
+    }
+    probe_sweep(probes, ARRAY_LEN(probes), &how);
+    for (size_t i = 0; i < ARRAY_LEN(probes); i++) {
+        if (probes[i].tls != (i % 4 < 2)) /* also of a server that speaks TLS 1.3 only */
+            fail_msg("%zu: %s", i, probes[i].error);
+        assert_true(probes[i].over);
+        assert_string_equal(probes[i].fingerprint, i % 4 < 2 ? pair.fingerprint : "");
+        probe_done(&probes[i]);
+    }
+    issued_done(&pair);
+}
+
+static bool stop_at_once(void *arg)
+{
+    ++*(unsigned *)arg;
+    return false;
+}
+
+static void sweep_can_be_stopped_and_paced(void **state)
+{
+    struct host *host = *state;
+    char port[8];
+    struct probe probes[50] = {0};
+    unsigned ticks = 0;
+    pid_t server = serve(host, stay_mute);
+    struct probe_sweep stopped = {.parallel = 4, .tick = stop_at_once, .arg = &ticks};
+    (void)snprintf(port, sizeof(port), "%u", host->port);
+    for (size_t i = 0; i < ARRAY_LEN(probes); i++)
+        probes[i] = (struct probe){.host = "127.0.0.1", .port = port, .timeout_ms = 60000};
+    probe_sweep(probes, ARRAY_LEN(probes), &stopped);
+    assert_int_equal(ticks, 1);
+    for (size_t i = 0; i < ARRAY_LEN(probes); i++) {
+        assert_false(probes[i].tls);
+        assert_true(strlen(probes[i].error) > 0);
+    }
+    end(server);
+    /* Twenty refused connections, forty a second begun by all children together: not in one burst. */
+    struct probe_sweep paced = {.parallel = 32, .rate = 40};
+    memset(probes, 0, sizeof(probes));
+    for (size_t i = 0; i < 20; i++)
+        probes[i] = (struct probe){.host = "127.0.0.1", .port = port, .timeout_ms = 10000};
+    int64_t started = clock_mono_ms();
+    probe_sweep(probes, 20, &paced);
+    assert_true(clock_mono_ms() - started >= 200);
+    for (size_t i = 0; i < 20; i++)
+        assert_non_null(strstr(probes[i].error, "Connection refused"));
+    assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, host_teardown)
     const struct CMUnitTest tests[] = {
         TEST(hostile_servers_are_survived),          TEST(unreachable_and_unknown_hosts_say_so),
         TEST(name_asked_for_decides_what_is_served), TEST(certificates_behind_starttls_are_seen),
-        TEST(many_looks_at_once_are_all_answered),
+        TEST(many_looks_at_once_are_all_answered),   TEST(sweep_sees_what_is_there_and_survives_the_rest),
+        TEST(sweep_can_be_stopped_and_paced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

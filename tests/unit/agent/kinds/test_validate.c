@@ -57,13 +57,14 @@ static void sound_server_passes_every_check(void **state)
     struct outcome out = run_kind(host, validating("nginx"));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
-    static const char *const ids[] = {"file",     "key-match",    "permissions",    "chain", "names",
-                                      "validity", "weak-key",     "weak-signature", "eku",   "reachable",
-                                      "served",   "served-chain", "protocol"};
+    static const char *const ids[] = {"file",     "key-match",  "permissions", "chain",
+                                      "names",    "validity",   "weak-key",    "weak-signature",
+                                      "eku",      "reachable",  "served",      "served-chain",
+                                      "protocol", "revocation", "served-names"};
     for (size_t i = 0; i < ARRAY_LEN(ids); i++)
         assert_check(&out, ids[i], PASS, NULL);
     assert_int_equal(out.result.n_checks, ARRAY_LEN(ids));
-    assert_string_equal(out.message, "all 13 checks pass");
+    assert_string_equal(out.message, "all 15 checks pass");
     assert_string_equal(out.result.served_fingerprint_sha256, pair.fingerprint);
     assert_string_equal(out.result.certificate->fingerprint_sha256, pair.fingerprint);
     outcome_done(&out);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "audit.h"
+#include "drift.h"
 #include "registry.h"
 
 void agent_event_encode(const struct agent *agent, const struct cause *cause, const char *event_id,
@@ -19,5 +20,14 @@ void audit_record_encode(const struct audit_record *record, struct arena *arena,
 {
     char *text = arena_printf(arena, "%s %s %s", record->action, record->actor ? record->actor : "",
                               record->outcome ? record->outcome : "");
+    *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
+void drift_event_encode(const struct drift_change *change, const struct cause *cause, const char *event_id,
+                        struct arena *arena, struct bytes *ret)
+{
+    (void)cause;
+    (void)event_id;
+    char *text = arena_printf(arena, "%s %s", change->mended ? "mended" : "drifted", change->entity);
     *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
 }

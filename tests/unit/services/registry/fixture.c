@@ -47,7 +47,8 @@ int fixture_reset(void **state)
     struct status st = {0};
     db_rollback(fixture_db);
     check(db_query(fixture_db,
-                   "TRUNCATE agents, heartbeats, gateways, agent_counts, activity, api_keys, outbox, "
+                   "TRUNCATE certificate_places, certificates, agents, heartbeats, gateways, agent_counts, "
+                   "activity, api_keys, outbox, "
                    "operators, operator_links, sessions, login_attempts, "
                    "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
                    "audit_trees_former, audit_reported, alerts, metrics_latest, metrics",

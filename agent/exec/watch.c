@@ -1,0 +1,296 @@
+/* See watch.h. */
+#include "agent/exec/watch.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "agent/exec/spawn.h"
+#include "agent/ipc.h"
+#include "agent/kinds/drift.h"
+#include "base/log.h"
+#include "sandbox/sandbox.h"
+#include "wire/wire.h"
+
+#define SOON_MS     500  /* after the last change of a file */
+#define AGAIN_MS    2000 /* until what differs is looked at a second time */
+#define BUSY_MS     1000
+#define CHECK_SEC   120 /* processor time of a check */
+#define DIRS_MAX    192
+#define REPORT_MAX  (64 * 1024)
+#define FILE_EVENTS (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR)
+
+struct watch {
+    struct exec *exec;
+    int inotify;
+    struct loop_watch *ready;
+    struct loop_timer *timer;
+    struct spawned child;
+    struct ipc *ipc;
+    struct arena *arena; /* of what was told */
+    const Clm__DriftReport *told;
+    uint8_t *seen; /* what the last check said, packed */
+    size_t seen_len;
+    bool again; /* something happened while a check was at work */
+};
+
+/* --- the child ---------------------------------------------------------------------------------------- */
+
+static _Noreturn void child_main(struct exec *exec, int fd, pid_t parent)
+{
+    struct status st;
+    struct arena *arena = arena_new();
+    Clm__DriftReport report;
+    struct rlimit limit = {CHECK_SEC, CHECK_SEC};
+    state_forget_key(exec->state);
+    spawn_reset_signals();
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != parent)
+        _exit(126);
+    (void)setrlimit(RLIMIT_CPU, &limit);
+    sandbox_close_fds((const int[]){fd}, 1);
+    drift_check(exec->policy, exec->state->dir, arena, &report);
+    _exit(ipc_write(fd, &report.base, REPORT_MAX, &st) == CODE_OK ? 0 : 1);
+}
+
+/* --- on the loop -------------------------------------------------------------------------------------- */
+
+static void next_in(struct watch *watch, int64_t ms)
+{
+    loop_timer_set(watch->timer, ms);
+}
+
+static void next_round(struct watch *watch)
+{
+    const struct policy *policy = watch->exec->policy;
+    if (policy->watch_interval_ms > 0 && policy->targets && policy->targets[0])
+        next_in(watch, policy->watch_interval_ms);
+}
+
+static void log_changes(const Clm__DriftReport *from, const Clm__DriftReport *to)
+{
+    for (size_t i = 0; i < to->n_drifts; i++)
+        log_warn("what is served is not what was intended", "target", to->drifts[i]->target, "reason",
+                 to->drifts[i]->reason, NULL);
+    if (from && from->n_drifts > 0 && to->n_drifts == 0)
+        log_info("what is served is what was intended again", NULL);
+}
+
+static void tell(struct watch *watch)
+{
+    ProtobufCMessage *msg;
+    struct status st;
+    struct arena *arena = arena_new();
+    if (wire_unpack(&clm__drift_report__descriptor, watch->seen, watch->seen_len, arena, &msg, &st) !=
+        CODE_OK) {
+        arena_free(arena);
+        return;
+    }
+    log_changes(watch->told, (const Clm__DriftReport *)msg);
+    if (watch->arena)
+        arena_free(watch->arena);
+    watch->arena = arena;
+    watch->told = (const Clm__DriftReport *)msg;
+    exec_changed(watch->exec);
+}
+
+static bool is_told(const struct watch *watch, const uint8_t *packed, size_t len)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    const uint8_t *told;
+    size_t told_len;
+    if (!watch->told)
+        return false;
+    wire_pack(&watch->told->base, arena, &told, &told_len);
+    return told_len == len && (len == 0 || memcmp(told, packed, len) == 0);
+}
+
+static void on_report(const ProtobufCMessage *msg, void *arg)
+{
+    struct watch *watch = arg;
+    const Clm__DriftReport *report = (const Clm__DriftReport *)msg;
+    AUTO_ARENA struct arena *arena = arena_new();
+    const uint8_t *packed;
+    size_t len;
+    wire_pack(msg, arena, &packed, &len);
+    bool twice = watch->seen && watch->seen_len == len && memcmp(watch->seen, packed, len) == 0;
+    free(watch->seen);
+    watch->seen = malloc(len + 1);
+    if (!watch->seen)
+        abort();
+    memcpy(watch->seen, len ? packed : (const uint8_t *)"", len);
+    watch->seen_len = len;
+    if (is_told(watch, packed, len))
+        next_round(watch);
+    else if (twice || report->n_drifts == 0)
+        tell(watch);
+    else
+        next_in(watch, AGAIN_MS);
+}
+
+static void on_closed(const struct status *why, void *arg)
+{
+    (void)why;
+    struct watch *watch = arg;
+    ipc_free(TAKE(watch->ipc));
+    spawn_reap(&watch->child, true);
+    if (watch->again)
+        next_in(watch, SOON_MS);
+    else if (!loop_timer_pending(watch->timer))
+        next_round(watch);
+    watch->again = false;
+}
+
+static void start_check(struct watch *watch)
+{
+    struct exec *exec = watch->exec;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        next_round(watch);
+        return;
+    }
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0)
+        child_main(exec, pair[1], parent);
+    (void)close(pair[1]);
+    if (pid < 0) {
+        (void)close(pair[0]);
+        next_round(watch);
+        return;
+    }
+    watch->child = (struct spawned){.pid = pid, .fd = pair[0]};
+    struct ipc_config config = {.fd = pair[0],
+                                .desc = &clm__drift_report__descriptor,
+                                .max_frame = REPORT_MAX,
+                                .on_frame = on_report,
+                                .on_closed = on_closed,
+                                .arg = watch};
+    watch->ipc = ipc_new(exec->loop, &config);
+}
+
+static void on_timer(void *arg)
+{
+    struct watch *watch = arg;
+    const struct policy *policy = watch->exec->policy;
+    if (watch->ipc || !policy->targets || !policy->targets[0] || watch->exec->stopping)
+        return;
+    if (jobs_running(watch->exec) > 0)
+        next_in(watch, BUSY_MS);
+    else
+        start_check(watch);
+}
+
+void watch_soon(struct watch *watch)
+{
+    const struct policy *policy = watch->exec->policy;
+    if (policy->watch_interval_ms <= 0 || !policy->targets || !policy->targets[0])
+        return;
+    watch->again = watch->ipc != NULL;
+    if (!watch->ipc)
+        next_in(watch, SOON_MS);
+}
+
+/* --- files -------------------------------------------------------------------------------------------- */
+
+static bool is_ours(const struct policy *policy, const char *name)
+{
+    for (struct policy_target **t = policy->targets; t && *t; t++) {
+        const char *const paths[] = {(*t)->certificate, (*t)->key, (*t)->chain};
+        for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+            const char *slash = paths[i] ? strrchr(paths[i], '/') : NULL;
+            if (slash && strcmp(slash + 1, name) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static void on_files(int fd, int events, void *arg)
+{
+    (void)events;
+    struct watch *watch = arg;
+    char buffer[8192] __attribute__((aligned(__alignof__(struct inotify_event))));
+    ssize_t n = read(fd, buffer, sizeof(buffer));
+    bool ours = false;
+    for (ssize_t at = 0; n > 0 && at < n;) {
+        const struct inotify_event *event = (const struct inotify_event *)(const void *)(buffer + at);
+        ours = ours || (event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) ||
+               (event->len > 0 && is_ours(watch->exec->policy, event->name));
+        at += (ssize_t)(sizeof(*event) + event->len);
+    }
+    if (ours)
+        watch_soon(watch);
+}
+
+static void watch_dirs(struct watch *watch)
+{
+    unsigned left = DIRS_MAX;
+    for (struct policy_target **t = watch->exec->policy->targets; t && *t; t++) {
+        const char *const paths[] = {(*t)->certificate, (*t)->key, (*t)->chain};
+        for (size_t i = 0; i < ARRAY_LEN(paths) && left > 0; i++) {
+            const char *slash = paths[i] ? strrchr(paths[i], '/') : NULL;
+            if (!slash)
+                continue;
+            char dir[4096];
+            int n =
+                snprintf(dir, sizeof(dir), "%.*s", slash == paths[i] ? 1 : (int)(slash - paths[i]), paths[i]);
+            if (n > 0 && (size_t)n < sizeof(dir) && inotify_add_watch(watch->inotify, dir, FILE_EVENTS) >= 0)
+                left--;
+        }
+    }
+}
+
+void watch_policy_changed(struct watch *watch)
+{
+    loop_watch_free(watch->ready);
+    watch->ready = NULL;
+    if (watch->inotify >= 0)
+        (void)close(watch->inotify);
+    watch->inotify = -1;
+    if (watch->exec->policy->watch_interval_ms > 0) {
+        watch->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+        if (watch->inotify >= 0) {
+            watch_dirs(watch);
+            watch->ready = loop_watch_new(watch->exec->loop, watch->inotify, LOOP_READ, on_files, watch);
+        }
+    }
+    watch_soon(watch);
+}
+
+struct watch *watch_new(struct exec *exec)
+{
+    struct watch *watch = calloc(1, sizeof(*watch));
+    if (!watch)
+        abort();
+    watch->exec = exec;
+    watch->inotify = -1;
+    watch->timer = loop_timer_new(exec->loop, on_timer, watch);
+    watch_policy_changed(watch);
+    return watch;
+}
+
+const Clm__DriftReport *watch_report(const struct watch *watch)
+{
+    return watch ? watch->told : NULL;
+}
+
+void watch_free(struct watch *watch)
+{
+    if (!watch)
+        return;
+    if (watch->ipc) {
+        ipc_free(watch->ipc);
+        spawn_reap(&watch->child, true);
+    }
+    loop_watch_free(watch->ready);
+    if (watch->inotify >= 0)
+        (void)close(watch->inotify);
+    loop_timer_free(watch->timer);
+    if (watch->arena)
+        arena_free(watch->arena);
+    free(watch->seen);
+    free(watch);
+}

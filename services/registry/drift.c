@@ -1,0 +1,79 @@
+/* See drift.h. */
+#include "drift.h"
+
+#include "audit.h"
+#include "base/id.h"
+#include "db/outbox.h"
+#include "store_alerts.h"
+
+static enum code tell(struct db *tx, const struct cause *cause, const struct drift_change *changes, size_t n,
+                      struct arena *arena, struct status *st)
+{
+    const char **ids = arena_array(arena, n + 1, sizeof(*ids));
+    const char **subjects = arena_array(arena, n + 1, sizeof(*subjects));
+    const void **bodies = arena_array(arena, n + 1, sizeof(*bodies));
+    size_t *lens = arena_array(arena, n + 1, sizeof(*lens));
+    struct activity *activity = arena_array(arena, n + 1, sizeof(*activity));
+    struct audit_record *records = arena_array(arena, n + 1, sizeof(*records));
+    for (size_t i = 0; i < n; i++) {
+        char id[UUID_TEXT_SIZE];
+        struct bytes body;
+        const char *action = changes[i].mended ? "certificate.mended" : "certificate.drifted";
+        const char *actor = arena_printf(arena, "agent:%s", changes[i].agent_id);
+        uuid_v7(id);
+        ids[i] = arena_strdup(arena, id);
+        subjects[i] = changes[i].mended ? SUBJECT_MENDED : SUBJECT_DRIFTED;
+        drift_event_encode(&changes[i], cause, ids[i], arena, &body);
+        bodies[i] = body.data;
+        lens[i] = body.len;
+        activity[i] = (struct activity){.occurred_at_ms = cause->now_ms,
+                                        .event = action,
+                                        .agent_id = changes[i].agent_id,
+                                        .actor = actor,
+                                        .message = changes[i].message};
+        records[i] = (struct audit_record){.event_id = ids[i],
+                                           .action = action,
+                                           .origin = "registry",
+                                           .entity_id = changes[i].entity,
+                                           .agent_id = changes[i].agent_id,
+                                           .actor = actor,
+                                           .occurred_at_ms = cause->now_ms,
+                                           .outcome = changes[i].mended ? "OK" : "DIFFERS",
+                                           .detail = changes[i].message};
+    }
+    TRY(outbox_add_many(tx, n, ids, subjects, bodies, lens, st));
+    TRY(audit_note(tx, records, n, arena, st));
+    return activity_add(tx, activity, n, arena, st);
+}
+
+enum code drifts_report(struct db *db, const struct cause *cause, const char *const *agents, size_t n_agents,
+                        const struct drift *drifts, size_t n_drifts, struct arena *arena, struct status *st)
+{
+    struct alert_change *wanted = arena_array(arena, n_drifts + 1, sizeof(*wanted)), *raise;
+    struct drift_change *mended;
+    size_t n_raise, n_mended;
+    if (n_agents == 0)
+        return CODE_OK;
+    for (size_t i = 0; i < n_drifts; i++)
+        wanted[i] = (struct alert_change){
+            .kind = ALERT_SERVED_DIFFERS,
+            .entity = arena_printf(arena, "%s/%s", drifts[i].agent_id, drifts[i].target),
+            .agent_id = drifts[i].agent_id,
+            .message = arena_printf(arena, "%s: %s", drifts[i].target, drifts[i].reason)};
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(store_alerts_mended(tx, ALERT_SERVED_DIFFERS, agents, n_agents, wanted, n_drifts, cause->now_ms,
+                            arena, &mended, &n_mended, st));
+    TRY(store_alerts_unknown(tx, wanted, n_drifts, arena, &raise, &n_raise, st));
+    if (n_mended + n_raise == 0)
+        return CODE_OK;
+    TRY(alerts_raise(tx, raise, n_raise, cause->now_ms, arena, st));
+    struct drift_change *changes = arena_array(arena, n_mended + n_raise, sizeof(*changes));
+    for (size_t i = 0; i < n_mended; i++)
+        changes[i] = mended[i];
+    for (size_t i = 0; i < n_raise; i++)
+        changes[n_mended + i] = (struct drift_change){
+            .agent_id = raise[i].agent_id, .entity = raise[i].entity, .message = raise[i].message};
+    TRY(tell(tx, cause, changes, n_mended + n_raise, arena, st));
+    return db_commit(tx, st);
+}
