@@ -7,7 +7,10 @@
 
 #include "agent/kinds/kind.h"
 #include "base/file.h"
+#include "version.h"
 #include "wire/wire.h"
+
+const struct agent_build agent_build = {CLM_VERSION, CLM_BUILD_DATE, CLM_GIT_COMMIT};
 
 /* Cut to max bytes, control characters and what is no ASCII replaced: a fact is never a reason to be refused.
  */
@@ -68,7 +71,9 @@ void facts_collect(const struct policy *policy, struct arena *arena, Clm__HostFa
     ret->os = os_pretty_name(arena);
     ret->kernel = fact_text(arena, uts.release, 200);
     ret->arch = fact_text(arena, uts.machine, 60);
-    ret->agent_version = arena_strdup(arena, AGENT_VERSION);
+    ret->agent_version = fact_text(arena, agent_build.version, 64);
+    ret->build_date = fact_text(arena, agent_build.date, 64);
+    ret->git_commit = fact_text(arena, agent_build.commit, 64);
     facts_operations(policy, arena, ret);
 }
 

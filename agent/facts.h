@@ -6,7 +6,10 @@
 #include "base/arena.h"
 #include "proto/common.pb-c.h"
 
-#define AGENT_VERSION "0.1.0"
+/* What this build is. The date is SOURCE_DATE_EPOCH's where a packager set it. */
+extern const struct agent_build {
+    const char *version, *date, *commit;
+} agent_build;
 
 /* Memory from the arena. operations: what this build and the policy support; policy may be NULL. */
 void facts_collect(const struct policy *policy, struct arena *arena, Clm__HostFacts *ret);

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "agent/doctor.h"
 #include "agent/exec/enrol.h"
 #include "agent/exec/exec.h"
 #include "agent/exec/heads.h"
@@ -16,9 +17,11 @@
 #include "agent/exec/spawn.h"
 #include "agent/facts.h"
 #include "agent/inspect.h"
+#include "agent/kinds/kind.h"
 #include "agent/net/net.h"
 #include "agent/setup.h"
 #include "agent/status.h"
+#include "agent/uninstall.h"
 #include "base/log.h"
 
 #define DEFAULT_CONFIG "/etc/clm-agent/agent.conf"
@@ -55,6 +58,11 @@ static int run_status(const struct options *options)
     return agent_status_main(options->config, options->state_dir);
 }
 
+static int run_doctor(const struct options *options)
+{
+    return doctor_main(options->config, options->state_dir);
+}
+
 static int run_audit_head(const struct options *options)
 {
     return heads_print_main(options->config, options->state_dir);
@@ -73,7 +81,11 @@ static int run_leave_safe_mode(const struct options *options)
 static int run_version(const struct options *options)
 {
     (void)options;
-    (void)printf("clm-agent %s\n", AGENT_VERSION);
+    (void)printf("clm-agent %s\nbuilt       %s\ncommit      %s\noperations ", agent_build.version,
+                 agent_build.date, agent_build.commit);
+    for (const struct task_kind *kind = task_kinds; kind->name; kind++)
+        (void)printf(" %s", kind->name);
+    (void)putchar('\n');
     return 0;
 }
 
@@ -150,6 +162,12 @@ const struct command commands[] = {
      checks_main},
     {"status", "[--config FILE] [--state-dir DIR]", "Shows who this agent is and what it has to do.",
      run_status, NULL},
+    {"uninstall", "[--config FILE] [--state-dir DIR] [--yes] [--wait SECONDS] [--force]",
+     "Says farewell to the platform and removes the identity. What it manages goes on being served.", NULL,
+     uninstall_main},
+    {"doctor", "[--config FILE] [--state-dir DIR]",
+     "Checks what the agent needs and says what is wrong and how to mend it. Changes nothing.", run_doctor,
+     NULL},
     {"audit-head", "[--config FILE] [--state-dir DIR]",
      "Prints the newest head of the platform's audit log that this host has verified.", run_audit_head, NULL},
     {"safe-mode", "[--config FILE] [--state-dir DIR] [--reason TEXT]",

@@ -66,6 +66,12 @@ static const struct config_key policy_keys[] = {
      .help = "identity, journal and backups"},
     {KEY("agent", "net_user", CONFIG_STRING, net_user), .fallback = "clm-agent",
      .help = "the unprivileged user that holds the connection"},
+    {KEY("agent", "proxy", CONFIG_STRING, proxy), .optional = true,
+     .help = "host:port of the HTTP proxy that leads to the gateway (CONNECT)"},
+    {KEY("agent", "proxy_user", CONFIG_STRING, proxy_user), .optional = true,
+     .help = "name that the proxy asks for (Basic)"},
+    {KEY("agent", "proxy_password_file", CONFIG_PATH, proxy_password_file), .optional = true,
+     .help = "file with its password, mode 0600"},
     {KEY("agent", "log_level", CONFIG_STRING, log_level), .fallback = "info",
      .help = "debug, info, warn or error"},
     {KEY("policy", "operations", CONFIG_LIST, operations), .optional = true,
@@ -352,6 +358,19 @@ enum code endpoint_split(const char *endpoint, char host[256], char port[6], str
     return CODE_OK;
 }
 
+static enum code check_proxy(const struct policy *policy, struct status *st)
+{
+    char host[256], port[6];
+    if (policy->proxy && endpoint_split(policy->proxy, host, port, st) != CODE_OK)
+        return status_wrap(st, "[agent] proxy");
+    if (policy->proxy_user && (!policy->proxy || strpbrk(policy->proxy_user, ":\r\n")))
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "[agent] proxy_user: needs \"proxy\", and has no ':' in it (RFC 7617)");
+    if (policy->proxy_password_file && !policy->proxy_user)
+        return status_set(st, CODE_INVALID_ARGUMENT, "[agent] proxy_password_file: needs \"proxy_user\"");
+    return CODE_OK;
+}
+
 /* Keys that a store needs, or has no use for. */
 static const struct store_rule {
     const char *name;
@@ -532,6 +551,7 @@ static enum code finish(struct policy *policy, struct status *st)
         TRY(split_command((*r)->name, "failure", conf->failure_text, &(*r)->failure, st));
         TRY(split_environment((*r)->name, conf->environment_text, &(*r)->environment, st));
     }
+    TRY(check_proxy(policy, st));
     TRY(check_operations(policy, st));
     TRY(check_names("policy", policy->dns_names, st));
     for (char **root = policy->discovery_roots; root && *root; root++) {

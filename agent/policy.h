@@ -3,7 +3,7 @@
  * over the platform. Unset means forbidden for DEPLOY, RENEW, hooks and ranges; allowed for VALIDATE and
  * DISCOVER of this host.
  *
- *   [agent]   gateway state_dir net_user log_level
+ *   [agent]   gateway state_dir net_user log_level proxy proxy_user proxy_password_file
  *   [policy]  operations dns_names discovery_roots probe_hosts probe_rate break_glass metrics
  *             watch_interval fetch_hosts
  *   [target nginx]  store certificate key chain password_file alias encryption keytool secret api_server
@@ -19,6 +19,8 @@
 
 #include "agent/kinds/starttls.h"
 #include "base/status.h"
+
+#define AGENT_STATE_DIR "/var/lib/clm-agent" /* where no policy says another */
 
 enum store_format { STORE_PEM, STORE_HAPROXY, STORE_PKCS12, STORE_JKS, STORE_KUBERNETES, STORE_FORMATS };
 
@@ -65,6 +67,9 @@ struct policy {
     /* [agent] */
     char *gateway; /* host:port; NULL: from the token */
     char *state_dir, *net_user, *log_level;
+    char *proxy;      /* host:port of an HTTP proxy (CONNECT) on the way to the gateway; NULL: none */
+    char *proxy_user; /* NULL: the proxy asks for nobody's name */
+    char *proxy_password_file; /* NULL: an empty password */
     /* [policy] */
     char **operations; /* lower case: deploy renew validate discover */
     char **dns_names, **discovery_roots, **probe_hosts;

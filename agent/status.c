@@ -7,12 +7,11 @@
 #include <sys/file.h>
 
 #include "agent/exec/exec.h"
+#include "agent/exec/introduce.h"
 #include "agent/exec/safemarks.h"
 #include "agent/facts.h"
 #include "agent/journal.h"
 #include "base/clock.h"
-
-#define DEFAULT_STATE_DIR "/var/lib/clm-agent"
 
 struct tally {
     const char *dir;
@@ -51,7 +50,7 @@ static void print_certificate(const char *what, const struct der_list *chain)
                  info.not_after_ms < clock_wall_ms() ? " (EXPIRED)" : "", info.fingerprint);
 }
 
-static bool is_running(const struct agent_state *state)
+bool agent_is_running(const struct agent_state *state)
 {
     AUTO_FREE char *path = NULL;
     if (asprintf(&path, "%s/lock", state->dir) < 0)
@@ -60,12 +59,26 @@ static bool is_running(const struct agent_state *state)
     return fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0;
 }
 
+static void print_link(const struct agent_state *state, const char *gateway)
+{
+    AUTO_BUF struct buf said = {0};
+    int64_t since_ms;
+    struct status st;
+    char since[CLOCK_RFC3339_SIZE];
+    if (!agent_is_running(state) || state_read_link(state, &said, &since_ms, &st) != CODE_OK) {
+        (void)printf("%-12s %s\n", "gateway", gateway);
+        return;
+    }
+    clock_format_rfc3339(since_ms, since);
+    (void)printf("%-12s %s, since %s %s\n", "gateway", gateway, since, buf_text(&said));
+}
+
 static void print_tasks(const struct agent_state *state)
 {
     struct tally tally = {.dir = state->journal_dir};
     struct status st;
     /* A task that runs is being written to: reading would cut its last record. */
-    if (is_running(state))
+    if (agent_is_running(state))
         return;
     if (journal_scan(state->journal_dir, count_one, &tally, &st) != CODE_OK)
         (void)printf("%-12s %s\n", "tasks", st.msg);
@@ -97,18 +110,24 @@ int agent_status_main(const char *config_path, const char *state_dir)
     struct agent_state *state = NULL;
     struct status st;
     enum code policy_code = policy_load(config_path, &policy, &st);
-    (void)printf("%-12s %s\n", "version", AGENT_VERSION);
+    (void)printf("%-12s %s, built %s, commit %s\n", "version", agent_build.version, agent_build.date,
+                 agent_build.commit);
     (void)printf("%-12s %s: %s\n", "policy", config_path, policy_code == CODE_OK ? "valid" : st.msg);
     if (!state_dir)
-        state_dir = policy && policy->state_dir ? policy->state_dir : DEFAULT_STATE_DIR;
+        state_dir = policy && policy->state_dir ? policy->state_dir : AGENT_STATE_DIR;
     if (state_peek(state_dir, &state, &st) != CODE_OK) {
         (void)printf("%-12s %s\n", "enrolled", st.code == CODE_NOT_FOUND ? "no" : st.msg);
         policy_free(policy);
         return 1;
     }
     (void)printf("%-12s %s\n", "agent", state->agent_id);
-    (void)printf("%-12s %s\n", "running", is_running(state) ? "yes" : "no");
-    (void)printf("%-12s %s\n", "gateway", policy && policy->gateway ? policy->gateway : state->gateway);
+    (void)printf("%-12s %s\n", "running", agent_is_running(state) ? "yes" : "no");
+    print_link(state, gateway_of(state, policy));
+    if (policy && policy->proxy)
+        (void)printf("%-12s %s%s%s\n", "proxy", policy->proxy, policy->proxy_user ? " as " : "",
+                     policy->proxy_user ? policy->proxy_user : "");
+    if (policy)
+        (void)printf("%-12s %s\n", "metrics", policy->metrics ? "told" : "not told");
     (void)printf("%-12s %s\n", "domain", state->trust_domain);
     (void)printf("%-12s %u%s\n", "generation", state->generation,
                  state->confirmed ? "" : " (not yet confirmed)");

@@ -15,6 +15,7 @@
 #include "agent/exec/trust.h"
 #include "agent/ipc.h"
 #include "agent/ipc.pb-c.h"
+#include "agent/net/proxy.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -33,17 +34,42 @@
 /* ---- the token --------------------------------------------------------------------------------------------
  */
 
+/* A prompt that is interrupted leaves the terminal as it was. */
+static struct termios terminal_before;
+
+static void on_interrupt(int signum)
+{
+    (void)tcsetattr(STDIN_FILENO, TCSANOW, &terminal_before);
+    (void)signal(signum, SIG_DFL);
+    (void)raise(signum);
+}
+
+static void echo_off(void)
+{
+    struct termios quiet = terminal_before;
+    quiet.c_lflag &= ~(tcflag_t)ECHO;
+    (void)signal(SIGINT, on_interrupt);
+    (void)signal(SIGTERM, on_interrupt);
+    (void)signal(SIGQUIT, on_interrupt);
+    (void)fputs("Bootstrap token (not shown): ", stderr);
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+}
+
+static void echo_on(void)
+{
+    (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal_before);
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    (void)signal(SIGQUIT, SIG_DFL);
+    (void)fputc('\n', stderr);
+}
+
 static enum code token_from_stdin(struct secret **ret, struct status *st)
 {
     AUTO_SECRET struct secret *text = secret_new(TOKEN_TEXT_MAX + 2);
-    struct termios old, quiet;
-    bool prompt = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &old) == 0;
-    if (prompt) {
-        quiet = old;
-        quiet.c_lflag &= ~(tcflag_t)ECHO;
-        (void)fputs("Bootstrap token: ", stderr);
-        (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
-    }
+    bool prompt = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &terminal_before) == 0;
+    if (prompt)
+        echo_off();
     size_t len = 0;
     ssize_t n = 1;
     while (n > 0 && len < text->len && (len == 0 || text->data[len - 1] != '\n')) {
@@ -53,10 +79,8 @@ static enum code token_from_stdin(struct secret **ret, struct status *st)
         else if (n < 0 && errno == EINTR)
             n = 1;
     }
-    if (prompt) {
-        (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &old);
-        (void)fputc('\n', stderr);
-    }
+    if (prompt)
+        echo_on();
     while (len > 0 && (text->data[len - 1] == '\n' || text->data[len - 1] == '\r'))
         len--;
     if (len == 0)
@@ -152,6 +176,7 @@ static enum code ask_through_child(struct attempt *attempt, const Clm__Agent__En
     Clm__Agent__EnrolRequest request = CLM__AGENT__ENROL_REQUEST__INIT;
     request.gateway = (char *)(uintptr_t)attempt->gateway;
     request.has_pin = request.has_body = 1;
+    request.proxy = (Clm__Agent__Proxy *)(uintptr_t)attempt->enrolment->proxy;
     request.pin = (ProtobufCBinaryData){SHA256_SIZE, (uint8_t *)(uintptr_t)attempt->token->pin};
     request.body = (ProtobufCBinaryData){body->len, body->data};
     struct spawned child;
@@ -268,6 +293,7 @@ enum code enrol(const struct enrolment *enrolment, struct status *st)
 
 struct post {
     struct loop *loop;
+    struct net_proxy proxy;
     Clm__Agent__EnrolAnswer answer;
     struct buf body;
     struct status st;
@@ -350,8 +376,13 @@ static enum code post_run(struct post *post, const Clm__Agent__EnrolRequest *req
     struct tls_client_config tls_config = {.spki_pin = request->pin.data, .min_version = TLS_1_3};
     AUTO_TLS_CONTEXT struct tls_context *tls = NULL;
     TRY(tls_client_new(&tls_config, &tls, st));
-    struct http_client_config config = {
-        .host = host, .port = (uint16_t)port, .tls = tls, .on_closed = on_post_closed, .arg = post};
+    TRY(net_proxy_set(&post->proxy, request->proxy, st));
+    struct http_client_config config = {.host = host,
+                                        .port = (uint16_t)port,
+                                        .proxy = net_proxy_get(&post->proxy),
+                                        .tls = tls,
+                                        .on_closed = on_post_closed,
+                                        .arg = post};
     static const struct http_header headers[] = {{"Content-Type", "application/x-protobuf"}, {NULL, NULL}};
     struct http_client_request post_request = {.method = "POST",
                                                .path = "/agent/v1/bootstrap",
@@ -385,6 +416,7 @@ static enum code enrol_child(int fd, uid_t uid, gid_t gid, struct status *st)
         post_end(&post, &why, 0);
     enum code code = ipc_write(fd, &post.answer.base, IPC_NET_FRAME_MAX, st);
     buf_done(&post.body);
+    net_proxy_done(&post.proxy);
     loop_free(post.loop);
     if (in.data)
         explicit_bzero(in.data, in.cap);

@@ -12,8 +12,9 @@
 
 struct enrolment {
     struct agent_state *state;
-    const struct secret *token; /* as printed */
-    const char *gateway;        /* host:port of the local policy; NULL: the token's */
+    const struct secret *token;            /* as printed */
+    const char *gateway;                   /* host:port of the local policy; NULL: the token's */
+    const struct Clm__Agent__Proxy *proxy; /* NULL: none */
     const Clm__HostFacts *facts;
     const char *net_user;
     uid_t parser_uid;

@@ -14,6 +14,7 @@
 
 #include "agent/exec/enrol.h"
 #include "agent/exec/heads.h"
+#include "agent/exec/introduce.h"
 #include "agent/exec/receipt.h"
 #include "agent/exec/safemarks.h"
 #include "agent/exec/watch.h"
@@ -24,14 +25,14 @@
 #include "base/file.h"
 #include "base/log.h"
 
-#define DEFAULT_STATE_DIR  "/var/lib/clm-agent"
 #define DEFAULT_NET_USER   "clm-agent"
 #define PARSER_USER        "nobody"
 #define NET_BACKOFF_BASE   500
 #define NET_BACKOFF_CAP    60000
 #define NET_STEADY_MS      60000
 #define PROGRESS_PERIOD_MS 1000
-#define CHECK_PERIOD_MS    60000
+#define CHECK_PERIOD_MS    45000  /* with what net tells, so that nothing wakes up for it */
+#define CHECK_LATEST_MS    120000 /* while net tells nothing */
 #define PRUNE_PERIOD_MS    (6 * 60 * 60 * 1000)
 #define JOURNAL_KEEP_MS    (INT64_C(30) * 24 * 60 * 60 * 1000)
 #define STOP_TASKS_MS      10000
@@ -236,7 +237,8 @@ static void on_check_timer(void *arg)
         if (journal_prune(exec->state->journal_dir, JOURNAL_KEEP_MS, &st) != CODE_OK)
             log_warn("old journal files cannot be removed", "reason", st.msg, NULL);
     }
-    loop_timer_set(exec->check_timer, CHECK_PERIOD_MS);
+    exec->last_check_ms = clock_mono_ms();
+    loop_timer_set(exec->check_timer, CHECK_LATEST_MS);
 }
 
 static void clock_compare(struct exec *exec, int64_t platform_ms)
@@ -286,8 +288,11 @@ static void link_changed(struct exec *exec, const Clm__Agent__LinkState *link)
         log_info("connected", "gateway", exec->state->gateway, NULL);
     else if (!link->connected && (exec->link_up || strcmp(message, exec->link_message) != 0))
         log_warn("not connected", "gateway", exec->state->gateway, "reason", message, NULL);
+    bool news = link->connected != exec->link_up || strcmp(message, exec->link_message) != 0;
     memcpy(exec->link_message, message, sizeof(message));
     exec->link_up = link->connected;
+    if (news)
+        state_note_link(exec->state, link->connected, message);
     /* The platform has answered over a connection that led to a root of ours; it was told the reason then. */
     if (link->connected && roots_hold(exec))
         exec_report(exec, SAFE_CA_TRUST, false);
@@ -352,6 +357,8 @@ static void on_net_frame(const ProtobufCMessage *msg, void *arg)
         jobs_sign_answer(exec, frame->sign_answer);
     if (frame->delivery)
         jobs_deliver(exec, frame->delivery);
+    if (clock_mono_ms() - exec->last_check_ms >= CHECK_PERIOD_MS)
+        on_check_timer(exec);
 }
 
 static void on_net_closed(const struct status *why, void *arg)
@@ -377,25 +384,15 @@ static void on_net_closed(const struct status *why, void *arg)
 
 static void identity_send(struct exec *exec)
 {
-    const struct agent_state *state = exec->state;
-    ProtobufCBinaryData chain[DER_LIST_MAX], roots[DER_LIST_MAX];
-    Clm__Agent__Identity identity = CLM__AGENT__IDENTITY__INIT;
+    struct introduction introduction;
+    struct status problem;
     Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
-    for (size_t i = 0; i < state->identity_chain.n; i++)
-        chain[i] =
-            (ProtobufCBinaryData){state->identity_chain.item[i].len, state->identity_chain.item[i].data};
-    for (size_t i = 0; i < state->roots.n; i++)
-        roots[i] = (ProtobufCBinaryData){state->roots.item[i].len, state->roots.item[i].data};
-    identity.agent_id = (char *)(uintptr_t)state->agent_id;
-    identity.has_generation = 1;
-    identity.generation = state->generation;
-    identity.n_chain = state->identity_chain.n;
-    identity.chain = chain;
-    identity.n_roots = state->roots.n;
-    identity.roots = roots;
-    identity.gateway = (char *)(uintptr_t)(exec->policy->gateway ? exec->policy->gateway : state->gateway);
-    frame.identity = &identity;
+    introduce(exec->state, exec->policy, &introduction, &problem);
+    if (problem.code != CODE_OK)
+        log_error("the password of the proxy cannot be read", "reason", problem.msg, NULL);
+    frame.identity = &introduction.identity;
     exec_send(exec, &frame);
+    introduction_done(&introduction);
 }
 
 static void net_start(struct exec *exec)
@@ -452,6 +449,17 @@ static void facts_renew(struct exec *exec)
     facts_collect(exec->policy, exec->facts_arena, &exec->facts);
 }
 
+static bool differ(const char *a, const char *b)
+{
+    return strcmp(a ? a : "", b ? b : "") != 0;
+}
+
+static bool leads_elsewhere(const struct policy *a, const struct policy *b)
+{
+    return differ(a->gateway, b->gateway) || differ(a->proxy, b->proxy) ||
+           differ(a->proxy_user, b->proxy_user) || differ(a->proxy_password_file, b->proxy_password_file);
+}
+
 static void on_hup(int signum, void *arg)
 {
     (void)signum;
@@ -463,6 +471,7 @@ static void on_hup(int signum, void *arg)
         exec_report(exec, SAFE_INVALID_POLICY, true);
         return;
     }
+    bool moved = leads_elsewhere(exec->policy, policy) || (policy->proxy && !exec->link_up);
     policy_free(exec->policy); /* running tasks have their own copy */
     exec->policy = policy;
     int level = policy->log_level ? log_level_parse(policy->log_level) : -1;
@@ -472,6 +481,8 @@ static void on_hup(int signum, void *arg)
     watch_policy_changed(exec->watch);
     log_info("local policy reloaded", "file", exec->config_path, NULL);
     exec_report(exec, SAFE_INVALID_POLICY, false);
+    if (moved) /* only then does the connection end */
+        identity_send(exec);
     exec_changed(exec);
 }
 
@@ -537,7 +548,7 @@ static enum code open_state(struct exec *exec, const char *dir, struct status *s
     if (spawn_find_user(PARSER_USER, &exec->parser_uid, &parser_gid, st) != CODE_OK)
         exec->parser_uid = exec->net_uid;
     if (!dir)
-        dir = exec->policy->state_dir ? exec->policy->state_dir : DEFAULT_STATE_DIR;
+        dir = exec->policy->state_dir ? exec->policy->state_dir : AGENT_STATE_DIR;
     return state_open(dir, exec->net_uid, net_gid, &exec->state, st);
 }
 
@@ -547,10 +558,13 @@ static enum code run_enrolment(struct exec *exec, const struct exec_options *opt
     if (!options->token_path)
         return status_set(st, CODE_FAILED_PRECONDITION,
                           "this host is not enrolled: start with --token-file FILE, or `clm-agent enroll`");
+    CLEANUP(proxy_message_done) struct proxy_message proxy;
+    TRY(proxy_message_fill(exec->policy, &proxy, st));
     TRY(token_read(options->token_path, &token, st));
     struct enrolment enrolment = {.state = exec->state,
                                   .token = token,
                                   .gateway = exec->policy->gateway,
+                                  .proxy = proxy.message.address ? &proxy.message : NULL,
                                   .facts = &exec->facts,
                                   .net_user = exec->net_user,
                                   .parser_uid = exec->parser_uid,
@@ -642,7 +656,7 @@ static enum code run_loop(struct exec *exec, struct status *st)
     struct loop_signal *hup = loop_signal_new(loop, SIGHUP, on_hup, exec);
     enum code code = jobs_recover(exec, st);
     if (code == CODE_OK) {
-        log_info("agent is running", "agent", exec->state->agent_id, "version", AGENT_VERSION, "gateway",
+        log_info("agent is running", "agent", exec->state->agent_id, "version", agent_build.version, "gateway",
                  exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
         marks_start(exec);
         if (exec->safe_mode.active[SAFE_INVALID_POLICY])
@@ -690,6 +704,7 @@ int exec_main(const struct exec_options *options)
     struct exec exec = {.config_path = options->config_path, .marks_fd = -1};
     struct status st;
     secret_harden_process();
+    key_lock_memory();
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(077);
     enum code code = start(&exec, options, &st);

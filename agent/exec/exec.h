@@ -61,8 +61,8 @@ struct exec {
     int64_t net_started_ms;
     struct loop_timer *net_timer, *progress_timer, *check_timer, *stop_timer;
     bool link_up, progress_dirty, stopping;
-    char link_message[128]; /* the last one logged */
-    int64_t last_prune_ms;
+    char link_message[128];               /* the last one logged */
+    int64_t last_prune_ms, last_check_ms; /* monotonic */
 
     struct job *jobs;
     size_t n_jobs;

@@ -16,10 +16,9 @@
 #include "sandbox/sandbox.h"
 #include "wire/wire.h"
 
-#define FILE_MAX          (128 * 1024)
-#define CHECK_TIMEOUT_MS  5000
-#define UNPROVED_MAX      16
-#define DEFAULT_STATE_DIR "/var/lib/clm-agent"
+#define FILE_MAX         (128 * 1024)
+#define CHECK_TIMEOUT_MS 5000
+#define UNPROVED_MAX     16
 
 static char *path_in(const char *dir, const char *name)
 {
@@ -304,7 +303,7 @@ int heads_print_main(const char *config_path, const char *state_dir)
     char made[CLOCK_RFC3339_SIZE], root[SHA256_HEX_SIZE];
     if (!state_dir && policy_load(config_path, &policy, &st) == CODE_OK && policy->state_dir)
         state_dir = policy->state_dir;
-    enum code code = state_peek(state_dir ? state_dir : DEFAULT_STATE_DIR, &state, &st);
+    enum code code = state_peek(state_dir ? state_dir : AGENT_STATE_DIR, &state, &st);
     if (code == CODE_OK)
         code = load(state->dir, &state->roots, &head, &st);
     if (code == CODE_OK) {

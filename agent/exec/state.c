@@ -11,6 +11,7 @@
 #include "agent/journal.pb-c.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "wire/wire.h"
 
 #define LOCK_WAIT_US    (2 * 1000 * 1000)
@@ -450,6 +451,28 @@ enum code state_note_start(const struct agent_state *state, int64_t now_ms, int6
         kept[starts.n_crashed_at_ms++] = now_ms;
     *ret_crashes = (unsigned)starts.n_crashed_at_ms;
     return starts_write(state, &starts, true, st);
+}
+
+void state_note_link(const struct agent_state *state, bool connected, const char *message)
+{
+    AUTO_FREE char *path = path_in(state->dir, "link");
+    AUTO_BUF struct buf line = {0};
+    struct status st;
+    if (buf_printf(&line, connected ? "connected\n" : "not connected: %.200s\n", message) &&
+        file_write_atomic(path, line.data, line.len, 0600, &st) != CODE_OK)
+        log_debug("the link's state cannot be noted", "reason", st.msg, NULL);
+}
+
+enum code state_read_link(const struct agent_state *state, struct buf *ret, int64_t *ret_since_ms,
+                          struct status *st)
+{
+    AUTO_FREE char *path = path_in(state->dir, "link");
+    struct stat info;
+    TRY(file_read(path, 1024, ret, st));
+    if (ret->len > 0 && ret->data[ret->len - 1] == '\n')
+        ret->data[--ret->len] = '\0';
+    *ret_since_ms = stat(path, &info) == 0 ? (int64_t)info.st_mtime * 1000 : clock_wall_ms();
+    return CODE_OK;
 }
 
 enum code state_note_stop(const struct agent_state *state, struct status *st)

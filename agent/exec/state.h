@@ -9,12 +9,14 @@
  *   <state>/identity-<n>.pem    chain of the identity certificate; its key is net's alone
  *   <state>/audit-head          newest head of the platform's audit log that held (SignedAuditHead)
  *   <state>/audit-cosigned      when this host last co-signed one
+ *   <state>/link                how the gateway was reached last, for people
  *   <state>/net/                net's own directory: identity-<n>.key
  *   <state>/journal/ backup/    0700
  */
 #ifndef CLM_AGENT_EXEC_STATE_H
 #define CLM_AGENT_EXEC_STATE_H
 
+#include "base/buf.h"
 #include "base/id.h"
 #include "pki/cert.h"
 
@@ -73,6 +75,11 @@ enum code state_check_writable(const struct agent_state *state, struct status *s
 /* Notes that the agent runs, and counts how often in the last window_ms it ended without saying so. */
 enum code state_note_start(const struct agent_state *state, int64_t now_ms, int64_t window_ms,
                            unsigned *ret_crashes, struct status *st) MUST_CHECK;
+/* For `status` and `doctor`: whether the gateway was reached last, and if not, why. Best effort. */
+void state_note_link(const struct agent_state *state, bool connected, const char *message);
+/* What was noted: "connected" or "not connected: …", since when; NOT_FOUND. */
+enum code state_read_link(const struct agent_state *state, struct buf *ret, int64_t *ret_since_ms,
+                          struct status *st) MUST_CHECK;
 /* A clean end. */
 enum code state_note_stop(const struct agent_state *state, struct status *st) MUST_CHECK;
 /* In a child that must not have it. */

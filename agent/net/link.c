@@ -12,6 +12,7 @@
 
 #include "agent/facts.h"
 #include "agent/metrics.h"
+#include "agent/net/proxy.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -38,7 +39,7 @@
 #define RESPONSE_MAX        (2u * 1024u * 1024u)
 #define PROTOBUF_TYPE       "application/x-protobuf"
 
-enum item_kind { ITEM_RESULT, ITEM_SIGN, ITEM_RENEW };
+enum item_kind { ITEM_RESULT, ITEM_SIGN, ITEM_RENEW, ITEM_FAREWELL };
 
 struct item { /* a request of exec's, kept until it is answered for good */
     struct item *next;
@@ -66,6 +67,7 @@ struct link {
     uint16_t port;
     uint32_t generation;
     struct tls_context *tls;
+    struct net_proxy proxy;
     struct http_client *client;
     struct loop_timer *connect_timer, *pump_timer;
     unsigned failures;       /* of connecting or checking in, in a row */
@@ -211,6 +213,17 @@ static void item_done_renew(struct link *link, const struct status *st, const ui
     link->config.on_frame(&frame, link->config.arg);
 }
 
+static void item_done_farewell(struct link *link, const struct status *st)
+{
+    Clm__Agent__FarewellAnswer answer = CLM__AGENT__FAREWELL_ANSWER__INIT;
+    Clm__Agent__Frame frame = CLM__AGENT__FRAME__INIT;
+    answer.has_code = 1;
+    answer.code = (uint32_t)st->code;
+    answer.message = (char *)(uintptr_t)st->msg;
+    frame.farewell_answer = &answer;
+    link->config.on_frame(&frame, link->config.arg);
+}
+
 /* The next check-in waits for what exec makes of this; a longer pause stays. */
 static void wait_for_exec(struct link *link)
 {
@@ -251,6 +264,8 @@ static void item_answered(struct link *link, struct item *item, const struct htt
             item_done_result(link, item, false, st.msg);
         else if (item->kind == ITEM_RENEW)
             item_done_renew(link, &st, NULL, 0);
+        else if (item->kind == ITEM_FAREWELL)
+            item_done_farewell(link, &st);
         else
             item_done_sign(link, item, &st, NULL);
         item_finish(link, item);
@@ -258,6 +273,12 @@ static void item_answered(struct link *link, struct item *item, const struct htt
     }
     if (item->kind == ITEM_RESULT) {
         item_done_result(link, item, true, NULL);
+        item_finish(link, item);
+        return;
+    }
+    if (item->kind == ITEM_FAREWELL) {
+        struct status ok = {0};
+        item_done_farewell(link, &ok);
         item_finish(link, item);
         return;
     }
@@ -292,12 +313,14 @@ static void on_item_response(const struct http_response *response, const struct 
 
 static void item_send(struct link *link, struct item *item)
 {
+    static const char *const paths[] = {[ITEM_SIGN] = "/agent/v1/certificates/sign",
+                                        [ITEM_RENEW] = "/agent/v1/identity/renew",
+                                        [ITEM_FAREWELL] = "/agent/v1/farewell"};
     char path[sizeof("/agent/v1/tasks//result") + UUID_TEXT_SIZE];
     if (item->kind == ITEM_RESULT)
         (void)snprintf(path, sizeof(path), "/agent/v1/tasks/%s/result", item->task_id);
     else
-        (void)snprintf(path, sizeof(path), "%s",
-                       item->kind == ITEM_RENEW ? "/agent/v1/identity/renew" : "/agent/v1/certificates/sign");
+        (void)snprintf(path, sizeof(path), "%s", paths[item->kind]);
     static const struct http_header headers[] = {{"Content-Type", PROTOBUF_TYPE}, {NULL, NULL}};
     struct http_client_request request = {.method = "POST",
                                           .path = path,
@@ -383,6 +406,16 @@ enum code link_send_renew(struct link *link, const Clm__Agent__Renew *renew, str
     body.has_request = 1;
     body.request = renew->request;
     return queue_add(link, item_new(ITEM_RENEW, &body.base), st);
+}
+
+enum code link_send_farewell(struct link *link, const Clm__Agent__Farewell *farewell, struct status *st)
+{
+    if (!farewell->has_request)
+        return status_set(st, CODE_INVALID_ARGUMENT, "a farewell without its request");
+    Clm__FarewellRequest body = CLM__FAREWELL_REQUEST__INIT;
+    body.has_request = 1;
+    body.request = farewell->request;
+    return queue_add(link, item_new(ITEM_FAREWELL, &body.base), st);
 }
 
 /* ---- check-ins --------------------------------------------------------------------------------------------
@@ -670,6 +703,7 @@ static void link_connect(struct link *link)
 {
     struct http_client_config config = {.host = link->host,
                                         .port = link->port,
+                                        .proxy = net_proxy_get(&link->proxy),
                                         .tls = link->tls,
                                         .limits = {.body_bytes = RESPONSE_MAX},
                                         .on_closed = on_closed,
@@ -718,6 +752,7 @@ enum code link_set_identity(struct link *link, const Clm__Agent__Identity *ident
     AUTO_BUF struct buf chain = {0};
     AUTO_BUF struct buf roots = {0};
     TRY(gateway_split(link, identity->gateway, st));
+    TRY(net_proxy_set(&link->proxy, identity->proxy, st));
     TRY(list_pem(identity->chain, identity->n_chain, &chain, st));
     TRY(list_pem(identity->roots, identity->n_roots, &roots, st));
     struct tls_client_config config = {.ca = roots.data,
@@ -761,6 +796,7 @@ void link_free(struct link *link)
         return;
     http_client_free(link->client);
     tls_context_free(link->tls);
+    net_proxy_done(&link->proxy);
     loop_timer_free(link->connect_timer);
     loop_timer_free(link->pump_timer);
     while (link->queue) {

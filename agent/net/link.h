@@ -31,6 +31,9 @@ enum code link_send_sign(struct link *link, const Clm__Agent__Sign *sign, struct
 /* Takes the place of an earlier one that still waits. */
 enum code link_send_renew(struct link *link, const Clm__Agent__Renew *renew, struct status *st) MUST_CHECK;
 
+enum code link_send_farewell(struct link *link, const Clm__Agent__Farewell *farewell,
+                             struct status *st) MUST_CHECK;
+
 /* How long until the next try after an answer: Retry-After with full jitter on top; and 5 minutes after a
  * refusal that only an operator ends. For tests. */
 int64_t link_pause_ms(int http_status, int64_t retry_after_ms, unsigned failures);

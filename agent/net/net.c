@@ -144,6 +144,8 @@ static void on_frame(const ProtobufCMessage *msg, void *arg)
         code = link_send_sign(net->link, frame->sign, &st);
     if (code == CODE_OK && frame->renew)
         code = link_send_renew(net->link, frame->renew, &st);
+    if (code == CODE_OK && frame->farewell)
+        code = link_send_farewell(net->link, frame->farewell, &st);
     if (code == CODE_OK && frame->has_forget_below)
         keys_forget(frame->forget_below);
     if (code != CODE_OK) {
@@ -183,6 +185,7 @@ static enum code confine(const char *dir, uid_t uid, gid_t gid, struct status *s
     if (chdir(dir) != 0)
         return status_errno(st, CODE_FAILED_PRECONDITION, errno, "cannot enter %s", dir);
     secret_harden_process();
+    key_lock_memory();
     if (uid != (uid_t)-1)
         TRY(sandbox_drop_user(uid, gid, st));
     struct sandbox_limits limits = {.open_files = 64, .file_bytes = 1024 * 1024};

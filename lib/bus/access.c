@@ -80,6 +80,7 @@ static const struct method_access table[] = {
     {"bootstrap", "GetTrustBundle", 0, SENDER_ANY},
     {"bootstrap", "ListIdentities", 0, SENDER_ANY},
     {"bootstrap", "RenewIdentity", 0, SENDER_ANY},
+    {"bootstrap", "SayFarewell", 0, SENDER_ANY},
     {"bootstrap", "ListTokens", ROLES_VIEWER, SENDER_ANY},
     {"bootstrap", "RevokeToken", ROLES_OPERATOR, SENDER_REGISTRY},
     {"bootstrap", "BeginEpoch", ROLES_ADMIN, SENDER_REGISTRY},

@@ -101,6 +101,7 @@ const struct bus_user bus_users[] = {
                  "tasks.LeaseTasks",
                  "tasks.SubmitResult",
                  "bootstrap.RenewIdentity",
+                 "bootstrap.SayFarewell",
                  "registry.RevokeAgent",
                  "registry.UnfreezeAgent",
                  "registry.EnterSafeMode",

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "http/conn.h"
 #include "http/parse.h"
+#include "http/tunnel.h"
 
 #define PIPELINE_DEPTH 2
 #define WRITE_STALL_MS 30000
@@ -56,6 +57,8 @@ struct http_client {
     struct loop *loop;
     struct http_client_config config;
     char *host, *verify_name;
+    struct http_proxy proxy; /* host NULL: none */
+    struct tunnel *tunnel;   /* while it is asked for */
     struct lookup *lookup;
     struct loop_watch *lookup_watch;
     struct addrinfo *addresses, *next_address;
@@ -162,6 +165,49 @@ static void fail_later(struct http_client *client, const struct status *st)
 
 static void try_next_address(struct http_client *client, const struct status *why);
 
+/* Whom we connect to: the server, or the proxy before it. */
+static const char *peer_host(const struct http_client *client)
+{
+    return client->proxy.host ? client->proxy.host : client->host;
+}
+
+static uint16_t peer_port(const struct http_client *client)
+{
+    return client->proxy.host ? client->proxy.port : client->config.port;
+}
+
+/* The server's bytes come and go on fd from now on, or from when a connect under way has succeeded. */
+static void use_socket(struct http_client *client, int fd, bool connecting)
+{
+    struct status st;
+    struct tls_conn *tls = NULL;
+    if (client->config.tls &&
+        tls_conn_connect(client->config.tls, fd, client->verify_name, &tls, &st) != CODE_OK) {
+        (void)close(fd);
+        fail_later(client, &st);
+        return;
+    }
+    conn_init(&client->conn, client->loop, fd, tls, connecting, WRITE_STALL_MS, &client_ops);
+    client->conn_made = true;
+    if (!connecting)
+        conn_kick(&client->conn); /* a client's handshake begins with its own bytes */
+}
+
+static void on_tunnel_ready(int fd, void *arg)
+{
+    struct http_client *client = arg;
+    tunnel_free(TAKE(client->tunnel));
+    use_socket(client, fd, false);
+}
+
+static void on_tunnel_failed(const struct status *st, void *arg)
+{
+    struct http_client *client = arg;
+    struct status why = *st;
+    tunnel_free(TAKE(client->tunnel));
+    try_next_address(client, &why);
+}
+
 static void connect_to(struct http_client *client, const struct addrinfo *info)
 {
     struct status st;
@@ -174,21 +220,23 @@ static void connect_to(struct http_client *client, const struct addrinfo *info)
     int one = 1;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (connect(fd, info->ai_addr, info->ai_addrlen) != 0 && errno != EINPROGRESS) {
-        status_errno(&st, CODE_UNAVAILABLE, errno, "cannot connect to %s port %u", client->host,
-                     client->config.port);
+        status_errno(&st, CODE_UNAVAILABLE, errno, "cannot connect to %s port %u", peer_host(client),
+                     peer_port(client));
         (void)close(fd);
         try_next_address(client, &st);
         return;
     }
-    struct tls_conn *tls = NULL;
-    if (client->config.tls &&
-        tls_conn_connect(client->config.tls, fd, client->verify_name, &tls, &st) != CODE_OK) {
-        (void)close(fd);
-        fail_later(client, &st);
+    if (!client->proxy.host) {
+        use_socket(client, fd, true);
         return;
     }
-    conn_init(&client->conn, client->loop, fd, tls, true, WRITE_STALL_MS, &client_ops);
-    client->conn_made = true;
+    struct tunnel_config config = {.proxy = &client->proxy,
+                                   .host = client->host,
+                                   .port = client->config.port,
+                                   .on_ready = on_tunnel_ready,
+                                   .on_failed = on_tunnel_failed,
+                                   .arg = client};
+    client->tunnel = tunnel_new(client->loop, fd, &config);
 }
 
 static void try_next_address(struct http_client *client, const struct status *why)
@@ -205,7 +253,7 @@ static void try_next_address(struct http_client *client, const struct status *wh
 static void use_addresses(struct http_client *client, int error, struct addrinfo *info)
 {
     struct status st;
-    status_set(&st, CODE_UNAVAILABLE, "cannot look up %s: %s", client->host,
+    status_set(&st, CODE_UNAVAILABLE, "cannot look up %s: %s", peer_host(client),
                error ? gai_strerror(error) : "no address");
     client->addresses = client->next_address = error ? NULL : info;
     try_next_address(client, &st);
@@ -259,16 +307,16 @@ static void start_lookup(struct http_client *client)
     struct lookup *lookup = calloc(1, sizeof(*lookup));
     if (!lookup)
         abort();
-    lookup->host = strdup(client->host);
+    lookup->host = strdup(peer_host(client));
     lookup->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!lookup->host || lookup->wake_fd < 0)
         abort();
-    (void)snprintf(lookup->port, sizeof(lookup->port), "%u", client->config.port);
+    (void)snprintf(lookup->port, sizeof(lookup->port), "%u", peer_port(client));
     pthread_t thread;
     int error = pthread_create(&thread, NULL, lookup_thread, lookup);
     if (error) {
         struct status st;
-        status_errno(&st, CODE_UNAVAILABLE, error, "cannot look up %s", client->host);
+        status_errno(&st, CODE_UNAVAILABLE, error, "cannot look up %s", peer_host(client));
         lookup_free(lookup);
         fail_later(client, &st);
         return;
@@ -281,10 +329,10 @@ static void start_lookup(struct http_client *client)
 static void start(struct http_client *client)
 {
     char port[8];
-    (void)snprintf(port, sizeof(port), "%u", client->config.port);
+    (void)snprintf(port, sizeof(port), "%u", peer_port(client));
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM};
     struct addrinfo *info = NULL;
-    if (getaddrinfo(client->host, port, &hints, &info) == 0)
+    if (getaddrinfo(peer_host(client), port, &hints, &info) == 0)
         use_addresses(client, 0, info);
     else
         start_lookup(client);
@@ -320,6 +368,7 @@ static void stop(struct http_client *client, const struct status *st)
         conn_end(&client->conn, st);
         return;
     }
+    tunnel_free(TAKE(client->tunnel));
     mark_ended(client, st);
     (void)tell_end(client);
 }
@@ -334,8 +383,9 @@ static void on_client_timer(void *arg)
     int64_t now = clock_mono_ms();
     struct status st;
     if (client->connect_deadline_ms && now >= client->connect_deadline_ms) {
-        status_set(&st, CODE_DEADLINE_EXCEEDED, "connecting to %s port %u took too long", client->host,
-                   client->config.port);
+        status_set(&st, CODE_DEADLINE_EXCEEDED, "connecting to %s port %u%s%s took too long", client->host,
+                   client->config.port, client->proxy.host ? " through the proxy " : "",
+                   client->proxy.host ? client->proxy.host : "");
         stop(client, &st);
         return;
     }
@@ -546,6 +596,21 @@ static const struct conn_ops client_ops = {
 
 /* --- life ----------------------------------------------------------------------------------------------- */
 
+static void copy_proxy(struct http_client *client, const struct http_proxy *proxy)
+{
+    client->config.proxy = NULL;
+    if (!proxy)
+        return;
+    assert(client->config.tls); /* what the proxy may read is where to, and no more */
+    client->proxy = (struct http_proxy){
+        .host = strdup(proxy->host),
+        .port = proxy->port,
+        .user = proxy->user ? strdup(proxy->user) : NULL,
+        .password = proxy->password ? secret_dup(proxy->password->data, proxy->password->len) : NULL};
+    if (!client->proxy.host || (proxy->user && !client->proxy.user))
+        abort();
+}
+
 struct http_client *http_client_new(struct loop *loop, const struct http_client_config *config)
 {
     struct http_client *client = calloc(1, sizeof(*client));
@@ -557,6 +622,7 @@ struct http_client *http_client_new(struct loop *loop, const struct http_client_
     client->verify_name = strdup(config->verify_name ? config->verify_name : config->host);
     if (!client->host || !client->verify_name)
         abort();
+    copy_proxy(client, config->proxy);
     http_limits_fill(&client->config.limits);
     parser_init(&client->parser, HTTP_RESPONSE, &client->config.limits);
     TAILQ_INIT(&client->calls);
@@ -574,6 +640,7 @@ void http_client_free(struct http_client *client)
         return;
     if (client->conn_made)
         conn_done(&client->conn);
+    tunnel_free(client->tunnel);
     if (client->lookup) {
         loop_watch_free(client->lookup_watch);
         lookup_leave(client->lookup);
@@ -589,6 +656,9 @@ void http_client_free(struct http_client *client)
     loop_timer_free(client->timer);
     free(client->host);
     free(client->verify_name);
+    free((char *)(uintptr_t)client->proxy.host);
+    free((char *)(uintptr_t)client->proxy.user);
+    secret_free((struct secret *)(uintptr_t)client->proxy.password);
     client->freed = true;
     if (!client->busy)
         free(client);

@@ -20,10 +20,19 @@ struct http_client;
 struct http_call;
 struct http_response;
 
+/* An HTTP proxy on the way (CONNECT). It sees where the tunnel leads and nothing of what is in it. */
+struct http_proxy {
+    const char *host; /* looked up here; the name of the server is looked up by the proxy */
+    uint16_t port;
+    const char *user;              /* NULL: none; Basic otherwise */
+    const struct secret *password; /* NULL: empty */
+};
+
 struct http_client_config {
     const char *host; /* name or numeric address; names are looked up in a thread */
     uint16_t port;
-    struct tls_context *tls; /* from tls_client_new, borrowed while the client lives; NULL: plain */
+    const struct http_proxy *proxy; /* NULL: none; all of it is copied */
+    struct tls_context *tls;        /* from tls_client_new, borrowed while the client lives; NULL: plain */
     const char *verify_name; /* name or address that the server's certificate must hold; also SNI. NULL: host.
                               * "": not checked, for a pin whose server is known by its key alone */
     struct http_limits limits;  /* of responses */

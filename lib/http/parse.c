@@ -311,7 +311,7 @@ static int on_headers_complete(http_parser *engine)
 {
     struct reading *reading = engine->data;
     reading->parser->message->keep_alive = http_should_keep_alive(engine) != 0;
-    return 0;
+    return reading->parser->head_only ? 1 : 0; /* 1: nothing follows, whatever the fields say */
 }
 
 static int on_head_message_complete(http_parser *engine)
@@ -448,6 +448,8 @@ static bool check_response(struct parser *parser)
     message->status = (int)parser->engine.status_code;
     if (message->status == 101 || message->status < 100 || message->status > 599)
         return fail(parser, 502, "unusable response status");
+    if (parser->head_only)
+        return true;
     if (!check_framing(parser))
         return false;
     bool bodiless = message->status < 200 || message->status == 204 || message->status == 304;

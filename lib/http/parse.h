@@ -57,6 +57,8 @@ struct parser {
     struct buf head;
     size_t scanned, line_start;
     bool first_line_done, in_body, chunked, complete, framed;
+    bool head_only; /* set after parser_init, for answers to CONNECT: the head is all (RFC 9110 section 9.3.6)
+                     */
     enum chunk_state chunk;
     unsigned chunk_digits;
     uint64_t remaining; /* of the body, or of the chunk */

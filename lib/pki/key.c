@@ -6,11 +6,14 @@
 
 #include <string.h>
 
+#include <openssl/crypto.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
 
 #include "pki/ossl.h"
 
+#define SECURE_BYTES  (64 * 1024)
+#define SECURE_LEAST  32
 #define KEY_MAX_BYTES (64 * 1024)
 /* 16 MiB of memory a try: what OpenSSL reads back without being told to allow more. */
 #define SCRYPT_N 16384
@@ -31,6 +34,12 @@ static const struct {
     [KEY_ED25519] = {"ED25519", NULL, 0}, [KEY_OTHER] = {NULL, NULL, 0},
 };
 _Static_assert(ARRAY_LEN(kinds) == KEY_OTHER + 1, "a row for each key type");
+
+void key_lock_memory(void)
+{
+    /* Room for some twenty RSA keys; OpenSSL fails, and does not fall back, when it is full. */
+    (void)CRYPTO_secure_malloc_init(SECURE_BYTES, SECURE_LEAST);
+}
 
 struct key *key_wrap(EVP_PKEY *pkey)
 {

@@ -12,6 +12,10 @@ enum key_type { KEY_EC_P256, KEY_EC_P384, KEY_RSA_2048, KEY_RSA_3072, KEY_ED2551
 
 struct key;
 
+/* From now on private numbers of this process's keys live in one locked area that is left out of dumps and
+ * wiped as they are freed (OpenSSL's secure heap). Once, at the start of a process that holds keys; best
+ * effort where RLIMIT_MEMLOCK is too small. */
+void key_lock_memory(void);
 enum code key_generate(enum key_type type, struct key **ret, struct status *st) MUST_CHECK;
 void key_free(struct key *key);
 DEFINE_CLEANUP(key, struct key *, key_free)

@@ -96,6 +96,17 @@ enum code event_identity_confirmed(struct request *req, const char *agent_id, ui
     return emit(req, SUBJECT "identity.confirmed", agent_id, version, &event, st);
 }
 
+enum code event_identity_farewell(struct request *req, const struct identity_row *row, struct status *st)
+{
+    Clm__IdentityFarewell farewell = CLM__IDENTITY_FAREWELL__INIT;
+    Clm__Event event = CLM__EVENT__INIT;
+
+    farewell.has_generation = 1;
+    farewell.generation = row->generation;
+    event.identity_farewell = &farewell;
+    return emit(req, SUBJECT "identity.farewell", row->agent_id, row->version, &event, st);
+}
+
 static void fill_names(struct request *req, const struct pki_names *names, Clm__CertificateInfo *info)
 {
     info->dns_names = arena_array(req->arena, names->n_dns + names->n_ip + 1, sizeof(char *));

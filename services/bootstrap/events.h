@@ -18,6 +18,8 @@ enum code event_identity_adopted(struct request *req, const struct identity_row 
                                  struct status *st) MUST_CHECK;
 enum code event_identity_confirmed(struct request *req, const char *agent_id, uint32_t generation,
                                    uint64_t version, struct status *st) MUST_CHECK;
+enum code event_identity_farewell(struct request *req, const struct identity_row *row,
+                                  struct status *st) MUST_CHECK;
 /* agent_id and task_id NULL: a service's own certificate. */
 enum code event_certificate_issued(struct request *req, const char *agent_id, const char *task_id,
                                    struct bytes certificate, struct status *st) MUST_CHECK;

@@ -5,7 +5,7 @@
 
 #include "bootstrap.h"
 
-enum signed_purpose { SIGNED_OTHER, SIGNED_CONFIRM, SIGNED_SIGN, SIGNED_RENEW };
+enum signed_purpose { SIGNED_OTHER, SIGNED_CONFIRM, SIGNED_SIGN, SIGNED_RENEW, SIGNED_FAREWELL };
 
 struct signed_request { /* envelope.proto SignedRequest */
     enum signed_purpose purpose;

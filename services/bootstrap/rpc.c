@@ -11,6 +11,7 @@
 #include "crl.h"
 #include "enrol.h"
 #include "epoch.h"
+#include "farewell.h"
 #include "identities.h"
 #include "projection.h"
 #include "proto/bootstrap.pb-c.h"
@@ -200,6 +201,18 @@ static enum code handle_confirm_identity(struct rpc_ctx *ctx, const void *reques
     TRY(identity_confirm(&req, in->agent_id, in->generation, bytes_of(in->confirmation),
                          &out->confirmed_generation, st));
     out->has_confirmed_generation = 1;
+    return CODE_OK;
+}
+
+static enum code handle_say_farewell(struct rpc_ctx *ctx, const void *request, void *response,
+                                     struct status *st)
+{
+    const Clm__SayFarewellRequest *in = request;
+
+    (void)response;
+    BEGIN_REQUEST(ctx);
+    TRY(identity_farewell(&req, in->agent_id, bytes_of(in->request), st));
+    log_info("agent said farewell", "agent", in->agent_id, NULL);
     return CODE_OK;
 }
 
@@ -465,6 +478,7 @@ const struct rpc_method bootstrap_methods[] = {
     {"GetTrustBundle", handle_get_trust_bundle},
     {"ListIdentities", handle_list_identities},
     {"RenewIdentity", handle_renew_identity},
+    {"SayFarewell", handle_say_farewell},
     {"ListTokens", handle_list_tokens},
     {"RevokeToken", handle_revoke_token},
     {"ListAgentIdentities", handle_list_agent_identities},

@@ -14,6 +14,8 @@ static enum signed_purpose purpose_of(const Clm__SignedRequest *in)
         return SIGNED_SIGN;
     case CLM__SIGNED_REQUEST__PURPOSE__RENEW_IDENTITY:
         return SIGNED_RENEW;
+    case CLM__SIGNED_REQUEST__PURPOSE__FAREWELL:
+        return SIGNED_FAREWELL;
     default:
         return SIGNED_OTHER;
     }

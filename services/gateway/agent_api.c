@@ -211,6 +211,24 @@ static void handle_renew(const struct agent_call *call)
     carry(call->edge, call->request, &rpc, convert_same);
 }
 
+static void handle_farewell(const struct agent_call *call)
+{
+    const Clm__FarewellRequest *body = (const Clm__FarewellRequest *)call->body;
+    Clm__SayFarewellRequest request = CLM__SAY_FAREWELL_REQUEST__INIT;
+    request.agent_id = arena_strdup(call->arena, agent_id(call->agent));
+    request.has_request = body->has_request;
+    request.request = body->request;
+    const struct rpc_call rpc = {
+        .service = "bootstrap",
+        .descriptor = &clm__bootstrap__descriptor,
+        .method = "SayFarewell",
+        .request = &request.base,
+        .timeout_ms = CALL_TIMEOUT_MS,
+        .traceparent = call->traceparent,
+    };
+    carry(call->edge, call->request, &rpc, convert_same);
+}
+
 static const struct agent_route {
     const char *path; /* RESULT_PREFIX: with a task id and RESULT_SUFFIX behind it */
     const ProtobufCMessageDescriptor *body;
@@ -221,6 +239,7 @@ static const struct agent_route {
     {RESULT_PREFIX, &clm__result_request__descriptor, false, handle_result},
     {"/agent/v1/certificates/sign", &clm__sign_request__descriptor, false, handle_sign},
     {"/agent/v1/identity/renew", &clm__renew_request__descriptor, false, handle_renew},
+    {"/agent/v1/farewell", &clm__farewell_request__descriptor, false, handle_farewell},
     {"/agent/v1/bootstrap", &clm__bootstrap_request__descriptor, true, handle_bootstrap},
 };
 

@@ -170,8 +170,8 @@ static enum code set_disabled(struct agent *agent, bool *dirty, bool *heard, voi
     const char *reason = arg;
     if (agent->disabled && strcmp(agent->disabled_reason, reason) == 0)
         return CODE_OK;
-    /* What was revoked stays so: only a fresh token leads out. */
-    if (agent->disabled && strcmp(agent->disabled_reason, "revoked") == 0)
+    /* What is over stays so: only a fresh token leads out. */
+    if (agent_is_over(agent))
         return CODE_OK;
     agent->disabled = *dirty = true;
     agent->disabled_reason = reason;
@@ -190,9 +190,12 @@ static enum code set_enabled(struct agent *agent, bool *dirty, bool *heard, void
     (void)arg;
     if (!agent->disabled)
         return CODE_OK;
-    if (strcmp(agent->disabled_reason, "revoked") == 0)
-        return status_set(st, CODE_FAILED_PRECONDITION,
-                          "agent %s: its identity was revoked; only a fresh token brings it back", agent->id);
+    if (agent_is_over(agent))
+        return status_set(st, CODE_FAILED_PRECONDITION, "agent %s: %s; only a fresh token brings it back",
+                          agent->id,
+                          strcmp(agent->disabled_reason, DISABLED_FAREWELL) == 0
+                              ? "it was removed from its host and said farewell"
+                              : "its identity was revoked");
     agent->disabled = false;
     agent->disabled_reason = "";
     *dirty = true;
@@ -203,6 +206,26 @@ enum code agent_enable(struct db *db, const struct cause *cause, const char *sel
                        struct arena *arena, struct agent *ret, struct status *st)
 {
     return agent_change_one(db, cause, selector, id, set_enabled, NULL, arena, ret, st);
+}
+
+bool agent_is_over(const struct agent *agent)
+{
+    return agent->disabled && (strcmp(agent->disabled_reason, DISABLED_REVOKED) == 0 ||
+                               strcmp(agent->disabled_reason, DISABLED_FAREWELL) == 0);
+}
+
+static enum code set_farewell(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
+{
+    const int64_t *generation = arg;
+    if (*generation < agent->token_generation || *generation < agent->min_generation)
+        return CODE_OK;
+    return set_disabled(agent, dirty, heard, (void *)(uintptr_t)DISABLED_FAREWELL, st);
+}
+
+enum code agent_farewell(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
+                         struct arena *arena, struct status *st)
+{
+    return agents_change(tx, cause, &id, 1, set_farewell, &generation, arena, NULL, NULL, st);
 }
 
 /* ---- what the CA says

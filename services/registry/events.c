@@ -198,6 +198,18 @@ static enum code on_identity_confirmed(struct worker *worker, struct arena *aren
     return note(worker, event, event->entity_id, arena_printf(arena, "generation %u", generation), arena, st);
 }
 
+static enum code on_identity_farewell(struct worker *worker, struct arena *arena, const void *msg,
+                                      struct status *st)
+{
+    const Clm__Event *event = msg;
+    if (!event->entity_id || !event->identity_farewell || !event->identity_farewell->has_generation)
+        return status_set(st, CODE_INVALID_ARGUMENT, "identity.farewell is not complete");
+    const struct cause cause = cause_of(worker, event);
+    TRY(agent_farewell(worker->db, &cause, event->entity_id, event->identity_farewell->generation, arena,
+                       st));
+    return note(worker, event, event->entity_id, "the agent was removed from its host", arena, st);
+}
+
 static enum code on_token(struct worker *worker, struct arena *arena, const void *msg, struct status *st)
 {
     const Clm__Event *event = msg;
@@ -324,6 +336,7 @@ static enum code on_identity_adopted(struct worker *worker, struct arena *arena,
 const struct event_handler registry_events[] = {
     {"clm.event.bootstrap.identity.issued", true, on_identity_issued},
     {"clm.event.bootstrap.identity.confirmed", true, on_identity_confirmed},
+    {"clm.event.bootstrap.identity.farewell", true, on_identity_farewell},
     {"clm.event.bootstrap.identity.adopted", true, on_identity_adopted},
     {"clm.event.bootstrap.token.>", true, on_token},
     {"clm.event.bootstrap.certificate.issued", false, on_certificate},

@@ -99,14 +99,9 @@ enum code agents_superseded(struct db *db, const struct cause *cause, const stru
 /* ---- fresh tokens
  * ---------------------------------------------------------------------------------------------------- */
 
-static bool is_revoked(const struct agent *agent)
-{
-    return agent->disabled && strcmp(agent->disabled_reason, "revoked") == 0;
-}
-
 enum code agent_may_have_token(const struct agent *agent, bool force, int64_t now_ms, struct status *st)
 {
-    if (agent->disabled && !is_revoked(agent))
+    if (agent->disabled && !agent_is_over(agent))
         return status_set(st, CODE_FAILED_PRECONDITION, "agent %s is disabled: enable it first", agent->id);
     bool alive = agent->last_heartbeat_at_ms >= 0 && now_ms - agent->last_heartbeat_at_ms < DAY_MS;
     if (alive && !force && !agent->disabled && !agent_frozen(agent) && agent->status != AGENT_EXPIRED)
@@ -122,7 +117,7 @@ static enum code set_readmitted(struct agent *agent, bool *dirty, bool *heard, v
     (void)heard;
     (void)st;
     const int64_t *next = arg;
-    bool barred = is_revoked(agent) || agent_frozen(agent);
+    bool barred = agent_is_over(agent) || agent_frozen(agent);
     *dirty = true;
     if (agent->token_generation < *next)
         agent->token_generation = *next;

@@ -188,6 +188,15 @@ enum code agent_identity_issued(struct db *tx, const struct cause *cause, const 
 enum code agent_identity_confirmed(struct db *tx, const struct cause *cause, const char *id,
                                    int64_t generation, struct arena *arena, struct status *st) MUST_CHECK;
 
+/* The agent was removed from its host: DISABLED with reason DISABLED_FAREWELL, left only by a fresh token. Of
+ * a generation that a later installation has replaced, it means nothing. */
+enum code agent_farewell(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
+                         struct arena *arena, struct status *st) MUST_CHECK;
+#define DISABLED_REVOKED  "revoked"
+#define DISABLED_FAREWELL "farewell"
+/* Its identity is over: only a fresh token brings it back. */
+bool agent_is_over(const struct agent *agent);
+
 /* ---- registration (register.c)
  * ------------------------------------------------------------------------------------ */
 

@@ -1,1 +1,1 @@
-"""The agent: what it needs, and how long its work takes."""
+"""The agent: at rest, discovery, deployment."""

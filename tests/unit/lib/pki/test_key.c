@@ -1,6 +1,7 @@
 /* Private keys: making, encoding, reading back, refusing. */
 #include "fixture.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 
 static const enum key_type kinds[] = {KEY_EC_P256, KEY_EC_P384, KEY_RSA_2048, KEY_ED25519};
@@ -155,6 +156,25 @@ static void signature_verifies_under_the_public_key(void **state UNUSED)
     }
 }
 
+/* Last: it is for the whole process. */
+static void private_numbers_lie_in_locked_memory_and_are_gone_with_the_key(void **state UNUSED)
+{
+    struct status st;
+    AUTO_SECRET struct secret *pem = NULL;
+    struct key *key = NULL, *read = NULL;
+    key_lock_memory();
+    assert_int_equal(CRYPTO_secure_used(), 0);
+    assert_ok(key_generate(KEY_EC_P256, &key, &st), &st);
+    assert_true(CRYPTO_secure_used() >= 32);
+    assert_ok(key_to_pem(key, NULL, &pem, &st), &st);
+    size_t one = CRYPTO_secure_used();
+    assert_ok(key_parse(pem, NULL, &read, &st), &st);
+    assert_true(CRYPTO_secure_used() >= one + 32);
+    key_free(key);
+    key_free(read);
+    assert_int_equal(CRYPTO_secure_used(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +186,7 @@ int main(void)
         cmocka_unit_test(what_is_no_key_is_refused),
         cmocka_unit_test(key_knows_its_own_certificate),
         cmocka_unit_test(signature_verifies_under_the_public_key),
+        cmocka_unit_test(private_numbers_lie_in_locked_memory_and_are_gone_with_the_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

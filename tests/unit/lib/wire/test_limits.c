@@ -19,6 +19,7 @@ static const ProtobufCMessageDescriptor *const roots[] = {
     &clm__result_request__descriptor,
     &clm__result_response__descriptor,
     &clm__renew_request__descriptor,
+    &clm__farewell_request__descriptor,
     &clm__sign_request__descriptor,
     &clm__sign_response__descriptor,
     &clm__agent_error__descriptor,
@@ -78,9 +79,9 @@ static void count_if_sought(const ProtobufCMessageDescriptor *desc, const Protob
 /* Frames between the agent's processes: this test does not see them. */
 static bool is_agents_own(const char *field)
 {
-    static const char *const own[] = {"Identity.chain", "Identity.roots", "Snapshot.",
-                                      "EnrolAnswer.",   "Done.",          "Issued.",
-                                      "IdentityCsr.",   "Renew.",         "RenewAnswer."};
+    static const char *const own[] = {"Identity.chain", "Identity.roots", "Snapshot.",    "EnrolAnswer.",
+                                      "Done.",          "Issued.",        "IdentityCsr.", "Renew.",
+                                      "RenewAnswer.",   "Farewell.",      "Proxy."};
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
         if (!strncmp(field, own[i], strlen(own[i])))
             return true;

@@ -221,6 +221,12 @@ enum code event_identity_confirmed(struct request *req, const char *agent_id, ui
     return record(req, "identity.confirmed", agent_id, version, agent_id, NULL);
 }
 
+enum code event_identity_farewell(struct request *req, const struct identity_row *row, struct status *st)
+{
+    (void)st;
+    return record(req, "identity.farewell", row->agent_id, row->version, row->agent_id, NULL);
+}
+
 enum code event_identity_adopted(struct request *req, const struct identity_row *row, uint64_t version,
                                  struct status *st)
 {

@@ -2,6 +2,7 @@
 #include "cmocka_all.h"
 
 #include "confirm.h"
+#include "farewell.h"
 #include "projection.h"
 #include "proto/envelope.pb-c.h"
 #include "renew.h"
@@ -184,6 +185,36 @@ static void a_pending_token_is_not_replaced_by_a_renewal(void **state)
     assert_int_equal(confirmed, 1);
 }
 
+static enum code say_farewell(const struct said *said, const struct agent *by)
+{
+    AUTO_DER struct der cms = {0};
+    fixture_say(said, by->task_key, der_bytes(&by->task_cert), &cms);
+    return identity_farewell(req, agent.id, der_bytes(&cms), &why);
+}
+
+static void a_farewell_is_believed_of_the_present_task_key_alone(void **state)
+{
+    (void)state;
+    struct said said = {.purpose = CLM__SIGNED_REQUEST__PURPOSE__FAREWELL,
+                        .agent_id = agent.id,
+                        .generation = agent.generation};
+    uint32_t confirmed;
+    said.purpose = CONFIRM;
+    assert_int_equal(say_farewell(&said, &agent), CODE_PERMISSION_DENIED);
+    said.purpose = CLM__SIGNED_REQUEST__PURPOSE__FAREWELL;
+    said.agent_id = "0198c0de-0000-7000-8000-00000000dead";
+    assert_int_equal(say_farewell(&said, &agent), CODE_PERMISSION_DENIED);
+    said.agent_id = agent.id;
+    assert_int_equal(fixture_events_count("identity.farewell"), 0);
+    assert_ok(say_farewell(&said, &agent));
+    assert_int_equal(fixture_events_count("identity.farewell"), 1);
+    fixture_events_clear();
+    assert_ok(renew(&next));
+    assert_ok(confirm(&next, &confirmed));
+    assert_int_not_equal(say_farewell(&said, &agent), CODE_OK); /* a copy of the former generation */
+    assert_int_equal(fixture_events_count("identity.farewell"), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -195,6 +226,7 @@ int main(void)
         TEST(a_superseded_generation_does_not_renew),
         TEST(only_the_confirmed_task_key_asks_and_only_for_itself),
         TEST(a_disabled_agent_does_not_renew),
+        TEST(a_farewell_is_believed_of_the_present_task_key_alone),
         TEST(a_pending_token_is_not_replaced_by_a_renewal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

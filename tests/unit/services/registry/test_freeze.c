@@ -168,6 +168,33 @@ static void a_revoked_agent_comes_back_with_a_fresh_token_alone(void **state)
     assert_int_equal(agent.min_generation, 1);
 }
 
+static void who_said_farewell_is_over_until_a_fresh_token(void **state)
+{
+    (void)state;
+    const struct cause cause = fixture_cause(T0 + 2000);
+    const char *id = fixture_agent("web1", "prod");
+    struct agent agent;
+    beat_of(id, "a", T0 + 1000);
+    assert_int_equal(agent_farewell(fixture_db, &cause, id, 0, fixture_arena, &why), CODE_OK);
+    agent = fixture_get(id);
+    assert_int_equal(agent.status, AGENT_DISABLED);
+    assert_string_equal(agent_reason(&agent), DISABLED_FAREWELL);
+    int64_t version = agent.version;
+    assert_int_equal(agent_farewell(fixture_db, &cause, id, 0, fixture_arena, &why), CODE_OK);
+    assert_int_equal(fixture_get(id).version, version);
+    assert_int_equal(agent_enable(fixture_db, &cause, "", id, fixture_arena, &agent, &why),
+                     CODE_FAILED_PRECONDITION);
+    agent = fixture_get(id);
+    assert_int_equal(agent_may_have_token(&agent, false, T0 + 2000, &why), CODE_OK);
+    assert_int_equal(agent_readmit(fixture_db, &cause, "", id, 1, fixture_arena, &agent, &why), CODE_OK);
+    assert_false(agent.disabled);
+    /* What the former installation says now, late, is not about the new one. */
+    assert_int_equal(agent_farewell(fixture_db, &cause, id, 0, fixture_arena, &why), CODE_OK);
+    assert_false(fixture_get(id).disabled);
+    assert_int_equal(agent_farewell(fixture_db, &cause, id, 1, fixture_arena, &why), CODE_OK);
+    assert_true(fixture_get(id).disabled);
+}
+
 static void a_token_for_a_living_agent_wants_force_and_changes_nothing_yet(void **state)
 {
     (void)state;
@@ -221,6 +248,7 @@ int main(void)
         T(turns_are_counted_anew_after_a_fresh_token),
         T(a_second_key_is_an_operators_to_decide),
         T(a_revoked_agent_comes_back_with_a_fresh_token_alone),
+        T(who_said_farewell_is_over_until_a_fresh_token),
         T(a_token_for_a_living_agent_wants_force_and_changes_nothing_yet),
         T(an_operators_safe_mode_outlives_what_the_agent_says),
     };
