@@ -3,6 +3,7 @@
 
 #include "cli/command.h"
 #include "cli/table.h"
+#include "cli/view.h"
 #include "proto/registry.pb-c.h"
 
 static const struct cli_option output_options[] = {
@@ -145,11 +146,41 @@ static enum code run_restored(struct client *client, const struct cli_args *args
     return CODE_OK;
 }
 
+#define PLATFORM_ACTION(verb)                                                                                \
+    &(const struct action)                                                                                   \
+    {                                                                                                        \
+        .method = "POST", .path = "/api/v1/platform" verb,                                                   \
+        .request = &clm__platform_safe_mode_request__descriptor, .response = &clm__platform_view__descriptor \
+    }
+
+static const struct cli_option reason_options[] = {
+    {"reason", "TEXT", "why, for whoever looks at it", OPTION_TEXT, .param = "reason"},
+    OUTPUT_OPTION,
+    {.name = NULL},
+};
+
 const struct command overview_commands[] = {
     {.name = "dashboard",
      .summary = "Counts by status and the latest activity",
      .options = output_options,
      .run = run_dashboard},
+    {.group = "platform",
+     .name = "get",
+     .summary = "Whether the whole platform is in safe mode",
+     .options = output_options,
+     .action = &(const struct action){.method = "GET",
+                                      .path = "/api/v1/platform",
+                                      .response = &clm__platform_view__descriptor}},
+    {.group = "platform",
+     .name = "safe-mode",
+     .summary = "Put the whole platform into safe mode: only what changes nothing is done on any agent",
+     .options = reason_options,
+     .action = PLATFORM_ACTION(":enterSafeMode")},
+    {.group = "platform",
+     .name = "leave-safe-mode",
+     .summary = "End the whole platform's safe mode",
+     .options = reason_options,
+     .action = PLATFORM_ACTION(":leaveSafeMode")},
     {.group = "platform",
      .name = "restored",
      .summary = "Say that the database was restored from a backup: what was given out since is void",

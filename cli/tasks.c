@@ -62,6 +62,9 @@ static const struct cli_option run_options[] = {
     {"root", "DIR", "discover: a directory to search (default: the policy's discovery roots)",
      .type = OPTION_LIST},
     {"idempotency-key", "KEY", "the same key gives the same task", .type = OPTION_TEXT},
+    {"break-glass", NULL,
+     "the one change for an agent in safe mode; needs the role admin, and the host's policy",
+     .type = OPTION_FLAG},
     {"wait", NULL, "wait for the end; exit 4 unless it succeeded", .type = OPTION_FLAG},
     {"timeout", "SECONDS", "of --wait (default 300)", .type = OPTION_TEXT},
     OUTPUT_OPTION,
@@ -353,6 +356,7 @@ static enum code make_order(const struct cli_args *args, struct arena *arena, st
     o->request.spec = &o->spec;
     o->request.agent_id = text_option(args, "agent");
     o->request.idempotency_key = text_option(args, "idempotency-key");
+    o->request.has_break_glass = o->request.break_glass = cli_args_flag(args, "break-glass");
     TRY(need(o->request.agent_id, "agent", name, st));
     if (!uuid_valid(o->request.agent_id))
         return status_set(st, CODE_INVALID_ARGUMENT,

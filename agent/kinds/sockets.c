@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -12,6 +13,7 @@
 #define PROCESSES_MAX   65536
 #define DESCRIPTORS_MAX 65536 /* of one process */
 #define LISTEN_STATE    "0A"
+#define NUMBER_SIZE     21 /* of an inode, in decimal */
 
 struct table {
     struct arena *arena;
@@ -65,14 +67,13 @@ static bool is_new(const struct table *table, const struct listener *listener)
 static void read_table(struct table *table, const char *path, bool v6)
 {
     AUTO_FCLOSE FILE *f = fopen(path, "re");
-    char line[512], local[64], state[4];
+    char line[512], local[64], state[4], inode[NUMBER_SIZE];
     while (f && table->n < SOCKETS_MAX && fgets(line, sizeof(line), f)) {
         struct listener *listener = &table->list[table->n];
-        unsigned long inode;
-        if (sscanf(line, " %*[0-9]: %63s %*s %3s %*s %*s %*s %*s %*s %lu", local, state, &inode) != 3 ||
+        if (sscanf(line, " %*[0-9]: %63s %*s %3s %*s %*s %*s %*s %*s %20[0-9]", local, state, inode) != 3 ||
             strcmp(state, LISTEN_STATE) != 0 || !read_address(table->arena, local, v6, listener))
             continue;
-        listener->inode = inode;
+        listener->inode = strtoul(inode, NULL, 10);
         table->n += is_new(table, listener);
     }
 }
@@ -115,14 +116,13 @@ static void read_process(struct table *table, int proc, const char *pid)
     struct dirent *entry;
     unsigned left = DESCRIPTORS_MAX;
     while (dir && left-- > 0 && (entry = readdir(dir))) {
-        char link[64];
-        unsigned long inode;
+        char link[64], inode[NUMBER_SIZE];
         ssize_t n = entry->d_name[0] == '.' ? 0 : readlinkat(fds, entry->d_name, link, sizeof(link) - 1);
         if (n <= 0)
             continue;
         link[n] = 0;
-        if (sscanf(link, "socket:[%lu]", &inode) == 1)
-            claim(table, inode, process, (pid_t)strtol(pid, NULL, 10));
+        if (sscanf(link, "socket:[%20[0-9]", inode) == 1)
+            claim(table, strtoul(inode, NULL, 10), process, (pid_t)strtol(pid, NULL, 10));
     }
     if (dir)
         (void)closedir(dir);

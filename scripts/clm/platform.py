@@ -118,10 +118,6 @@ class Platform:
                                         stop_signal=SIGTERM)
         return known
 
-    def further_process(self, name, argv, **options):
-        """Not started; the caller stops it."""
-        return self._process(name, argv, **options)
-
     def __getitem__(self, name):
         return self.processes[name]
 

@@ -378,11 +378,10 @@ enum feed_place feed_read(struct feed *feed, uint64_t from, size_t max, struct f
     *ret_n = 0;
     (void)pthread_mutex_lock(&feed->mutex);
     uint64_t low = ring_low(feed);
-    if (feed->created_ms == 0)
-        place = FEED_LATER;
-    else if (from > feed->tail + 1)
+    bool known = feed->created_ms != 0;
+    if (known && from > feed->tail + 1)
         place = FEED_LOST;
-    else if (from > feed->high)
+    else if (!known || from > feed->high)
         place = FEED_LATER;
     else if (from < low)
         place = FEED_OLDER;

@@ -248,10 +248,9 @@ void heads_after(struct heads *heads, const char *known_tree, uint64_t known_siz
         at++;
     if (newest == 0 || (known_size == newest && !other_tree)) {
         /* nothing new */
-    } else if (other_tree) {
-        give(ring_at(heads, heads->n - 1), arena, ret, ret_n);
-    } else if (known_size == 0 || known_size > newest) {
-        /* The first one; or one that says that history is shorter than the agent knows it. */
+    } else if (other_tree || known_size == 0 || known_size > newest) {
+        /* One of another tree; the first one; or one that says that history is shorter than the agent knows
+         * it. */
         give(ring_at(heads, heads->n - 1), arena, ret, ret_n);
     } else if (at < heads->n) {
         for (; at < heads->n && *ret_n < HEADS_ANSWER; at++)

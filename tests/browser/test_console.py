@@ -192,6 +192,14 @@ def test_what_happens_reaches_a_page_that_does_not_ask(console, rest):
         console.driver.set_window_size(1280, 900)
 
 
+def test_the_whole_platform_is_sent_into_safe_mode_and_back(console, rest):
+    console.open("/settings").sees("Safe mode of the whole platform").press("Enter safe mode").fill("Reason", "an incident").fill("Type everywhere to go on", "everywhere")
+    console.press("Enter safe mode", ".modal").sees("The whole platform is in safe mode:").sees("an incident")
+    assert rest.get("/api/v1/platform")["safeMode"]
+    console.press("Leave safe mode").press("Leave safe mode", ".modal")
+    console.wait("the banner to go", lambda: "The whole platform is in safe mode:" not in console.text())
+
+
 def test_operators_and_api_keys_are_managed(console, platform):
     console.open("/settings").heading("Settings").sees(NAME).press("Invite an operator").fill("Name", "bob").choose("Role", "Operator: registers agents and runs tasks, too")
     console.press("Make the link").sees("Copy the link for bob")

@@ -7,9 +7,9 @@ import ssl
 
 import pytest
 
-from clm.gateways import further_gateway
 from clm.platform import HOST
 from clm.process import run, wait_until
+from clm.replicas import Replica
 from support import pb
 from support.peer import Link, Peer, error_text
 from support.pki import OID, Authority, csr, new_key, to_pem
@@ -42,14 +42,10 @@ def peer(platform, operator, tmp_path):
 @pytest.fixture(scope="module")
 def gateways(platform):
     """Agent ports of three gateways of one platform."""
-    ports, processes = [platform.ports["agent"]], []
-    for number in (2, 3):
-        port, process = further_gateway(platform, number)
-        ports.append(port)
-        processes.append(process)
-    yield ports
-    for process in processes:
-        process.stop()
+    further = [Replica(platform, "gateway", number).start().wait_ready() for number in (2, 3)]
+    yield [platform.ports["agent"], *(replica.ports["agent"] for replica in further)]
+    for replica in further:
+        replica.stop()
 
 
 def hold(link, peer):

@@ -11,10 +11,10 @@ import time
 from http.client import HTTPConnection
 
 from clm.benches.figures import at_most, percentile
-from clm.gateways import further_gateway
 from clm.platform import TOP, Platform
 from clm.ports import HOST
 from clm.process import Failed, run
+from clm.replicas import Replica
 
 sys.path.insert(0, str(TOP / "tests" / "system"))
 from support import pb  # noqa: E402
@@ -95,11 +95,8 @@ def measure(directory, bin_dir):
     platform, processes, held = Platform(directory / "platform", bin_dir), [], None
     try:
         platform.start()
-        ports = [platform.ports["agent"]]
-        for number in (2, 3):
-            port, process = further_gateway(platform, number)
-            ports.append(port)
-            processes.append(process)
+        processes = [Replica(platform, "gateway", number).start().wait_ready() for number in (2, 3)]
+        ports = [platform.ports["agent"], *(replica.ports["agent"] for replica in processes)]
         rest = platform.rest()
         agents = directory / "agents"
         agents.mkdir()

@@ -15,6 +15,7 @@ import { Sessions } from "./pages/Sessions";
 import { Settings } from "./pages/Settings";
 import { TaskPage } from "./pages/TaskPage";
 import { Tasks } from "./pages/Tasks";
+import { PlatformBanner } from "./platform";
 import { SessionContext, useMay, useSession, useSessionQuery, useSignOut } from "./session";
 import { setTheme, useTheme, type Theme } from "./theme";
 import { Failure, Loading, Page } from "./ui";
@@ -68,6 +69,7 @@ function Frame() {
         <span className={`live ${live ? "on" : ""}`} title={live ? "What happens is shown as it happens" : "Pages ask again every few seconds"}>{live ? "Live" : "Asking"}</span>
         <Account />
       </header>
+      <PlatformBanner />
       <main id="main" tabIndex={-1}>
         <Suspense fallback={<Loading />}><Outlet /></Suspense>
       </main>

@@ -38,6 +38,8 @@ export interface Operator {
 export interface ApiKey {
   id: string; name: string; roles: Role[]; labelSelector?: string; createdBy?: string; createdAt?: string; expiresAt?: string; lastUsedAt?: string;
 }
+/** Of the platform as a whole. */
+export interface Platform { safeMode?: boolean; reason?: string; changedBy?: string; changedAt?: string }
 /** The token is shown once, in this answer. */
 export interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }
 export interface Activity { occurredAt?: string; event?: string; agentId?: string; actor?: string; message?: string }
@@ -134,7 +136,7 @@ async function call<T>(method: string, path: string, body?: unknown, headers?: R
         ...(method === "GET" ? {} : { "X-Clm-Csrf": "1", "Content-Type": "application/json" }),
         ...headers,
       },
-      body: method === "GET" || method === "DELETE" ? undefined : JSON.stringify(body ?? {}),
+      body: method === "GET" ? undefined : JSON.stringify(body ?? {}),
     });
   } catch {
     throw new Problem(0, "No connection", "The platform does not answer. Check the network; this page tries again by itself.");
@@ -153,5 +155,4 @@ async function call<T>(method: string, path: string, body?: unknown, headers?: R
 }
 
 export const get = <T>(path: string, query: Query = {}) => call<T>("GET", path + queryString(query));
-export const del = (path: string) => call<unknown>("DELETE", path);
 export const post = <T>(path: string, body?: unknown, headers?: Record<string, string>) => call<T>("POST", path, body, headers);

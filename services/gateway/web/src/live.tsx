@@ -15,6 +15,7 @@ const concerns: Record<string, (event: Event) => QueryKey[]> = {
   token: (e) => [["tokens", e.agentId]],
   task: (e) => [["task", e.entityId], ["tasks"], ["certificates"]],
   certificate: () => [["certificates"]],
+  platform: () => [["platform"], ["agents"]],
   operator: () => [["operators"]],
   apikey: () => [["api-keys"]],
 };

@@ -4,7 +4,7 @@ import { useState, type ReactNode } from "react";
 import { Button, Dropdown, Form } from "react-bootstrap";
 import { useNavigate } from "react-router-dom";
 
-import { del, post, type Agent } from "../api";
+import { post, type Agent } from "../api";
 import { useMay } from "../session";
 import { Confirm } from "../ui";
 
@@ -34,7 +34,7 @@ function Ask({ agent, action, onClose }: { agent: Agent; action: Action; onClose
   const [reason, setReason] = useState("");
   const act = async () => {
     if (action.verb === "delete") {
-      await del(`/agents/${agent.id}`);
+      await post(`/agents/${agent.id}:delete`);
       client.removeQueries({ queryKey: ["agent", agent.id] });
       navigate("/agents");
     } else {

@@ -5,6 +5,7 @@ import { useState, type ReactNode } from "react";
 import { Button, Form } from "react-bootstrap";
 
 import { get, post, type ApiKey, type Operator, type Role } from "../api";
+import { PlatformSafeMode } from "../platform";
 import { useMay, useSession } from "../session";
 import { Time } from "../time";
 import { Countdown } from "../token";
@@ -166,5 +167,5 @@ function ApiKeys() {
 export function Settings() {
   const admin = useMay("admin");
   if (!admin) return <Page title="Settings"><Empty title="For administrators">Ask one of them.</Empty></Page>;
-  return <Page title="Settings"><Operators /><ApiKeys /></Page>;
+  return <Page title="Settings"><Operators /><ApiKeys /><PlatformSafeMode /></Page>;
 }
