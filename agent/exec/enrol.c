@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "http/client.h"
+#include "pki/digest.h"
 #include "pki/token.h"
 #include "sandbox/sandbox.h"
 #include "wire/wire.h"
@@ -94,6 +96,46 @@ enum code token_read(const char *path, struct secret **ret, struct status *st)
     if (strcmp(path, "-") == 0)
         return token_from_stdin(ret, st);
     return secret_read_file(path, TOKEN_TEXT_MAX + 2, true, ret, st);
+}
+
+#define USED_FILE "token-used"
+
+static void used_path(const struct agent_state *state, char path[PATH_MAX])
+{
+    (void)snprintf(path, PATH_MAX, "%s/" USED_FILE, state->dir);
+}
+
+enum code token_note_use(const struct agent_state *state, const char *path, const struct secret *token,
+                         struct status *st)
+{
+    char note[PATH_MAX], digest[SHA256_HEX_SIZE];
+    if (strcmp(path, "-") == 0)
+        return CODE_OK;
+    used_path(state, note);
+    sha256_hex((struct bytes){token->data, token->len}, digest);
+    return file_write_atomic(note, digest, strlen(digest), 0600, st);
+}
+
+bool token_remove_used(const struct agent_state *state, const char *path)
+{
+    AUTO_SECRET struct secret *token = NULL;
+    AUTO_BUF struct buf noted;
+    char note[PATH_MAX], digest[SHA256_HEX_SIZE];
+    struct status st;
+    buf_init(&noted, sizeof(digest));
+    used_path(state, note);
+    if (strcmp(path, "-") == 0 || file_read(note, sizeof(digest), &noted, &st) != CODE_OK ||
+        token_read(path, &token, &st) != CODE_OK)
+        return false;
+    sha256_hex((struct bytes){token->data, token->len}, digest);
+    if (strcmp(digest, buf_text(&noted)) != 0)
+        return false;
+    if (unlink(path) != 0) {
+        log_warn("the used token file cannot be removed", "file", path, "reason", strerror(errno), NULL);
+        return true;
+    }
+    (void)unlink(note);
+    return true;
 }
 
 /* ---- the two CSRs -----------------------------------------------------------------------------------------

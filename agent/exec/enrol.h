@@ -27,6 +27,13 @@ enum code enrol(const struct enrolment *enrolment, struct status *st) MUST_CHECK
 /* A token from a file, from standard input ("-") or, when that is a terminal, from a prompt without echo. */
 enum code token_read(const char *path, struct secret **ret, struct status *st) MUST_CHECK;
 
+/* A token's file goes once it was used, also when the process dies in between: its digest is noted in the
+ * state directory before it is used, and whoever starts on an enrolled host removes the file that it is of.
+ * True when that was done. Nothing for standard input. */
+enum code token_note_use(const struct agent_state *state, const char *path, const struct secret *token,
+                         struct status *st) MUST_CHECK;
+bool token_remove_used(const struct agent_state *state, const char *path);
+
 /* The child's main. */
 int enrol_child_main(int channel_fd, uid_t uid, gid_t gid);
 

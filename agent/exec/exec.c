@@ -569,11 +569,10 @@ static enum code run_enrolment(struct exec *exec, const struct exec_options *opt
                                   .net_user = exec->net_user,
                                   .parser_uid = exec->parser_uid,
                                   .give_up_ms = options->enrol_only ? ENROL_GIVE_UP_MS : 0};
+    TRY(token_note_use(exec->state, options->token_path, token, st));
     TRY(enrol(&enrolment, st));
     log_info("enrolled", "agent", exec->state->agent_id, "gateway", exec->state->gateway, NULL);
-    if (strcmp(options->token_path, "-") != 0 && unlink(options->token_path) != 0)
-        log_warn("the used token file cannot be removed", "file", options->token_path, "reason",
-                 strerror(errno), NULL);
+    (void)token_remove_used(exec->state, options->token_path);
     return state_load(exec->state, st);
 }
 
@@ -588,8 +587,8 @@ static enum code load_identity(struct exec *exec, const struct exec_options *opt
             st, CODE_FAILED_PRECONDITION,
             "this host is already enrolled as %s; to enrol it anew, stop the agent and move %s away",
             exec->state->agent_id, exec->state->dir);
-    if (options->token_path && strcmp(options->token_path, "-") != 0 &&
-        access(options->token_path, F_OK) == 0)
+    if (options->token_path && !token_remove_used(exec->state, options->token_path) &&
+        strcmp(options->token_path, "-") != 0 && access(options->token_path, F_OK) == 0)
         log_warn("this host is already enrolled: the token file is not used", "file", options->token_path,
                  NULL);
     return CODE_OK;
@@ -656,8 +655,8 @@ static enum code run_loop(struct exec *exec, struct status *st)
     struct loop_signal *hup = loop_signal_new(loop, SIGHUP, on_hup, exec);
     enum code code = jobs_recover(exec, st);
     if (code == CODE_OK) {
-        log_info("agent is running", "agent", exec->state->agent_id, "version", agent_build.version, "gateway",
-                 exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
+        log_info("agent is running", "agent", exec->state->agent_id, "version", agent_build.version,
+                 "gateway", exec->policy->gateway ? exec->policy->gateway : exec->state->gateway, NULL);
         marks_start(exec);
         if (exec->safe_mode.active[SAFE_INVALID_POLICY])
             mark(exec, SAFE_INVALID_POLICY, safe_reason_info(SAFE_INVALID_POLICY)->means);

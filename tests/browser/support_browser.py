@@ -68,7 +68,7 @@ class Console:
         def look():
             for element in self.driver.find_elements(By.CSS_SELECTOR, f"{within} button, {within} a"):
                 if element.is_displayed() and element.is_enabled() and name in (element.text.strip(), element.get_attribute("aria-label")):
-                    self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+                    self.driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
                     element.click()
                     return True
             return False

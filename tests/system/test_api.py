@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from clm.platform import write
 from clm.ports import HOST
 from clm.rest import RestError
 
@@ -307,7 +308,9 @@ def test_a_wrong_field_is_named(rest):
 
 
 def test_requests_beyond_the_budget_are_429_and_say_when(platform):
-    platform.write_config("gateway", {"gateway": {"requests_per_minute": 20}})
+    conf = platform.conf_dir / "gateway.conf"
+    before = conf.read_text()
+    write(conf, re.sub("requests_per_minute = .*", "requests_per_minute = 20", before))
     platform["gateway"].restart()
     platform.wait_ready("gateway")
     try:
@@ -319,7 +322,7 @@ def test_requests_beyond_the_budget_are_429_and_say_when(platform):
         assert 0 < int(answers[21][1]["Retry-After"]) <= 60
         client.close()
     finally:
-        platform.write_config("gateway")
+        write(conf, before)
         platform["gateway"].restart()
         platform.wait_ready("gateway")
 

@@ -221,6 +221,17 @@ void served(struct host *host, char out[65])
     probe_done(&probe);
 }
 
+void assert_serves(struct host *host, const char *fingerprint)
+{
+    char now[65];
+    served(host, now);
+    for (int i = 0; i < 200 && strcmp(now, fingerprint) != 0; i++) {
+        (void)poll(NULL, 0, 25);
+        served(host, now);
+    }
+    assert_string_equal(now, fingerprint);
+}
+
 /* --- policy ------------------------------------------------------------------------------------------- */
 
 void load_policy(struct host *host, const char *target_lines, const char *reload_lines)

@@ -56,6 +56,8 @@ void start_nginx(struct host *host);
 void stop_nginx(struct host *host);
 /* Fingerprint served now; "" if nothing is. */
 void served(struct host *host, char out[65]);
+/* After a reload an old worker may answer once more: looks until it is this one, 5 s at most. */
+void assert_serves(struct host *host, const char *fingerprint);
 /* agent.conf with [target nginx] and [reload nginx]; the lines replace the default reload section if not
  * NULL. */
 void load_policy(struct host *host, const char *target_lines, const char *reload_lines);
