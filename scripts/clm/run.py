@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from clm.host import Agent, Nginx, fingerprint
 from clm.platform import TOP, Platform, private_file, write
-from clm.process import Failed, run
+from clm.process import Failed, run, wait_until
 from clm.rest import RestError
 
 DEFAULT_DIR = TOP / ".run"
@@ -120,7 +121,7 @@ class Walk:
         self.show.step("DISCOVER", lambda: self.discover(before))
         self.show.step("RENEW", lambda: self.renew(before))
         self.show.step("VALIDATE", self.validate)
-        after = fingerprint(self.nginx.served(self.platform.roots))
+        after = self.served_now()
         self.show.note(f"served after   {after}")
 
     def discover(self, before):
@@ -132,10 +133,19 @@ class Walk:
             raise Failed(f"nginx's certificate was found on disk: {bool(on_disk)}, on its port: {bool(on_port)}")
         return f"{len(result['certificates'])} certificates; nginx's on disk and on port {self.nginx.port}"
 
+    def served_now(self):
+        """The fingerprint of what chains to the platform's root; a worker from before the reload may answer once more."""
+        def look():
+            try:
+                return self.nginx.served(self.platform.roots)
+            except ssl.SSLCertVerificationError:
+                return None
+        return fingerprint(wait_until("nginx to serve what chains to the platform's root", look, 10))
+
     def renew(self, before):
         result = self.task("RENEW", {"target": "nginx"})
         steps = ", ".join(f"{s['name']} {s.get('durationMs', 0)} ms" for s in result["steps"])
-        after = fingerprint(self.nginx.served(self.platform.roots))
+        after = self.served_now()
         if after == before or after != result["fingerprintAfterSha256"] or before != result["fingerprintBeforeSha256"]:
             raise Failed(f"nginx serves {after}, the agent says {result['fingerprintBeforeSha256']} → "
                          f"{result['fingerprintAfterSha256']}, before it was {before}")
