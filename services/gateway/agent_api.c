@@ -126,6 +126,21 @@ struct agent_call { /* what a handler gets */
     const char *traceparent;
 };
 
+static void carry_to_bootstrap(const struct agent_call *call, const char *method,
+                               const ProtobufCMessage *request, int64_t timeout_ms,
+                               void (*convert)(struct http_request *request, const ProtobufCMessage *reply))
+{
+    const struct rpc_call rpc = {
+        .service = "bootstrap",
+        .descriptor = &clm__bootstrap__descriptor,
+        .method = method,
+        .request = request,
+        .timeout_ms = timeout_ms,
+        .traceparent = call->traceparent,
+    };
+    carry(call->edge, call->request, &rpc, convert);
+}
+
 static void handle_bootstrap(const struct agent_call *call)
 {
     Clm__BootstrapAgentRequest request = CLM__BOOTSTRAP_AGENT_REQUEST__INIT;
@@ -134,15 +149,7 @@ static void handle_bootstrap(const struct agent_call *call)
     request.source = arena_strdup(call->arena, http_connection_peer(connection));
     request.has_source_proven = true;
     request.source_proven = http_connection_proxied(connection);
-    const struct rpc_call rpc = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = "BootstrapAgent",
-        .request = &request.base,
-        .timeout_ms = BOOTSTRAP_TIMEOUT_MS,
-        .traceparent = call->traceparent,
-    };
-    carry(call->edge, call->request, &rpc, convert_same);
+    carry_to_bootstrap(call, "BootstrapAgent", &request.base, BOOTSTRAP_TIMEOUT_MS, convert_same);
 }
 
 static void handle_checkin(const struct agent_call *call)
@@ -182,15 +189,7 @@ static void handle_sign(const struct agent_call *call)
     request.agent_id = arena_strdup(call->arena, agent_id(call->agent));
     request.has_request = body->has_request;
     request.request = body->request;
-    const struct rpc_call rpc = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = "SignCertificate",
-        .request = &request.base,
-        .timeout_ms = CALL_TIMEOUT_MS,
-        .traceparent = call->traceparent,
-    };
-    carry(call->edge, call->request, &rpc, convert_sign);
+    carry_to_bootstrap(call, "SignCertificate", &request.base, CALL_TIMEOUT_MS, convert_sign);
 }
 
 static void handle_renew(const struct agent_call *call)
@@ -200,15 +199,7 @@ static void handle_renew(const struct agent_call *call)
     request.agent_id = arena_strdup(call->arena, agent_id(call->agent));
     request.has_request = body->has_request;
     request.request = body->request;
-    const struct rpc_call rpc = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = "RenewIdentity",
-        .request = &request.base,
-        .timeout_ms = BOOTSTRAP_TIMEOUT_MS,
-        .traceparent = call->traceparent,
-    };
-    carry(call->edge, call->request, &rpc, convert_same);
+    carry_to_bootstrap(call, "RenewIdentity", &request.base, BOOTSTRAP_TIMEOUT_MS, convert_same);
 }
 
 static void handle_farewell(const struct agent_call *call)
@@ -218,15 +209,7 @@ static void handle_farewell(const struct agent_call *call)
     request.agent_id = arena_strdup(call->arena, agent_id(call->agent));
     request.has_request = body->has_request;
     request.request = body->request;
-    const struct rpc_call rpc = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = "SayFarewell",
-        .request = &request.base,
-        .timeout_ms = CALL_TIMEOUT_MS,
-        .traceparent = call->traceparent,
-    };
-    carry(call->edge, call->request, &rpc, convert_same);
+    carry_to_bootstrap(call, "SayFarewell", &request.base, CALL_TIMEOUT_MS, convert_same);
 }
 
 static const struct agent_route {
