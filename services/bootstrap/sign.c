@@ -55,9 +55,10 @@ static enum code check_scope(struct request *req, const char *agent_id, const st
     if (code == CODE_NOT_FOUND)
         return status_set(st, CODE_PERMISSION_DENIED, "no scope is known for agent %s", agent_id);
     TRY(code);
-    if (known.disabled)
-        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled or its identity is frozen",
-                          agent_id);
+    /* Whether an admin released the change, the tasks service knows. */
+    if (!safe_allows(known.column, SAFE_CHANGE, true))
+        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is %s: no certificate is signed for it",
+                          agent_id, safe_column_name(known.column));
     struct scope scope = {
         .operations = known.operations, .dns_names = known.dns_names, .n_dns_names = known.n_dns_names};
     if (!scope_allows_operation(&scope, TASK_KIND_RENEW))
