@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "kinds/transaction.h"
+#include "transaction/transaction.h"
 #include "stores/store.h"
 
 /* Another key than the target's own must itself be a target's: the platform names no other file. */

@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "kinds/judge.h"
-#include "kinds/transaction.h"
+#include "transaction/transaction.h"
 #include "stores/place.h"
 #include "stores/store.h"
 

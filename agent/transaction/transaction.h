@@ -3,8 +3,8 @@
  * still is. Every step is journalled before it is done, so that a run that was cut off at any point is
  * finished or undone by the next one. Runs in a task's child; blocking.
  */
-#ifndef CLM_AGENT_KINDS_TRANSACTION_H
-#define CLM_AGENT_KINDS_TRANSACTION_H
+#ifndef CLM_AGENT_TRANSACTION_TRANSACTION_H
+#define CLM_AGENT_TRANSACTION_TRANSACTION_H
 
 #include "kinds/kinds.h"
 
