@@ -3,6 +3,8 @@
 
 #include "base/clock.h"
 #include "kinds/drift.h"
+#include "kinds/judge.h"
+#include "kinds/revocation.h"
 #include "transaction/tx.h"
 
 #define BACKUP_LIFE_MS (14 * 24 * 3600 * 1000ll)
@@ -28,6 +30,21 @@ static enum code commit(struct tx *tx, Clm__Receipt__Outcome outcome, const char
     task_message(run, "%s", reason);
     *ret_outcome = outcome;
     return CODE_OK;
+}
+
+/* Nothing is worth going back to that clients refuse. Asked only when it matters: it may take seconds. */
+static bool old_is_revoked(struct tx *tx)
+{
+    AUTO_BUF struct buf trust = {0};
+    struct revocation_answer revocation = {0};
+    struct status why;
+    struct bytes pem = {tx->in_place.chain_pem.data, tx->in_place.chain_pem.len};
+    if (pem.len == 0 || !tx->run->policy->fetch_hosts)
+        return false;
+    trust_load(tx->run->state_dir, &trust);
+    struct judge_sources of = {.pem = pem, .trust = {trust.data, trust.len}};
+    return revocation_ask(tx->run, &of, &revocation, &why) == CODE_OK && revocation.said &&
+           revocation.said->outcome == CLM__CHECK__OUTCOME__FAIL;
 }
 
 static enum code verify(struct tx *tx, bool reload_ok, const char *reload_why,
@@ -60,7 +77,7 @@ static enum code verify(struct tx *tx, bool reload_ok, const char *reload_why,
     if (is_new)
         return commit(tx, CLM__RECEIPT__OUTCOME__SUCCEEDED, reason, ret_outcome);
     /* Worse than before: it served a certificate that still counted, and does not serve the new one. */
-    if (tx->before[0] && !tx->old_is_dead)
+    if (tx->before[0] && !tx->old_is_dead && !old_is_revoked(tx))
         return tx_roll_back(tx, reason, ret_outcome, st);
     return commit(tx, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED, reason, ret_outcome);
 }
