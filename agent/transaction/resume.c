@@ -11,6 +11,16 @@ bool transaction_begun(const struct task_run *run)
     return run->resume && journal_find_step(run->journal, "swap");
 }
 
+void transaction_forget(struct task_run *run, const struct policy_target *target)
+{
+    if (!run->resume || transaction_begun(run))
+        return;
+    CLEANUP(tx_done) struct tx tx;
+    tx_init(&tx, run, target);
+    tx_forget(&tx);
+    store_scratch_remove(tx_tool(&tx).scratch);
+}
+
 static void copy_digest(char to[SHA256_HEX_SIZE], const char *from)
 {
     (void)snprintf(to, SHA256_HEX_SIZE, "%s", from ? from : "");
@@ -118,7 +128,7 @@ enum code transaction_resume(struct task_run *run, const struct policy_target *t
         if (code == CODE_ABORTED)
             code = tx_withdraw(&tx, why.msg, st);
         else if (code == CODE_DATA_LOSS)
-            (void)status_set(st, code, "%s", why.msg);
+            code = tx_give_up(&tx, why.msg, st);
         else
             code = code == CODE_OK ? tx_activate(&tx, ret_outcome, st)
                                    : tx_roll_back(&tx, why.msg, ret_outcome, st);

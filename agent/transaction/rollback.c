@@ -60,3 +60,9 @@ enum code tx_withdraw(struct tx *tx, const char *reason, struct status *st)
     tx_discard_staged(tx);
     return status_set(st, CODE_ABORTED, "%s: nothing was installed", text);
 }
+
+enum code tx_give_up(struct tx *tx, const char *reason, struct status *st)
+{
+    tx_discard_staged(tx);
+    return status_set(st, CODE_DATA_LOSS, "%s", reason);
+}

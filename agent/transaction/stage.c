@@ -10,6 +10,20 @@ void tx_discard_staged(struct tx *tx)
         (void)!tx->place->remove(&tx->at, tx->file[i].path, tx->file[i].staged, NULL);
 }
 
+static const char *backup_name(const struct tx *tx, const struct tx_file *file)
+{
+    const Clm__TaskOrder *order = tx->run->order;
+    return arena_printf(tx->run->arena, "%s-%u-%s-%s.bak", order->task_id, order->attempt, tx->target->name,
+                        file->role);
+}
+
+void tx_forget(struct tx *tx)
+{
+    tx_discard_staged(tx);
+    for (size_t i = 0; i < tx->n; i++)
+        (void)!store_remove_backup(tx->run->state_dir, backup_name(tx, &tx->file[i]), NULL);
+}
+
 enum code tx_stage(struct tx *tx, struct status *st)
 {
     int64_t started = clock_wall_ms();
@@ -25,12 +39,10 @@ enum code tx_stage(struct tx *tx, struct status *st)
 enum code tx_back_up(struct tx *tx, struct status *st)
 {
     int64_t started = clock_wall_ms();
-    const Clm__TaskOrder *order = tx->run->order;
     for (size_t i = 0; i < tx->n; i++) {
         struct tx_file *file = &tx->file[i];
         if (file->old)
-            file->backup = arena_printf(tx->run->arena, "%s-%u-%s-%s.bak", order->task_id, order->attempt,
-                                        tx->target->name, file->role);
+            file->backup = backup_name(tx, file);
         TRY(tx_note(tx, "backup", file->path, file->backup, file->old ? file->old_sha : NULL, st));
         if (file->old)
             TRY(store_backup(tx->run->state_dir, file->backup, file->old, st));

@@ -16,21 +16,38 @@ static enum code side_of(struct tx *tx, const struct tx_file *file, enum side *r
     return CODE_OK;
 }
 
+/* Which files are new already. */
+static enum code look_at_files(struct tx *tx, const char **ret_foreign, size_t *ret_new, struct status *st)
+{
+    *ret_foreign = NULL;
+    *ret_new = 0;
+    for (size_t i = 0; i < tx->n; i++) {
+        struct tx_file *file = &tx->file[i];
+        enum side side;
+        TRY(side_of(tx, file, &side, st));
+        file->is_new = side == SIDE_NEW;
+        /* What is the same before and after is on neither side. */
+        *ret_new += file->is_new && strcmp(file->new_sha, file->old_sha) != 0;
+        if (side == SIDE_FOREIGN)
+            *ret_foreign = file->path;
+    }
+    return CODE_OK;
+}
+
 /* Which files are still old; of a place that changes as a whole, all if any is. */
 static enum code plan_moves(struct tx *tx, struct store_move moves[TX_FILES_MAX], size_t *ret_n,
                             struct status *st)
 {
-    size_t n_old = 0;
-    for (size_t i = 0; i < tx->n; i++) {
-        enum side side;
-        TRY(side_of(tx, &tx->file[i], &side, st));
-        if (side == SIDE_FOREIGN)
-            return status_set(st, CODE_DATA_LOSS,
-                              "%.150s is neither the old nor the new one: put it right by hand",
-                              tx->file[i].path);
-        tx->file[i].is_new = side == SIDE_NEW;
-        n_old += side != SIDE_NEW;
-    }
+    const char *foreign;
+    size_t n_new, n_old = 0;
+    TRY(look_at_files(tx, &foreign, &n_new, st));
+    if (foreign && n_new == 0)
+        return status_set(st, CODE_ABORTED, "%.150s was changed by somebody else meanwhile", foreign);
+    if (foreign)
+        return status_set(st, CODE_DATA_LOSS,
+                          "%.150s is neither the old nor the new one: put it right by hand", foreign);
+    for (size_t i = 0; i < tx->n; i++)
+        n_old += !tx->file[i].is_new;
     *ret_n = 0;
     for (size_t i = 0; i < tx->n && n_old > 0; i++) {
         struct tx_file *file = &tx->file[i];
@@ -71,18 +88,15 @@ static enum code stage_old(struct tx *tx, const struct tx_file *file, struct sta
 enum code tx_restore(struct tx *tx, struct status *st)
 {
     struct store_move moves[TX_FILES_MAX];
-    size_t n = 0, n_new = 0;
-    for (size_t i = 0; i < tx->n; i++) {
-        struct tx_file *file = &tx->file[i];
-        enum side side;
-        TRY(side_of(tx, file, &side, st));
-        if (side == SIDE_FOREIGN)
-            return status_set(st, CODE_DATA_LOSS, "%.150s was changed by somebody else: put it right by hand",
-                              file->path);
-        /* What is the same before and after needs no restoring. */
-        file->is_new = side == SIDE_NEW && strcmp(file->new_sha, file->old_sha) != 0;
-        n_new += file->is_new;
-    }
+    const char *foreign;
+    size_t n = 0, n_new;
+    TRY(look_at_files(tx, &foreign, &n_new, st));
+    if (foreign)
+        return status_set(st, CODE_DATA_LOSS, "%.150s was changed by somebody else: put it right by hand",
+                          foreign);
+    /* What is the same before and after needs no restoring. */
+    for (size_t i = 0; i < tx->n; i++)
+        tx->file[i].is_new = tx->file[i].is_new && strcmp(tx->file[i].new_sha, tx->file[i].old_sha) != 0;
     for (size_t i = tx->n; i > 0 && n_new > 0; i--) {
         struct tx_file *file = &tx->file[i - 1];
         if (!file->backup || (!file->is_new && !tx->place->whole))

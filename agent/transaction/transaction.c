@@ -8,14 +8,14 @@ static enum code change_files(struct tx *tx, Clm__Receipt__Outcome *ret_outcome,
     struct status why = {0};
     enum code code = tx_note(tx, "swap", NULL, tx->server_name, tx->leaf, st);
     if (code != CODE_OK) {
-        tx_discard_staged(tx);
+        tx_forget(tx);
         return code;
     }
     code = tx_swap(tx, &why);
     if (code == CODE_ABORTED)
         return tx_withdraw(tx, why.msg, st);
     if (code == CODE_DATA_LOSS)
-        return status_set(st, code, "%s", why.msg);
+        return tx_give_up(tx, why.msg, st);
     if (code != CODE_OK)
         return tx_roll_back(tx, why.msg, ret_outcome, st);
     return tx_activate(tx, ret_outcome, st);
@@ -40,7 +40,7 @@ static enum code prepare(struct tx *tx, const struct change *change, struct stat
     if (code == CODE_OK && tx->run->cancelled && tx->run->cancelled(tx->run))
         code = status_set(st, CODE_CANCELLED, "cancelled before anything was changed");
     if (code != CODE_OK)
-        tx_discard_staged(tx);
+        tx_forget(tx);
     return code;
 }
 

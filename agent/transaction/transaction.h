@@ -22,6 +22,9 @@ struct change { /* borrowed */
 enum code transaction_run(struct task_run *run, const struct change *change,
                           Clm__Receipt__Outcome *ret_outcome, struct status *st) MUST_CHECK;
 
+/* Takes away what a run that was cut off before it changed files had put aside; nothing if there was none. */
+void transaction_forget(struct task_run *run, const struct policy_target *target);
+
 /* True if an earlier run came as far as changing files: then transaction_resume is what is left to do. */
 bool transaction_begun(const struct task_run *run);
 enum code transaction_resume(struct task_run *run, const struct policy_target *target,

@@ -61,7 +61,7 @@ void tx_note_late(struct tx *tx, const char *step, const char *path, const char 
 /* --- hooks.c --- */
 /* Runs one of a reload's commands as the step `name`. */
 enum code tx_hook(struct tx *tx, const struct policy_reload *reload, const char *name, char *const *argv,
-                  const char *reason, struct status *st) MUST_CHECK;
+                  const char *reason, struct status *st);
 /* The administrator's last word before anything is changed. */
 enum code tx_pre_hooks(struct tx *tx, struct status *st) MUST_CHECK;
 /* What was let pass did not succeed: whoever took the host out of service has to know. */
@@ -80,6 +80,8 @@ enum code tx_back_up(struct tx *tx, struct status *st) MUST_CHECK;
 enum code tx_check_unchanged(struct tx *tx, struct status *st) MUST_CHECK;
 enum code tx_check_staged(struct tx *tx, const struct tx_file *file, struct status *st) MUST_CHECK;
 void tx_discard_staged(struct tx *tx);
+/* Nothing was changed: what was staged goes, and so do the backups. */
+void tx_forget(struct tx *tx);
 
 /* --- swap.c --- */
 /* Brings what is still old to its new content, in one go; what is new already stays. */
@@ -104,5 +106,7 @@ enum code tx_roll_back(struct tx *tx, const char *reason, Clm__Receipt__Outcome 
                        struct status *st) MUST_CHECK;
 /* Somebody else was faster, and what they put there is there again: there is nothing to undo. */
 enum code tx_withdraw(struct tx *tx, const char *reason, struct status *st) MUST_CHECK;
+/* Files of both sides, and somebody else's: they are left alone, and what was put aside goes. DATA_LOSS. */
+enum code tx_give_up(struct tx *tx, const char *reason, struct status *st) MUST_CHECK;
 
 #endif
