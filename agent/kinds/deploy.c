@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "transaction/transaction.h"
 #include "stores/store.h"
+#include "transaction/transaction.h"
 
 /* Another key than the target's own must itself be a target's: the platform names no other file. */
 static enum code find_key(struct task_run *run, const struct policy_target *target, const char *path,

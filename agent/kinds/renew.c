@@ -10,9 +10,9 @@
 
 #include "base/clock.h"
 #include "kinds/judge.h"
-#include "transaction/transaction.h"
 #include "stores/place.h"
 #include "stores/store.h"
+#include "transaction/transaction.h"
 
 struct names {
     char **item;
