@@ -137,6 +137,15 @@ struct issued issue(struct host *host, const char *name, int64_t from_ms, int64_
     return issue_for_key(host, key, name, from_ms, until_ms);
 }
 
+struct issued issue_newer(struct host *host, const struct issued *pair, const char *name)
+{
+    struct status st;
+    AUTO_KEY struct key *key = NULL;
+    int64_t now = clock_wall_ms();
+    need(key_parse(pair->key_pem, NULL, &key, &st), &st);
+    return issue_for_key(host, key, name, now - 60000, now + 90 * DAY_MS);
+}
+
 void issued_done(struct issued *issued)
 {
     der_done(&issued->cert);
@@ -272,6 +281,7 @@ int host_setup(void **state)
     sign_calls = 0;
     sign_answer = CODE_OK;
     sign_root = NULL;
+    run_cancelled = false;
     *state = host;
     return 0;
 }
@@ -310,6 +320,40 @@ static enum code sign(struct task_run *run, struct bytes csr, struct der_list *r
     return CODE_OK;
 }
 
+static Clm__TaskSpec task_spec;
+Clm__DeploySpec deploy_spec;
+Clm__RenewSpec renew_spec;
+bool run_cancelled;
+
+const Clm__TaskSpec *deploying(const char *target, const struct issued *pair)
+{
+    clm__task_spec__init(&task_spec);
+    clm__deploy_spec__init(&deploy_spec);
+    task_spec.has_kind = true;
+    task_spec.kind = CLM__TASK__KIND__DEPLOY;
+    task_spec.deploy = &deploy_spec;
+    deploy_spec.target = (char *)(uintptr_t)target;
+    deploy_spec.chain_pem = (char *)(uintptr_t)buf_text(&pair->cert_pem);
+    return &task_spec;
+}
+
+const Clm__TaskSpec *renewing(const char *target)
+{
+    clm__task_spec__init(&task_spec);
+    clm__renew_spec__init(&renew_spec);
+    task_spec.has_kind = true;
+    task_spec.kind = CLM__TASK__KIND__RENEW;
+    task_spec.renew = &renew_spec;
+    renew_spec.target = (char *)(uintptr_t)target;
+    return &task_spec;
+}
+
+static bool cancelled(struct task_run *run)
+{
+    (void)run;
+    return run_cancelled;
+}
+
 struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec)
 {
     struct outcome outcome = {.arena = arena_new(), .outcome = 0};
@@ -341,6 +385,7 @@ struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec)
         .arena = outcome.arena,
         .result = &outcome.result,
         .sign = sign,
+        .cancelled = cancelled,
     };
     signing_host = host;
     const struct task_kind *kind = task_kind_find((int)spec->kind);

@@ -47,6 +47,8 @@ struct issued issue(struct host *host, const char *name, int64_t from_ms, int64_
 /* The same for a key that is there already. */
 struct issued issue_for_key(struct host *host, const struct key *key, const char *name, int64_t from_ms,
                             int64_t until_ms);
+/* A newer one than pair's, for the same key. */
+struct issued issue_newer(struct host *host, const struct issued *pair, const char *name);
 /* Puts it at <dir>/cert.pem and <dir>/key.pem. */
 void put_pair(struct host *host, const struct issued *pair);
 
@@ -73,6 +75,13 @@ struct outcome {
 };
 void outcome_done(struct outcome *outcome);
 struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec);
+/* What such a task says; the next call of either makes it anew. */
+const Clm__TaskSpec *deploying(const char *target, const struct issued *pair);
+const Clm__TaskSpec *renewing(const char *target);
+extern Clm__DeploySpec deploy_spec;
+extern Clm__RenewSpec renew_spec;
+/* What the run is told when it asks whether it was cancelled. */
+extern bool run_cancelled;
 /* Called by the run's sign: the host's CA issues for the CSR. sign_calls counts; last_spki is what was asked
  * for. */
 extern unsigned sign_calls;
