@@ -93,7 +93,8 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
     static const char sql[] =
         "WITH held AS MATERIALIZED (SELECT x::uuid AS id FROM unnest($6) AS x), "
         "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, a.scope, i.generation, "
-        "    i.task_certificate, p.epoch, greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) AS mode, "
+        "    i.task_certificate, p.epoch, greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) AS "
+        "mode, "
         "    ($10::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS kinds, "
         "    ($11::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS released "
         "  FROM (SELECT DISTINCT ON (agent_id) * FROM unnest($1::uuid[], $2, $3, $4, $5) WITH ORDINALITY "
