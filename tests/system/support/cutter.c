@@ -67,12 +67,16 @@ static bool below(const char *path, const char *prefix)
 
 static void cut(void)
 {
+    int status;
+    pid_t pid;
     for (size_t i = 0; i < PROCESSES_MAX; i++) {
         if (processes[i].pid > 0)
             (void)kill(processes[i].pid, SIGKILL);
     }
-    while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR)
-        ;
+    while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR) {
+        if (pid > 0 && WIFSTOPPED(status)) /* one that was just forked */
+            (void)kill(pid, SIGKILL);
+    }
     (void)fclose(report);
     exit(42);
 }
