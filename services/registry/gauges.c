@@ -20,10 +20,10 @@ void gauges_make(void)
 {
     gauge.agents = metric_gauge("clm_agents", "Agents, by status.");
     gauge.alerts = metric_gauge("clm_alerts_open", "Alerts that nobody has acknowledged, by kind.");
-    gauge.audit_lag = metric_gauge("clm_audit_lag_seconds",
-                                   "Age of the oldest event that is not in the audit log's tree yet; 0: none.");
-    gauge.audit_unsigned =
-        metric_gauge("clm_audit_unsigned_records", "Records of the audit log that no signed head covers yet.");
+    gauge.audit_lag = metric_gauge(
+        "clm_audit_lag_seconds", "Age of the oldest event that is not in the audit log's tree yet; 0: none.");
+    gauge.audit_unsigned = metric_gauge("clm_audit_unsigned_records",
+                                        "Records of the audit log that no signed head covers yet.");
 }
 
 static enum code tell_audit(struct worker *worker, struct arena *arena, struct status *st)
