@@ -84,7 +84,7 @@ static enum code key_in_bundle(struct task_run *run, const struct policy_target 
 {
     CLEANUP(store_view_done) struct store_view now = {0};
     AUTO_SECRET struct secret *content = NULL, *password = NULL;
-    struct place_at at = {target, run->state_dir};
+    struct place_at at = {.target = target, .state_dir = run->state_dir};
     TRY(place_of(target)->read(&at, target->certificate, &content, NULL, st));
     TRY(store_password(target, &password, st));
     TRY(store_view(target, content, password, run->arena, &now, st));
@@ -200,5 +200,7 @@ enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, st
                                             : renew(run, target, made, ret_outcome, st);
     /* Installed, or of no use any more: another attempt makes another key. */
     (void)!store_remove_backup(run->state_dir, made, NULL);
+    if (code == CODE_OK)
+        discover_installed(run, target, *ret_outcome);
     return code;
 }

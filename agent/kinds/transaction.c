@@ -6,7 +6,7 @@
  */
 #include "kinds/transaction.h"
 
-#include "kinds/drift.h"
+#include "kinds/installed.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -146,7 +146,7 @@ static void set_up(struct tx *tx, struct task_run *run, const struct policy_targ
     tx->target = target;
     tx->reload = target->reloads;
     tx->place = place_of(target);
-    tx->at = (struct place_at){target, run->state_dir};
+    tx->at = (struct place_at){.target = target, .state_dir = run->state_dir};
     tx->server_name = target->server_name;
     tx->let_pass =
         run->resume && (journal_find_step(run->journal, "pre") || journal_find_step(run->journal, "swap"));
@@ -611,7 +611,7 @@ static enum code commit(struct tx *tx, Clm__Receipt__Outcome outcome, const char
     struct task_run *run = tx->run;
     bool verified = outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED;
     note_late(tx, "commit", verified ? "verified" : "unverified", reason, tx->leaf);
-    intended_put(run->state_dir, tx->target->name, tx->leaf);
+    intended_put(&tx->at, tx->leaf);
     discard_staged(tx);
     if (verified) {
         /* The next success ends the use of the former backups of this target. */
@@ -853,7 +853,7 @@ static enum code report_commit(struct tx *tx, const Clm__Agent__JournalRecord *c
     char served[SHA256_HEX_SIZE] = "";
     int64_t started = clock_wall_ms();
     bool verified = commit->path && strcmp(commit->path, "verified") == 0;
-    intended_put(tx->run->state_dir, tx->target->name, tx->leaf);
+    intended_put(&tx->at, tx->leaf);
     discard_staged(tx);
     if (tx->target->endpoint) {
         bool is_new = look(tx, served, NULL, 0) && strcmp(served, tx->leaf) == 0;
