@@ -22,6 +22,7 @@
 unsigned sign_calls;
 char last_spki[65];
 enum code sign_answer;
+bool (*run_cancelled)(struct task_run *run);
 const struct der *sign_root;
 static struct host *signing_host;
 static struct arena *texts;
@@ -341,6 +342,7 @@ struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec)
         .arena = outcome.arena,
         .result = &outcome.result,
         .sign = sign,
+        .cancelled = run_cancelled,
     };
     signing_host = host;
     const struct task_kind *kind = task_kind_find((int)spec->kind);
