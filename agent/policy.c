@@ -89,7 +89,7 @@ static const struct config_key policy_keys[] = {
     {KEY("policy", "fetch_hosts", CONFIG_LIST, fetch_hosts), .optional = true,
      .help = "hosts that may be asked whether a certificate was revoked (OCSP, CRL): ocsp.example.com "
              "*.ca.example"},
-    {KEY("policy", "watch_interval", CONFIG_DURATION, watch_interval_ms), .fallback = "15s", .min = 0,
+    {KEY("policy", "watch_interval", CONFIG_DURATION, watch_interval_ms), .fallback = "30s", .min = 0,
      .max = 24 * 3600 * 1000,
      .help = "how often what the targets serve is looked at, beside every change of their files; 0s: never"},
     {KEY("policy", "metrics", CONFIG_BOOL, metrics), .fallback = "off",

@@ -35,7 +35,7 @@ static void print_tasks(const Clm__TaskStatistics *tasks, struct arena *arena)
     struct table *table = table_new(arena, headings, ARRAY_LEN(headings));
     for (size_t i = 0; i < tasks->n_days; i++) {
         const Clm__TaskPeriod *day = tasks->days[i];
-        const char *at = table_time(arena, day->has_at_ms, day->at_ms);
+        const char *at = table_time(arena, day->has_begins_at_ms, day->begins_at_ms);
         table_row(table, (const char *[]){at ? arena_strndup(arena, at, 10) : NULL,
                                           arena_printf(arena, "%u", day->succeeded),
                                           arena_printf(arena, "%u", day->installed_unverified),

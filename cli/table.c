@@ -50,7 +50,8 @@ static bool is_printable(unsigned c)
 
 const char *table_printable(struct arena *arena, const char *text)
 {
-    char *copy = arena_alloc(arena, 6 * strlen(text) + 1), *out = copy;
+    enum { ESCAPE_SIZE = sizeof("\\uffff") };
+    char *copy = arena_alloc(arena, 6 * strlen(text) + ESCAPE_SIZE), *out = copy;
     for (const unsigned char *at = (const unsigned char *)text; *at;) {
         unsigned c;
         size_t len = code_point(at, &c);
@@ -58,9 +59,9 @@ const char *table_printable(struct arena *arena, const char *text)
             memcpy(out, at, len);
             out += len;
         } else if (len > 1) {
-            out += sprintf(out, "\\u%04x", c & 0xffffu);
+            out += snprintf(out, ESCAPE_SIZE, "\\u%04x", c & 0xffffu);
         } else {
-            out += sprintf(out, "\\x%02x", *at);
+            out += snprintf(out, ESCAPE_SIZE, "\\x%02x", *at);
         }
         at += len > 0 ? len : 1;
     }

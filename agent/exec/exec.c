@@ -359,6 +359,8 @@ static void on_net_frame(const ProtobufCMessage *msg, void *arg)
         jobs_deliver(exec, frame->delivery);
     if (clock_mono_ms() - exec->last_check_ms >= CHECK_PERIOD_MS)
         on_check_timer(exec);
+    if (exec->watch && !exec->stopping)
+        watch_awake(exec->watch);
 }
 
 static void on_net_closed(const struct status *why, void *arg)

@@ -12,13 +12,15 @@
 #include "agent/exec/spawn.h"
 #include "agent/ipc.h"
 #include "agent/kinds/drift.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "sandbox/sandbox.h"
 #include "wire/wire.h"
 
-#define SOON_MS  500  /* after the last change of a file */
-#define AGAIN_MS 2000 /* until what differs is looked at a second time */
-#define BUSY_MS  1000
+#define SOON_MS    500  /* after the last change of a file */
+#define AGAIN_MS   2000 /* until what differs is looked at a second time */
+#define BUSY_MS    1000
+#define SLACK      2   /* 1 / SLACK of the interval: it may be so much longer or shorter */
 #define CHECK_SEC  120 /* processor time of a check */
 #define DIRS_MAX   192
 #define REPORT_MAX (64 * 1024)
@@ -40,7 +42,8 @@ struct watch {
     struct ipc *ipc;
     struct report seen; /* what the last check said */
     struct report told;
-    bool again; /* something happened while a check was at work */
+    int64_t checked_ms; /* monotonic: when the last check ended */
+    bool again;         /* something happened while a check was at work */
 };
 
 /* --- the child ---------------------------------------------------------------------------------------- */
@@ -73,7 +76,7 @@ static void next_round(struct watch *watch)
 {
     const struct policy *policy = watch->exec->policy;
     if (policy->watch_interval_ms > 0 && policy->targets && policy->targets[0])
-        next_in(watch, policy->watch_interval_ms);
+        next_in(watch, policy->watch_interval_ms + policy->watch_interval_ms / SLACK);
 }
 
 static void log_changes(const Clm__DriftReport *from, const Clm__DriftReport *to)
@@ -147,6 +150,7 @@ static void on_closed(const struct status *why, void *arg)
     struct watch *watch = arg;
     ipc_free(TAKE(watch->ipc));
     spawn_reap(&watch->child, true);
+    watch->checked_ms = clock_mono_ms();
     if (watch->again)
         next_in(watch, SOON_MS);
     else if (!loop_timer_pending(watch->timer))
@@ -220,6 +224,15 @@ void watch_soon(struct watch *watch)
     watch->again = watch->ipc != NULL;
     if (!watch->ipc)
         next_in(watch, SOON_MS);
+}
+
+void watch_awake(struct watch *watch)
+{
+    const struct policy *policy = watch->exec->policy;
+    int64_t interval_ms = policy->watch_interval_ms;
+    if (interval_ms > 0 && !watch->ipc && watch->checked_ms > 0 &&
+        clock_mono_ms() - watch->checked_ms >= interval_ms - interval_ms / SLACK)
+        on_timer(watch);
 }
 
 /* --- files -------------------------------------------------------------------------------------------- */

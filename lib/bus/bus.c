@@ -285,6 +285,8 @@ enum code bus_new(const struct bus_config *config, struct bus **ret, struct stat
     if (code == CODE_OK)
         code = nats_status(st, natsConnection_JetStream(&bus->js, bulk, NULL), "JetStream context");
     if (code == CODE_OK)
+        code = publisher_new(bulk, &bus->publisher, st);
+    if (code == CODE_OK)
         code = rpc_client_new(bus, &bus->client, st);
     if (code != CODE_OK) {
         bus_free(bus);
@@ -329,6 +331,7 @@ void bus_free(struct bus *bus)
         ;
     (void)pthread_mutex_unlock(&bus->mutex);
     rpc_client_free(bus->client);
+    publisher_free(bus->publisher);
     jsCtx_Destroy(bus->js);
     natsConnection_Destroy(bus->prompt);
     natsConnection_Destroy(bus->bulk);

@@ -177,7 +177,8 @@ struct event_to_publish {
     struct bytes body, authority; /* authority may be empty */
     uint64_t stream_seq;          /* out */
 };
-/* Publishes a batch with Nats-Msg-Id and waits for all acknowledgements. */
+/* Publishes a batch with Nats-Msg-Id, all at once and in order, and waits for all acknowledgements. What was
+ * acknowledged has its stream_seq, also when others failed. Ids are unique among them. */
 enum code events_publish(struct bus *bus, struct event_to_publish *events, size_t n, int64_t timeout_ms,
                          struct status *st) MUST_CHECK;
 /* The stream sequence up to which every durable that reads this service's events has acknowledged them. */

@@ -1,5 +1,5 @@
 /*
- * JetStream: making the stream and its durables (bus admin), publishing with a message id, pulling. On the
+ * JetStream: making the stream and its durables (bus admin), its state, reading by place, pulling. On the
  * bulk connection. Every call here blocks and belongs to a thread of its own, never to a library callback.
  */
 #include <inttypes.h>
@@ -121,50 +121,6 @@ enum code bus_setup(const char *url, const char *ca_file, const char *admin_pass
     natsConnection_Close(nc);
     natsConnection_Destroy(nc);
     return code;
-}
-
-/* ---- publishing
- * ------------------------------------------------------------------------------------------------- */
-
-static enum code publish_one(struct bus *bus, struct event_to_publish *event, struct arena *arena,
-                             int64_t wait_ms, struct status *st)
-{
-    natsMsg *msg = NULL;
-    natsStatus s =
-        natsMsg_Create(&msg, event->subject, NULL, (const char *)event->body.data, (int)event->body.len);
-    const char *authority = header_encode(event->authority, arena);
-    if (s == NATS_OK && authority)
-        s = natsMsgHeader_Set(msg, HEADER_AUTHORITY, authority);
-    jsPubOptions opts;
-    (void)jsPubOptions_Init(&opts);
-    opts.MsgId = event->id;
-    opts.ExpectStream = BUS_STREAM;
-    opts.MaxWait = wait_ms;
-    jsErrCode err = 0;
-    jsPubAck *ack = NULL;
-    if (s == NATS_OK)
-        s = js_PublishMsg(&ack, bus->js, msg, &opts, &err);
-    natsMsg_Destroy(msg);
-    if (s == NATS_OK)
-        event->stream_seq = ack->Sequence;
-    jsPubAck_Destroy(ack);
-    return js_status(st, s, err, "publish event");
-}
-
-enum code events_publish(struct bus *bus, struct event_to_publish *events, size_t n, int64_t timeout_ms,
-                         struct status *st)
-{
-    AUTO_ARENA struct arena *arena = arena_new();
-    int64_t deadline = clock_mono_ms() + timeout_ms;
-    for (size_t i = 0; i < n; i++)
-        events[i].stream_seq = 0;
-    for (size_t i = 0; i < n; i++) {
-        int64_t left = deadline - clock_mono_ms();
-        if (left <= 0)
-            return status_set(st, CODE_DEADLINE_EXCEEDED, "publish events: %zu of %zu in time", i, n);
-        TRY(publish_one(bus, &events[i], arena, left, st));
-    }
-    return CODE_OK;
 }
 
 enum code events_stream_state(struct bus *bus, int64_t *ret_created_ms, uint64_t *ret_last_seq,

@@ -8,6 +8,7 @@
 #include "bus/bus.h"
 
 struct rpc_client; /* rpc_client.c: requests under way */
+struct publisher;  /* publish.c: events under way */
 
 struct bus {
     char service[64];
@@ -15,6 +16,7 @@ struct bus {
     natsConnection *bulk;   /* JetStream */
     jsCtx *js;
     struct rpc_client *client;
+    struct publisher *publisher;
 
     pthread_mutex_t mutex; /* of what is below */
     pthread_cond_t closed; /* a connection was closed for good */
@@ -42,6 +44,9 @@ enum code rpc_client_new(struct bus *bus, struct rpc_client **ret, struct status
 void rpc_client_free(struct rpc_client *client);
 /* The connection is lost: nobody will answer what was asked through it. */
 void rpc_client_fail_all(struct rpc_client *client);
+
+enum code publisher_new(natsConnection *nc, struct publisher **ret, struct status *st) MUST_CHECK;
+void publisher_free(struct publisher *publisher);
 
 /* Header values are text; statements travel as base64url. Memory from the arena; empty gives NULL / empty. */
 const char *header_encode(struct bytes value, struct arena *arena);

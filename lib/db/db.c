@@ -558,6 +558,16 @@ enum code db_query(struct db *db, const char *sql, const struct db_args *args, s
     return finish(db, result, "query", ret, st);
 }
 
+enum code db_query_planned(struct db *db, const char *sql, const struct db_args *args, struct db_rows **ret,
+                           struct status *st)
+{
+    if (!db->conn)
+        return status_set(st, CODE_UNAVAILABLE, "database: not connected");
+    PGresult *result =
+        PQexecParams(db->conn, sql, args->n, args->type, args->value, args->length, args->format, 0);
+    return finish(db, result, "query", ret, st);
+}
+
 enum code db_query_one(struct db *db, const char *sql, const struct db_args *args, struct db_rows **ret,
                        struct status *st)
 {

@@ -64,6 +64,9 @@ DEFINE_CLEANUP(db_rows, struct db_rows *, db_rows_free)
  * be NULL. */
 enum code db_query(struct db *db, const char *sql, const struct db_args *args, struct db_rows **ret,
                    struct status *st) MUST_CHECK;
+/* The same, planned anew for these values: where the best way depends on them. */
+enum code db_query_planned(struct db *db, const char *sql, const struct db_args *args, struct db_rows **ret,
+                           struct status *st) MUST_CHECK;
 /* NOT_FOUND when there is no row. */
 enum code db_query_one(struct db *db, const char *sql, const struct db_args *args, struct db_rows **ret,
                        struct status *st) MUST_CHECK;

@@ -157,7 +157,7 @@ class Platform:
                      f"GRANT CONNECT ON DATABASE clm TO {name};"
                      f"CREATE SCHEMA {name} AUTHORIZATION {name};"
                      f"ALTER ROLE {name} SET search_path = {name};")
-        self.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC;")
+        self.sql("REVOKE ALL ON SCHEMA public FROM PUBLIC; CREATE EXTENSION pg_trgm SCHEMA registry;")
 
     def sql_environment(self, role="admin"):
         return {"PGPASSWORD": self._passwords[role]}

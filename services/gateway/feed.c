@@ -54,6 +54,10 @@ static const char *agent_of(const Clm__Event *event, const char *noun)
         return event->token->agent_id;
     if (event->certificate_issued)
         return event->certificate_issued->agent_id;
+    if (event->alert)
+        return event->alert->agent_id;
+    if (event->drift)
+        return event->drift->agent_id;
     return event->task ? event->task->agent_id : NULL;
 }
 
@@ -79,6 +83,9 @@ static void fill_view(Clm__EventView *view, Clm__Event *event, uint64_t seq, con
     view->token = event->token;
     view->certificate_issued = event->certificate_issued;
     view->task = event->task;
+    view->alert = event->alert;
+    view->platform = event->platform;
+    view->drift = event->drift;
 }
 
 static bool write_text(struct buf *out, uint64_t seq, const Clm__EventView *view)
@@ -125,6 +132,7 @@ static struct frame *frame_make(const struct event_message *message)
         buf_reset(&text);
         view.agent = NULL;
         view.certificate_issued = NULL;
+        view.alert = NULL;
         if (!write_text(&text, message->stream_seq, &view))
             buf_reset(&text);
     }

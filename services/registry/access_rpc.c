@@ -5,6 +5,7 @@
 #include "base/id.h"
 #include "border.h"
 #include "grants.h"
+#include "pki/digest.h"
 #include "proto/registry.pb-c.h"
 
 #define PAGE_DEFAULT 50
@@ -46,6 +47,23 @@ static enum code begin(const struct rpc_ctx *ctx, struct cause *ret, struct stat
         .timing = registry_timing(worker_of(ctx)->service),
     };
     return CODE_OK;
+}
+
+/* What an idempotency key is for: the request that it stands in, without it. */
+static const struct once *once_of(const char *key, const ProtobufCMessage *without_key, struct arena *arena)
+{
+    if (!key || !*key)
+        return NULL;
+    struct once *once = arena_alloc(arena, sizeof(*once));
+    const char *name = without_key->descriptor->name;
+    struct bytes body;
+    wire_pack(without_key, arena, &body.data, &body.len);
+    struct sha256_ctx *ctx = sha256_ctx_new();
+    sha256_ctx_add(ctx, (struct bytes){(const uint8_t *)name, strlen(name) + 1});
+    sha256_ctx_add(ctx, body);
+    sha256_ctx_free(ctx, once->request_sha256);
+    once->key = key;
+    return once;
 }
 
 static enum code page_size(bool has, uint32_t asked, size_t *ret, struct status *st)
@@ -130,6 +148,8 @@ static void invitation_fill(Clm__Invitation *res, const struct operator_entry *e
     res->operator_ = arena_alloc(arena, sizeof(*res->operator_));
     clm__operator_view__init(res->operator_);
     operator_fill(res->operator_, entry, arena);
+    if (!*link)
+        return;
     res->link = arena_strdup(arena, link);
     set_time(&res->has_link_not_after_at_ms, &res->link_not_after_at_ms, entry->link_not_after_ms);
 }
@@ -143,6 +163,9 @@ enum code on_create_operator(struct rpc_ctx *ctx, const void *request, void *res
     struct cause cause;
     TRY(begin(ctx, &cause, st));
     TRY(grant_read(req->roles, req->n_roles, req->label_selector, &grant, st));
+    Clm__CreateOperatorRequest asked = *req;
+    asked.idempotency_key = NULL;
+    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
     TRY(operator_invite(worker_of(ctx)->db, &cause, req->name, &grant,
                         req->has_link_ttl_sec ? req->link_ttl_sec : INVITE_TTL_DEFAULT_SEC, link, ctx->arena,
                         &entry, st));
@@ -285,12 +308,15 @@ enum code on_create_api_key(struct rpc_ctx *ctx, const void *request, void *resp
     TRY(grant_read(req->roles, req->n_roles, req->label_selector, &grant, st));
     int64_t expires_at_ms =
         req->has_expires_at_ms ? req->expires_at_ms : cause.now_ms + API_KEY_TTL_DEFAULT_MS;
+    Clm__CreateApiKeyRequest asked = *req;
+    asked.idempotency_key = NULL;
+    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
     TRY(api_key_issue(worker_of(ctx)->db, &cause, req->name, &grant, expires_at_ms, key, ctx->arena, &entry,
                       st));
     res->api_key = arena_alloc(ctx->arena, sizeof(*res->api_key));
     clm__api_key_view__init(res->api_key);
     key_fill(res->api_key, &entry, ctx->arena);
-    res->key = arena_strdup(ctx->arena, key);
+    res->key = *key ? arena_strdup(ctx->arena, key) : NULL;
     return CODE_OK;
 }
 

@@ -3,6 +3,7 @@
 
 #include "audit.h"
 #include "base/id.h"
+#include "db/outbox.h"
 #include "safemode/safemode.h"
 #include "selector.h"
 
@@ -20,35 +21,131 @@ enum alert_state alert_state(const struct alert *alert)
     return alert->acknowledged_at_ms >= 0 ? ALERT_ACKNOWLEDGED : ALERT_OPEN;
 }
 
+/* ---- telling: an event each, and a record of it ---- */
+
+enum deed { RAISED, ACKNOWLEDGED, RESOLVED };
+#define SUBJECT_PREFIX "clm.event.registry."
+static const char *const deeds[] = {
+    [RAISED] = "alert.raised",
+    [ACKNOWLEDGED] = "alert.acknowledged",
+    [RESOLVED] = "alert.resolved",
+};
+
+static struct audit_record record_of(const struct alert *alert, const struct cause *cause, enum deed deed,
+                                     const char *event_id)
+{
+    return (struct audit_record){
+        .event_id = event_id,
+        .action = deeds[deed],
+        .origin = "registry",
+        .entity_id = alert->id,
+        .agent_id = alert->agent_id,
+        .actor = cause->actor,
+        .occurred_at_ms = cause->now_ms,
+        .outcome = "OK",
+        .detail = alert->message,
+        .traceparent = cause->traceparent,
+    };
+}
+
+static enum code tell(struct db *tx, const struct cause *cause, enum deed deed, const struct alert *alerts,
+                      size_t n, struct arena *arena, struct status *st)
+{
+    if (n == 0)
+        return CODE_OK;
+    const char *subject = arena_printf(arena, SUBJECT_PREFIX "%s", deeds[deed]);
+    const char **ids = arena_array(arena, n, sizeof(*ids));
+    const char **subjects = arena_array(arena, n, sizeof(*subjects));
+    const void **bodies = arena_array(arena, n, sizeof(*bodies));
+    size_t *lens = arena_array(arena, n, sizeof(*lens));
+    struct audit_record *records = arena_array(arena, n, sizeof(*records));
+    for (size_t i = 0; i < n; i++) {
+        char id[UUID_TEXT_SIZE];
+        struct bytes body;
+        uuid_v7(id);
+        ids[i] = arena_strdup(arena, id);
+        subjects[i] = subject;
+        alert_event_encode(&alerts[i], cause, ids[i], subject, arena, &body);
+        bodies[i] = body.data;
+        lens[i] = body.len;
+        records[i] = record_of(&alerts[i], cause, deed, ids[i]);
+    }
+    TRY(outbox_add_many(tx, n, ids, subjects, bodies, lens, st));
+    return audit_note(tx, records, n, arena, st);
+}
+
+static struct cause by_us(int64_t now_ms)
+{
+    return (struct cause){.actor = SELF, .now_ms = now_ms};
+}
+
+enum code alerts_tell_resolved(struct db *tx, const struct alert *alerts, size_t n, int64_t now_ms,
+                               struct arena *arena, struct status *st)
+{
+    const struct cause cause = by_us(now_ms);
+    return tell(tx, &cause, RESOLVED, alerts, n, arena, st);
+}
+
+/* ---- raising and resolving ---- */
+
 enum code alerts_raise(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                        struct arena *arena, struct status *st)
 {
     if (n == 0)
         return CODE_OK;
+    const struct cause cause = by_us(now_ms);
+    struct alert *raised;
+    size_t n_raised;
     const char **ids = arena_array(arena, n, sizeof(*ids));
     for (size_t i = 0; i < n; i++) {
         char id[UUID_TEXT_SIZE];
         uuid_v7(id);
         ids[i] = arena_strdup(arena, id);
     }
-    return store_alerts_raise(tx, ids, changes, n, now_ms, arena, st);
+    TRY(store_alerts_raise(tx, ids, changes, n, now_ms, arena, &raised, &n_raised, st));
+    return tell(tx, &cause, RAISED, raised, n_raised, arena, st);
+}
+
+enum code alerts_raise_alone(struct db *db, const struct alert_change *changes, size_t n, int64_t now_ms,
+                             struct arena *arena, struct status *st)
+{
+    if (n == 0)
+        return CODE_OK;
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(alerts_raise(tx, changes, n, now_ms, arena, st));
+    return db_commit(tx, st);
 }
 
 enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                          struct arena *arena, struct status *st)
 {
-    return n == 0 ? CODE_OK : store_alerts_resolve(tx, changes, n, now_ms, SELF, arena, st);
+    struct alert *resolved;
+    size_t n_resolved;
+    if (n == 0)
+        return CODE_OK;
+    TRY(store_alerts_resolve(tx, changes, n, now_ms, SELF, arena, &resolved, &n_resolved, st));
+    return alerts_tell_resolved(tx, resolved, n_resolved, now_ms, arena, st);
 }
 
 enum code alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind, int64_t now_ms,
                                   struct arena *arena, struct status *st)
 {
-    return store_alerts_resolve_of_agent(tx, agent_id, kind, now_ms, SELF, arena, st);
+    struct alert *resolved;
+    size_t n;
+    TRY(store_alerts_resolve_of_agent(tx, agent_id, kind, now_ms, SELF, arena, &resolved, &n, st));
+    return alerts_tell_resolved(tx, resolved, n, now_ms, arena, st);
 }
 
 enum code alerts_quiet(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
 {
-    return store_alerts_quiet(db, now_ms - ALERTS_QUIET_MS, now_ms, SELF, arena, st);
+    struct alert *resolved;
+    size_t n;
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(store_alerts_quiet(tx, now_ms - ALERTS_QUIET_MS, now_ms, SELF, arena, &resolved, &n, st));
+    TRY(alerts_tell_resolved(tx, resolved, n, now_ms, arena, st));
+    return db_commit(tx, st);
 }
 
 /* ---- agents ---- */
@@ -141,11 +238,16 @@ enum code alerts_of_task(struct db *tx, const struct task_ended *task, int64_t n
 enum code alerts_expiring(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
 {
     struct alert_change *expiring;
-    size_t n;
+    struct alert *renewed;
+    size_t n, n_renewed;
     int64_t until_ms = now_ms + DASHBOARD_EXPIRING_MS;
-    TRY(store_alerts_expiring(db, now_ms, until_ms, EXPIRING_MAX, arena, &expiring, &n, st));
-    TRY(alerts_raise(db, expiring, n, now_ms, arena, st));
-    return store_alerts_renewed(db, now_ms, until_ms, arena, st);
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(store_alerts_expiring(tx, now_ms, until_ms, EXPIRING_MAX, arena, &expiring, &n, st));
+    TRY(alerts_raise(tx, expiring, n, now_ms, arena, st));
+    TRY(store_alerts_renewed(tx, now_ms, until_ms, SELF, arena, &renewed, &n_renewed, st));
+    TRY(alerts_tell_resolved(tx, renewed, n_renewed, now_ms, arena, st));
+    return db_commit(tx, st);
 }
 
 enum code alerts_trim(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
@@ -191,27 +293,23 @@ static enum code close_one(struct db *db, const struct cause *cause, const char 
                            bool resolve, struct arena *arena, struct alert *ret, struct status *st)
 {
     CLEANUP(db_scope_end) struct db *tx = db;
-    bool changed;
+    enum deed deed = resolve ? RESOLVED : ACKNOWLEDGED;
+    struct alert *closed;
+    size_t n;
     TRY(db_begin(tx, st));
     TRY(get(tx, selector, id, arena, ret, st));
-    TRY(store_alert_close(tx, id, resolve, cause->actor, cause->now_ms, arena, &changed, st));
-    if (!changed)
+    TRY(store_alert_close(tx, id, resolve, cause->actor, cause->now_ms, arena, &closed, &n, st));
+    if (n == 0)
         return CODE_OK;
-    char event_id[UUID_TEXT_SIZE];
-    uuid_v7(event_id);
-    const struct audit_record record = {
-        .event_id = event_id,
-        .action = resolve ? "alert.resolved" : "alert.acknowledged",
-        .origin = "registry",
-        .entity_id = id,
+    TRY(tell(tx, cause, deed, closed, n, arena, st));
+    const struct activity activity = {
+        .occurred_at_ms = cause->now_ms,
+        .event = deeds[deed],
         .agent_id = ret->agent_id,
         .actor = cause->actor,
-        .occurred_at_ms = cause->now_ms,
-        .outcome = "OK",
-        .detail = ret->message,
-        .traceparent = cause->traceparent,
+        .message = ret->message,
     };
-    TRY(audit_note(tx, &record, 1, arena, st));
+    TRY(activity_add(tx, &activity, 1, arena, st));
     TRY(get(tx, selector, id, arena, ret, st));
     return db_commit(tx, st);
 }

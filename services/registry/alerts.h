@@ -1,6 +1,7 @@
 /*
  * Alerts: what somebody should look at. Folded by (kind, entity) while not resolved; raised and resolved in
- * the transaction of what they are about. entity: the agent's id, or whatever else repeats.
+ * the transaction of what they are about, each with its event and its audit record; what only repeats an open
+ * one is counted. entity: the agent's id, or whatever else repeats.
  */
 #ifndef CLM_REGISTRY_ALERTS_H
 #define CLM_REGISTRY_ALERTS_H
@@ -28,7 +29,7 @@ enum alert_state { ALERT_OPEN = 1, ALERT_ACKNOWLEDGED, ALERT_RESOLVED };
 struct alert {
     const char *id, *entity, *agent_id, *hostname, *message; /* agent_id, hostname may be NULL */
     enum alert_kind kind;
-    int64_t first_at_ms, last_at_ms, count;
+    int64_t first_at_ms, last_at_ms, count, version;
     int64_t acknowledged_at_ms, resolved_at_ms; /* -1: not */
     const char *acknowledged_by, *resolved_by;
 };
@@ -41,8 +42,14 @@ struct alert_change { /* raise: entity, agent_id, message; resolve: entity */
 /* One statement however many; (kind, entity) must be unique among them. Inside the caller's transaction. */
 enum code alerts_raise(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                        struct arena *arena, struct status *st) MUST_CHECK;
+/* The same as a transaction of its own. */
+enum code alerts_raise_alone(struct db *db, const struct alert_change *changes, size_t n, int64_t now_ms,
+                             struct arena *arena, struct status *st) MUST_CHECK;
 enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                          struct arena *arena, struct status *st) MUST_CHECK;
+/* For who resolves in the store itself. */
+enum code alerts_tell_resolved(struct db *tx, const struct alert *alerts, size_t n, int64_t now_ms,
+                               struct arena *arena, struct status *st) MUST_CHECK;
 /* Those of one agent and kind; 0: of every kind. */
 enum code alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind, int64_t now_ms,
                                   struct arena *arena, struct status *st) MUST_CHECK;
@@ -91,5 +98,9 @@ enum code alert_acknowledge(struct db *db, const struct cause *cause, const char
                             struct arena *arena, struct alert *ret, struct status *st) MUST_CHECK;
 enum code alert_resolve(struct db *db, const struct cause *cause, const char *selector, const char *id,
                         struct arena *arena, struct alert *ret, struct status *st) MUST_CHECK;
+
+/* Border (events.c): the event of a change. */
+void alert_event_encode(const struct alert *alert, const struct cause *cause, const char *event_id,
+                        const char *subject, struct arena *arena, struct bytes *ret);
 
 #endif

@@ -39,17 +39,24 @@ static bool equal_in_constant_time(const uint8_t *a, const uint8_t *b)
     return difference == 0;
 }
 
-void api_key_random(char id[API_KEY_ID_SIZE], char text[API_KEY_TEXT_MAX], uint8_t hash[SHA256_SIZE])
+void api_key_renew(const char *id, char text[API_KEY_TEXT_MAX], uint8_t hash[SHA256_SIZE])
 {
-    uint8_t random[ID_BYTES + SECRET_BYTES];
+    uint8_t random[SECRET_BYTES];
     char secret[48];
     random_bytes(random, sizeof(random));
-    hex_encode(random, ID_BYTES, id);
-    (void)base64url_encode(random + ID_BYTES, SECRET_BYTES, secret, sizeof(secret));
+    (void)base64url_encode(random, SECRET_BYTES, secret, sizeof(secret));
     (void)snprintf(text, API_KEY_TEXT_MAX, "clm_%s_%s", id, secret);
     explicit_bzero(random, sizeof(random));
     explicit_bzero(secret, sizeof(secret));
     sha256((struct bytes){(const uint8_t *)text, strlen(text)}, hash);
+}
+
+void api_key_random(char id[API_KEY_ID_SIZE], char text[API_KEY_TEXT_MAX], uint8_t hash[SHA256_SIZE])
+{
+    uint8_t random[ID_BYTES];
+    random_bytes(random, sizeof(random));
+    hex_encode(random, ID_BYTES, id);
+    api_key_renew(id, text, hash);
 }
 
 enum code api_key_create(struct db *db, const char *name, unsigned roles, const char *selector,

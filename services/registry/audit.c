@@ -65,12 +65,11 @@ static enum code survivors(struct db *tx, struct audit_leaf *leaves, size_t *n, 
     return CODE_OK;
 }
 
-/* *ret_clash: one of them has its record, nothing may be committed. */
+/* ALREADY_EXISTS: one of them has its record; the transaction is lost. */
 static enum code append(struct db *tx, struct audit_tree *tree, struct audit_leaf *leaves, size_t n,
-                        struct arena *arena, bool *ret_clash, struct status *st)
+                        struct arena *arena, struct status *st)
 {
     struct nodes nodes = {.node = arena_array(arena, n / 128 + 8, sizeof(struct stored_node))};
-    int64_t inserted;
     if (n == 0)
         return CODE_OK;
     for (size_t i = 0; i < n; i++) {
@@ -78,10 +77,7 @@ static enum code append(struct db *tx, struct audit_tree *tree, struct audit_lea
         merkle_leaf(leaves[i].leaf, &leaves[i].hash);
         TRY(merkle_append(&tree->frontier, &leaves[i].hash, on_node, &nodes, st));
     }
-    TRY(store_audit_insert(tx, leaves, n, arena, &inserted, st));
-    *ret_clash = inserted != (int64_t)n;
-    if (*ret_clash)
-        return CODE_OK;
+    TRY(store_audit_insert(tx, leaves, n, arena, st));
     return store_audit_tree(tx, tree, nodes.node, nodes.n, arena, st);
 }
 
@@ -92,14 +88,15 @@ enum code audit_append(struct db *db, struct audit_leaf *leaves, size_t n, struc
     for (int look = 0; look < 2; look++) {
         CLEANUP(db_scope_end) struct db *tx = db;
         struct audit_tree tree;
-        bool clash = false;
         TRY(db_begin(tx, st));
         TRY(store_audit_lock(tx, arena, &tree, st));
         if (look)
             TRY(survivors(tx, leaves, &n, arena, st));
-        TRY(append(tx, &tree, leaves, n, arena, &clash, st));
-        if (!clash)
+        enum code code = append(tx, &tree, leaves, n, arena, st);
+        if (code == CODE_OK)
             return db_commit(tx, st);
+        if (code != CODE_ALREADY_EXISTS)
+            return code;
     }
     return status_set(st, CODE_INTERNAL, "the audit tree and its records do not fit each other");
 }
@@ -110,7 +107,6 @@ static enum code drain_batch(struct db *db, struct arena *arena, size_t *ret_n, 
         CLEANUP(db_scope_end) struct db *tx = db;
         struct audit_tree tree;
         struct audit_leaf *leaves;
-        bool clash = false;
         TRY(db_begin(tx, st));
         TRY(store_audit_lock(tx, arena, &tree, st));
         TRY(store_audit_pending(tx, AUDIT_BATCH, arena, &leaves, ret_n, st));
@@ -120,9 +116,11 @@ static enum code drain_batch(struct db *db, struct arena *arena, size_t *ret_n, 
         size_t n = *ret_n;
         if (look)
             TRY(survivors(tx, leaves, &n, arena, st));
-        TRY(append(tx, &tree, leaves, n, arena, &clash, st));
-        if (!clash)
+        enum code code = append(tx, &tree, leaves, n, arena, st);
+        if (code == CODE_OK)
             return db_commit(tx, st);
+        if (code != CODE_ALREADY_EXISTS)
+            return code;
     }
     return status_set(st, CODE_INTERNAL, "the audit tree and its records do not fit each other");
 }
@@ -292,7 +290,6 @@ enum code audit_new_tree(struct db *tx, struct audit_record *record, struct aren
 {
     struct audit_former *former, last;
     struct audit_tree tree;
-    bool clash;
     TRY(store_audit_lock(tx, arena, &tree, st));
     TRY(last_head(tx, &tree, arena, &last, st));
     TRY(store_tree_end(tx, &last, record->occurred_at_ms, arena, st));
@@ -304,7 +301,7 @@ enum code audit_new_tree(struct db *tx, struct audit_record *record, struct aren
                               .actor = record->actor,
                               .occurred_at_ms = record->occurred_at_ms};
     audit_record_encode(record, arena, &leaf.leaf);
-    return append(tx, &tree, &leaf, 1, arena, &clash, st);
+    return append(tx, &tree, &leaf, 1, arena, st);
 }
 
 enum code audit_report_wanted(struct db *db, const char *tree_id, uint64_t size, struct arena *arena,

@@ -16,7 +16,7 @@ static enum code another_history(struct db *db, const struct audit_cosignature *
                                         .entity = in->agent_id,
                                         .agent_id = in->agent_id,
                                         .message = message};
-    TRY(alerts_raise(db, &change, 1, now_ms, arena, st));
+    TRY(alerts_raise_alone(db, &change, 1, now_ms, arena, st));
     return status_set(st, CODE_UNAUTHENTICATED, "agent %s: %s", in->agent_id, message);
 }
 

@@ -50,7 +50,7 @@ enum code drifts_report(struct db *db, const struct cause *cause, const char *co
                         const struct drift *drifts, size_t n_drifts, struct arena *arena, struct status *st)
 {
     struct alert_change *wanted = arena_array(arena, n_drifts + 1, sizeof(*wanted)), *raise;
-    struct drift_change *mended;
+    struct alert *mended;
     size_t n_raise, n_mended;
     if (n_agents == 0)
         return CODE_OK;
@@ -63,14 +63,18 @@ enum code drifts_report(struct db *db, const struct cause *cause, const char *co
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
     TRY(store_alerts_mended(tx, ALERT_SERVED_DIFFERS, agents, n_agents, wanted, n_drifts, cause->now_ms,
-                            arena, &mended, &n_mended, st));
+                            "service:registry", arena, &mended, &n_mended, st));
     TRY(store_alerts_unknown(tx, wanted, n_drifts, arena, &raise, &n_raise, st));
     if (n_mended + n_raise == 0)
         return CODE_OK;
+    TRY(alerts_tell_resolved(tx, mended, n_mended, cause->now_ms, arena, st));
     TRY(alerts_raise(tx, raise, n_raise, cause->now_ms, arena, st));
     struct drift_change *changes = arena_array(arena, n_mended + n_raise, sizeof(*changes));
     for (size_t i = 0; i < n_mended; i++)
-        changes[i] = mended[i];
+        changes[i] = (struct drift_change){.agent_id = mended[i].agent_id,
+                                           .entity = mended[i].entity,
+                                           .message = mended[i].message,
+                                           .mended = true};
     for (size_t i = 0; i < n_raise; i++)
         changes[n_mended + i] = (struct drift_change){
             .agent_id = raise[i].agent_id, .entity = raise[i].entity, .message = raise[i].message};

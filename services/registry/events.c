@@ -125,6 +125,31 @@ void drift_event_encode(const struct drift_change *change, const struct cause *c
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
 
+void alert_event_encode(const struct alert *alert, const struct cause *cause, const char *event_id,
+                        const char *subject, struct arena *arena, struct bytes *ret)
+{
+    Clm__AlertChanged body = CLM__ALERT_CHANGED__INIT;
+    Clm__Event event = CLM__EVENT__INIT;
+    body.has_kind = body.has_state = body.has_count = true;
+    body.kind = (Clm__Alert__Kind)alert->kind;
+    body.state = (Clm__Alert__State)alert_state(alert);
+    body.count = (uint32_t)alert->count;
+    body.agent_id = text(alert->agent_id);
+    body.about = text(alert->entity);
+    body.message = text(alert->message);
+    event.id = text(event_id);
+    event.subject = text(subject);
+    event.entity_id = text(alert->id);
+    event.has_entity_version = true;
+    event.entity_version = (uint64_t)alert->version;
+    event.has_occurred_at_ms = true;
+    event.occurred_at_ms = cause->now_ms;
+    event.actor = text(cause->actor);
+    event.traceparent = text(cause->traceparent);
+    event.alert = &body;
+    wire_pack(&event.base, arena, &ret->data, &ret->len);
+}
+
 /* ---- events of others
  * ----------------------------------------------------------------------------------------------- */
 

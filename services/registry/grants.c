@@ -12,6 +12,7 @@
 #include "pki/digest.h"
 #include "selector.h"
 #include "store.h"
+#include "store_idempotency.h"
 
 #define ROLE_ADMIN   (1u << 3)
 #define ROLES_KNOWN  0x1eu
@@ -114,6 +115,20 @@ static enum code ttl_fit(int64_t ttl_sec, struct status *st)
     return CODE_OK;
 }
 
+/* An invitation that comes again: a fresh link, as long as the first was not used. */
+static enum code invited_before(struct db *tx, const struct cause *cause, const char *id, int64_t ttl_sec,
+                                char link[OPERATOR_SECRET_MAX], struct arena *arena,
+                                struct operator_entry *ret, struct status *st)
+{
+    TRY(operator_get(tx, id, cause->now_ms, arena, ret, st));
+    link[0] = '\0';
+    if (ret->state != OPERATOR_INVITED)
+        return db_commit(tx, st);
+    TRY(link_make(tx, id, cause->now_ms, ttl_sec, link, arena, st));
+    TRY(operator_get(tx, id, cause->now_ms, arena, ret, st));
+    return db_commit(tx, st);
+}
+
 enum code operator_invite(struct db *db, const struct cause *cause, const char *name,
                           const struct grant *grant, int64_t ttl_sec, char link[OPERATOR_SECRET_MAX],
                           struct arena *arena, struct operator_entry *ret, struct status *st)
@@ -122,8 +137,12 @@ enum code operator_invite(struct db *db, const struct cause *cause, const char *
     TRY(grant_fit(grant, arena, st));
     TRY(ttl_fit(ttl_sec, st));
     uuid_v7(id);
+    const char *made;
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
+    TRY(store_idempotency_claim(tx, cause, id, arena, &made, st));
+    if (strcmp(made, id) != 0)
+        return invited_before(tx, cause, made, ttl_sec, link, arena, ret, st);
     enum code code = store_operator_invite(tx, id, name, grant, cause->now_ms, arena, st);
     if (code == CODE_ALREADY_EXISTS)
         return status_set(st, code, "somebody is named \"%s\" already; choose another name", name);
@@ -262,6 +281,20 @@ enum code api_key_get(struct db *db, const char *id, struct arena *arena, struct
     return CODE_OK;
 }
 
+/* A key that is asked for again: a fresh secret, as long as the first was not used. */
+static enum code issued_before(struct db *tx, const char *id, char text[API_KEY_TEXT_MAX],
+                               struct arena *arena, struct api_key_entry *ret, struct status *st)
+{
+    uint8_t hash[SHA256_SIZE];
+    bool changed;
+    api_key_renew(id, text, hash);
+    TRY(store_key_renew(tx, id, hash, arena, &changed, st));
+    if (!changed)
+        text[0] = '\0';
+    TRY(api_key_get(tx, id, arena, ret, st));
+    return db_commit(tx, st);
+}
+
 enum code api_key_issue(struct db *db, const struct cause *cause, const char *name, const struct grant *grant,
                         int64_t expires_at_ms, char text[API_KEY_TEXT_MAX], struct arena *arena,
                         struct api_key_entry *ret, struct status *st)
@@ -274,8 +307,12 @@ enum code api_key_issue(struct db *db, const struct cause *cause, const char *na
     api_key_random(id, text, hash);
     const struct api_key key = {
         .id = id, .name = name, .roles = grant->roles, .label_selector = grant->selector};
+    const char *made;
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
+    TRY(store_idempotency_claim(tx, cause, id, arena, &made, st));
+    if (strcmp(made, id) != 0)
+        return issued_before(tx, made, text, arena, ret, st);
     enum code code = store_key_insert(tx, &key, cause->actor, hash, expires_at_ms, cause->now_ms, arena, st);
     if (code == CODE_ALREADY_EXISTS)
         return status_set(st, code, "an API key named \"%s\" exists; choose another name", name);

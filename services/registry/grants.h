@@ -65,7 +65,8 @@ enum code api_keys_list(struct db *db, bool ended, const char *after_id, size_t 
                         struct status *st) MUST_CHECK;
 enum code api_key_get(struct db *db, const char *id, struct arena *arena, struct api_key_entry *ret,
                       struct status *st) MUST_CHECK;
-/* text as of api_key_create. */
+/* text as of api_key_create; "" when an earlier request with this key (cause->once) has made it and it is in
+ * use. */
 enum code api_key_issue(struct db *db, const struct cause *cause, const char *name, const struct grant *grant,
                         int64_t expires_at_ms, char text[API_KEY_TEXT_MAX], struct arena *arena,
                         struct api_key_entry *ret, struct status *st) MUST_CHECK;
@@ -106,6 +107,9 @@ enum code store_operator_sessions_delete(struct db *tx, const char *id, struct a
 enum code store_keys_select(struct db *db, const char *id, bool ended, const char *after_id, size_t max,
                             int64_t now_ms, struct arena *arena, struct api_key_entry **ret, size_t *ret_n,
                             struct status *st) MUST_CHECK;
+/* *ret_changed false: it has been used, or has ended. */
+enum code store_key_renew(struct db *tx, const char *id, const uint8_t hash[32], struct arena *arena,
+                          bool *ret_changed, struct status *st) MUST_CHECK;
 enum code store_key_revoke(struct db *tx, const char *id, int64_t now_ms, struct arena *arena,
                            bool *ret_changed, struct status *st) MUST_CHECK;
 

@@ -161,7 +161,7 @@ static enum code raise_problems(struct db *db, const struct batch *batch, struct
                                                  .entity = batch->beats[i].agent_id,
                                                  .agent_id = batch->beats[i].agent_id,
                                                  .message = batch->beats[i].audit_problem};
-    return alerts_raise(db, changes, n, batch->now_ms, arena, st);
+    return alerts_raise_alone(db, changes, n, batch->now_ms, arena, st);
 }
 
 enum code heartbeats_report(struct db *db, const struct timing *timing, int64_t now_ms,

@@ -84,11 +84,18 @@ struct timing {
 #define INTERVAL_MAX_MS     (3600 * 1000)
 #define INTERVAL_DEFAULT_MS 30000
 
+/* A request that may come again: of one actor, the same key has its effect once. */
+struct once {
+    const char *key;
+    uint8_t request_sha256[32];
+};
+
 /* Who causes a change, for its event. */
 struct cause {
     const char *actor, *traceparent;
-    const char *what;   /* said of it in activity and audit; NULL: the status */
-    int64_t if_version; /* ABORTED when the one agent has another; 0: whatever it has */
+    const struct once *once; /* NULL: each time counts */
+    const char *what;        /* said of it in activity and audit; NULL: the status */
+    int64_t if_version;      /* ABORTED when the one agent has another; 0: whatever it has */
     int64_t now_ms;
     const struct timing *timing;
 };
@@ -321,6 +328,8 @@ struct api_key {
 #define API_KEY_ID_SIZE  17
 /* A fresh key: its id, its text (the only copy of the secret) and what is stored of that. */
 void api_key_random(char id[API_KEY_ID_SIZE], char text[API_KEY_TEXT_MAX], uint8_t hash[32]);
+/* Another secret for the key of this id. */
+void api_key_renew(const char *id, char text[API_KEY_TEXT_MAX], uint8_t hash[32]);
 /* Makes and stores a key; text is the only copy of the secret: "clm_<id>_<secret>". */
 enum code api_key_create(struct db *db, const char *name, unsigned roles, const char *selector,
                          int64_t expires_at_ms, int64_t now_ms, char text[API_KEY_TEXT_MAX],

@@ -159,7 +159,7 @@ static enum code database_is_older(struct worker *worker, const char *path, int6
                                 "backup, run `clmctl platform restored`",
                                 path),
     };
-    TRY(alerts_raise(worker->db, &change, 1, now_ms, arena, st));
+    TRY(alerts_raise_alone(worker->db, &change, 1, now_ms, arena, st));
     return status_set(st, CODE_FAILED_PRECONDITION, "%s", change.message);
 }
 
@@ -233,7 +233,7 @@ static enum code take_report(struct worker *worker, const Clm__Heartbeat *beat, 
                          "was restored from a backup, run `clmctl platform restored`",
                          (unsigned long long)head.size),
     };
-    TRY(alerts_raise(worker->db, &change, 1, report.at_ms, arena, st));
+    TRY(alerts_raise_alone(worker->db, &change, 1, report.at_ms, arena, st));
     return audit_reported(worker->db, &report, arena, st);
 }
 

@@ -388,8 +388,9 @@ enum code store_agents_seen(struct db *db, const struct label_terms *terms, cons
 #define WITHOUT_LABELS "$1::text[] IS NOT NULL AND $2::text[] IS NOT NULL AND $3::text[] IS NOT NULL"
 #define WITH_STATUS    "a.status = ANY ($4::bigint[])"
 #define WITHOUT_STATUS "$4::bigint[] IS NOT NULL"
-#define WITH_SEARCH    "(a.hostname LIKE '%' || $5::text || '%' OR a.id::text LIKE '%' || $5::text || '%')"
-#define WITHOUT_SEARCH "$5::text IS NOT NULL"
+/* $5: a pattern; $11, $12: the ids that begin as it says, NULL if it is not the beginning of one. */
+#define WITH_SEARCH    "(a.hostname LIKE $5::text OR a.id BETWEEN $11::uuid AND $12::uuid)"
+#define WITHOUT_SEARCH "$5::text IS NOT NULL AND $11::uuid IS NULL AND $12::uuid IS NULL"
 #define WITH_REST                                                                                            \
     "($6::text IS NULL OR a.agent_version LIKE $6) AND ($7::timestamptz IS NULL OR a.identity_not_after < "  \
     "$7)"
@@ -441,6 +442,46 @@ static void arg_place(struct db_args *args, const struct agent_filter *filter,
     db_arg_text(args, id);
 }
 
+/* A part of three characters has a trigram, a shorter one is looked for at the beginning. */
+static const char *hostname_pattern(const char *search, struct arena *arena)
+{
+    const char *plain = like_escape(search, arena);
+    return strlen(search) < 3 ? arena_printf(arena, "%s%%", plain) : arena_printf(arena, "%%%s%%", plain);
+}
+
+/* The range of ids that begin with what is searched for; false if it is not that. */
+static bool id_range(const char *search, struct arena *arena, const char **ret_first, const char **ret_last)
+{
+    enum { DIGITS = 32, DIGITS_MIN = 8 };
+    char *first = arena_alloc(arena, DIGITS + 1), *last = arena_alloc(arena, DIGITS + 1);
+    size_t n = 0;
+    for (const char *c = search; *c; c++) {
+        bool digit = strchr("0123456789abcdefABCDEF", *c) != NULL;
+        if ((!digit && *c != '-') || n == DIGITS)
+            return false;
+        if (digit)
+            first[n++] = *c;
+    }
+    if (n < DIGITS_MIN)
+        return false;
+    memcpy(last, first, n);
+    memset(first + n, '0', DIGITS - n);
+    memset(last + n, 'f', DIGITS - n);
+    first[DIGITS] = last[DIGITS] = '\0';
+    *ret_first = first;
+    *ret_last = last;
+    return true;
+}
+
+static void arg_search(struct db_args *args, const char *search, struct arena *arena)
+{
+    const char *first = NULL, *last = NULL;
+    if (search)
+        (void)id_range(search, arena, &first, &last);
+    db_arg_text(args, first);
+    db_arg_text(args, last);
+}
+
 enum code store_agents_select(struct db *db, const struct agent_filter *filter,
                               const struct label_terms *terms, const struct agent_place *after, size_t max,
                               struct arena *arena, struct agent **ret, size_t *ret_n, struct status *st)
@@ -456,13 +497,17 @@ enum code store_agents_select(struct db *db, const struct agent_filter *filter,
     struct db_args *args = db_args_new(arena);
     arg_terms(args, terms);
     db_arg_int_array(args, statuses, n_statuses);
-    db_arg_text(args, like_escape(search ? filter->search : "", arena));
+    db_arg_text(args, search ? hostname_pattern(filter->search, arena) : "");
     db_arg_text(args, filter->version ? store_pattern(filter->version, arena) : NULL);
     db_arg_time(args, filter->expires_before_ms > 0 ? filter->expires_before_ms : -1);
     arg_place(args, filter, after);
     db_arg_int(args, (int64_t)max);
+    arg_search(args, search ? filter->search : NULL, arena);
     AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query(db, list_sql[filter->sort][filter->descending][variant], args, &rows, st));
+    const char *sql = list_sql[filter->sort][filter->descending][variant];
+    /* How many names have the pattern decides the way: along the order until the page is full, or all that
+     * match. */
+    TRY(search ? db_query_planned(db, sql, args, &rows, st) : db_query(db, sql, args, &rows, st));
     read_agents(rows, arena, ret, ret_n);
     return CODE_OK;
 }

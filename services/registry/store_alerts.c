@@ -2,11 +2,38 @@
  */
 #include "store_alerts.h"
 
-#include "drift.h"
-
 static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
 {
     return arena_strdup(arena, db_text(rows, row, col));
+}
+
+/* What a change of alerts says of them: of an UPDATE or INSERT of "alerts a". */
+#define CHANGED                                                                                              \
+    "RETURNING a.id, a.kind, a.entity, a.agent_id, a.message, a.count, a.version, a.acknowledged_at, "       \
+    "a.resolved_at"
+#define RESOLVE(at, by)                                                                                      \
+    "UPDATE alerts a SET version = a.version + 1, resolved_at = " at ", resolved_by = " by " "
+
+static enum code changed(struct db *tx, const char *sql, const struct db_args *args, struct arena *arena,
+                         struct alert **ret, size_t *ret_n, struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx, sql, args, &rows, st));
+    *ret_n = db_rows_count(rows);
+    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
+    for (size_t i = 0; i < *ret_n; i++)
+        (*ret)[i] = (struct alert){
+            .id = copy_text(rows, i, 0, arena),
+            .kind = (enum alert_kind)db_int(rows, i, 1),
+            .entity = copy_text(rows, i, 2, arena),
+            .agent_id = copy_text(rows, i, 3, arena),
+            .message = copy_text(rows, i, 4, arena),
+            .count = db_int(rows, i, 5),
+            .version = db_int(rows, i, 6),
+            .acknowledged_at_ms = db_time(rows, i, 7),
+            .resolved_at_ms = db_time(rows, i, 8),
+        };
+    return CODE_OK;
 }
 
 static void arg_keys(struct db_args *args, const struct alert_change *changes, size_t n, struct arena *arena)
@@ -22,14 +49,16 @@ static void arg_keys(struct db_args *args, const struct alert_change *changes, s
 }
 
 enum code store_alerts_raise(struct db *tx, const char *const *ids, const struct alert_change *changes,
-                             size_t n, int64_t now_ms, struct arena *arena, struct status *st)
+                             size_t n, int64_t now_ms, struct arena *arena, struct alert **ret, size_t *ret_n,
+                             struct status *st)
 {
     static const char sql[] =
-        "INSERT INTO alerts AS a (kind, entity, id, agent_id, message, first_at, last_at) "
+        "WITH raised AS (INSERT INTO alerts AS a (kind, entity, id, agent_id, message, first_at, last_at) "
         "SELECT k, e, i::uuid, g::uuid, coalesce(m, ''), $6, $6 "
         "FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::text[]) AS x(k, e, i, g, m) "
         "ON CONFLICT (kind, entity) WHERE resolved_at IS NULL DO UPDATE SET count = a.count + 1, "
-        "last_at = GREATEST(a.last_at, EXCLUDED.last_at), message = EXCLUDED.message";
+        "version = a.version + 1, last_at = GREATEST(a.last_at, EXCLUDED.last_at), "
+        "message = EXCLUDED.message " CHANGED ") SELECT * FROM raised WHERE count = 1";
     const char **agent = arena_array(arena, n, sizeof(*agent));
     const char **message = arena_array(arena, n, sizeof(*message));
     for (size_t i = 0; i < n; i++) {
@@ -42,48 +71,50 @@ enum code store_alerts_raise(struct db *tx, const char *const *ids, const struct
     db_arg_text_array(args, agent, n);
     db_arg_text_array(args, message, n);
     db_arg_time(args, now_ms);
-    return db_query(tx, sql, args, NULL, st);
+    return changed(tx, sql, args, arena, ret, ret_n, st);
 }
 
 enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
-                               const char *by, struct arena *arena, struct status *st)
+                               const char *by, struct arena *arena, struct alert **ret, size_t *ret_n,
+                               struct status *st)
 {
-    static const char sql[] = "UPDATE alerts a SET resolved_at = $3, resolved_by = $4 FROM "
-                              "unnest($1::bigint[], $2::text[]) AS x(k, e) "
-                              "WHERE a.kind = x.k AND a.entity = x.e AND a.resolved_at IS NULL";
+    static const char sql[] = RESOLVE("$3", "$4") "FROM unnest($1::bigint[], $2::text[]) AS x(k, e) WHERE "
+                                                  "a.kind = x.k AND a.entity = x.e AND a.resolved_at IS "
+                                                  "NULL " CHANGED;
     struct db_args *args = db_args_new(arena);
     arg_keys(args, changes, n, arena);
     db_arg_time(args, now_ms);
     db_arg_text(args, by);
-    return db_query(tx, sql, args, NULL, st);
+    return changed(tx, sql, args, arena, ret, ret_n, st);
 }
 
 enum code store_alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum alert_kind kind,
                                         int64_t now_ms, const char *by, struct arena *arena,
-                                        struct status *st)
+                                        struct alert **ret, size_t *ret_n, struct status *st)
 {
-    static const char sql[] = "UPDATE alerts SET resolved_at = $3, resolved_by = $4 WHERE agent_id = $1 "
-                              "AND ($2::bigint = 0 OR kind = $2) AND resolved_at IS NULL";
+    static const char sql[] = RESOLVE("$3", "$4") "WHERE a.agent_id = $1 AND ($2::bigint = 0 OR a.kind = $2) "
+                                                  "AND a.resolved_at IS NULL " CHANGED;
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, agent_id);
     db_arg_int(args, kind);
     db_arg_time(args, now_ms);
     db_arg_text(args, by);
-    return db_query(tx, sql, args, NULL, st);
+    return changed(tx, sql, args, arena, ret, ret_n, st);
 }
 
 enum code store_alerts_quiet(struct db *db, int64_t before_ms, int64_t now_ms, const char *by,
-                             struct arena *arena, struct status *st)
+                             struct arena *arena, struct alert **ret, size_t *ret_n, struct status *st)
 {
-    static const char sql[] = "UPDATE alerts SET resolved_at = $2, resolved_by = $3 WHERE last_at <= $1 AND "
-                              "resolved_at IS NULL AND (kind = $4 OR kind = $5 AND entity LIKE '%/order')";
+    static const char sql[] =
+        RESOLVE("$2", "$3") "WHERE a.last_at <= $1 AND a.resolved_at IS NULL AND "
+                            "(a.kind = $4 OR a.kind = $5 AND a.entity LIKE '%/order') " CHANGED;
     struct db_args *args = db_args_new(arena);
     db_arg_time(args, before_ms);
     db_arg_time(args, now_ms);
     db_arg_text(args, by);
     db_arg_int(args, ALERT_BOOTSTRAP_REFUSED);
     db_arg_int(args, ALERT_TASK_REFUSED);
-    return db_query(db, sql, args, NULL, st);
+    return changed(db, sql, args, arena, ret, ret_n, st);
 }
 
 enum code store_alerts_expiring(struct db *db, int64_t now_ms, int64_t until_ms, size_t max,
@@ -116,30 +147,29 @@ enum code store_alerts_expiring(struct db *db, int64_t now_ms, int64_t until_ms,
     return CODE_OK;
 }
 
-enum code store_alerts_renewed(struct db *db, int64_t now_ms, int64_t until_ms, struct arena *arena,
-                               struct status *st)
+enum code store_alerts_renewed(struct db *db, int64_t now_ms, int64_t until_ms, const char *by,
+                               struct arena *arena, struct alert **ret, size_t *ret_n, struct status *st)
 {
     static const char sql[] =
-        "UPDATE alerts x SET resolved_at = $1, resolved_by = 'service:registry' "
-        "WHERE x.kind = $3 AND x.resolved_at IS NULL AND NOT EXISTS (SELECT 1 FROM agents a "
-        "WHERE a.id = x.agent_id AND a.identity_not_after > $1 AND a.identity_not_after <= $2 AND NOT "
-        "a.disabled)";
+        RESOLVE("$1", "$4") "WHERE a.kind = $3 AND a.resolved_at IS NULL AND NOT EXISTS "
+                            "(SELECT 1 FROM agents g WHERE g.id = a.agent_id AND "
+                            "g.identity_not_after > $1 AND g.identity_not_after <= $2 "
+                            "AND NOT g.disabled) " CHANGED;
     struct db_args *args = db_args_new(arena);
     db_arg_time(args, now_ms);
     db_arg_time(args, until_ms);
     db_arg_int(args, ALERT_IDENTITY_EXPIRING);
-    return db_query(db, sql, args, NULL, st);
+    db_arg_text(args, by);
+    return changed(db, sql, args, arena, ret, ret_n, st);
 }
 
 enum code store_alerts_mended(struct db *tx, enum alert_kind kind, const char *const *agents, size_t n_agents,
-                              const struct alert_change *wanted, size_t n, int64_t now_ms,
-                              struct arena *arena, struct drift_change **ret, size_t *ret_n,
-                              struct status *st)
+                              const struct alert_change *wanted, size_t n, int64_t now_ms, const char *by,
+                              struct arena *arena, struct alert **ret, size_t *ret_n, struct status *st)
 {
-    static const char sql[] =
-        "UPDATE alerts SET resolved_at = $4, resolved_by = 'service:registry' WHERE kind = $1 AND "
-        "agent_id = ANY ($2::uuid[]) AND resolved_at IS NULL AND NOT (entity = ANY ($3::text[])) "
-        "RETURNING agent_id, entity, message";
+    static const char sql[] = RESOLVE("$4", "$5") "WHERE a.kind = $1 AND a.agent_id = ANY ($2::uuid[]) AND "
+                                                  "a.resolved_at IS NULL AND NOT (a.entity = ANY "
+                                                  "($3::text[])) " CHANGED;
     const char **entities = arena_array(arena, n + 1, sizeof(*entities));
     for (size_t i = 0; i < n; i++)
         entities[i] = wanted[i].entity;
@@ -148,16 +178,8 @@ enum code store_alerts_mended(struct db *tx, enum alert_kind kind, const char *c
     db_arg_text_array(args, agents, n_agents);
     db_arg_text_array(args, entities, n);
     db_arg_time(args, now_ms);
-    AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query(tx, sql, args, &rows, st));
-    *ret_n = db_rows_count(rows);
-    *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
-    for (size_t i = 0; i < *ret_n; i++)
-        (*ret)[i] = (struct drift_change){.agent_id = copy_text(rows, i, 0, arena),
-                                          .entity = copy_text(rows, i, 1, arena),
-                                          .message = copy_text(rows, i, 2, arena),
-                                          .mended = true};
-    return CODE_OK;
+    db_arg_text(args, by);
+    return changed(tx, sql, args, arena, ret, ret_n, st);
 }
 
 enum code store_alerts_unknown(struct db *tx, const struct alert_change *wanted, size_t n,
@@ -262,18 +284,16 @@ enum code store_alerts_open(struct db *db, const struct label_terms *terms, int6
 }
 
 enum code store_alert_close(struct db *tx, const char *id, bool resolve, const char *by, int64_t now_ms,
-                            struct arena *arena, bool *ret_changed, struct status *st)
+                            struct arena *arena, struct alert **ret, size_t *ret_n, struct status *st)
 {
-    static const char acknowledged[] = "UPDATE alerts SET acknowledged_at = $2, acknowledged_by = $3 "
-                                       "WHERE id = $1 AND acknowledged_at IS NULL AND resolved_at IS NULL";
-    static const char resolved[] =
-        "UPDATE alerts SET resolved_at = $2, resolved_by = $3 WHERE id = $1 AND resolved_at IS NULL";
+    static const char acknowledged[] =
+        "UPDATE alerts a SET version = a.version + 1, acknowledged_at = $2, acknowledged_by = $3 "
+        "WHERE a.id = $1 AND a.acknowledged_at IS NULL AND a.resolved_at IS NULL " CHANGED;
+    static const char resolved[] = RESOLVE("$2", "$3") "WHERE a.id = $1 AND a.resolved_at IS NULL " CHANGED;
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, id);
     db_arg_time(args, now_ms);
     db_arg_text(args, by);
-    AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(resolve ? db_query(tx, resolved, args, &rows, st) : db_query(tx, acknowledged, args, &rows, st));
-    *ret_changed = db_rows_affected(rows) == 1;
-    return CODE_OK;
+    return resolve ? changed(tx, resolved, args, arena, ret, ret_n, st)
+                   : changed(tx, acknowledged, args, arena, ret, ret_n, st);
 }

@@ -130,14 +130,13 @@ enum code store_audit_known(struct db *tx, const struct audit_leaf *leaves, size
 }
 
 enum code store_audit_insert(struct db *tx, const struct audit_leaf *leaves, size_t n, struct arena *arena,
-                             int64_t *ret_inserted, struct status *st)
+                             struct status *st)
 {
     static const char sql[] =
         "INSERT INTO audit_records (index, event_id, action, actor, agent_id, occurred_at, leaf, leaf_hash) "
         "SELECT i, e::uuid, a, w, g::uuid, t, l, h FROM unnest($1::text[], $2::text[], $3::text[], "
         "$4::text[], "
-        "$5::timestamptz[], $6::bytea[], $7::bigint[], $8::bytea[]) AS x(e, a, w, g, t, l, i, h) "
-        "ON CONFLICT DO NOTHING";
+        "$5::timestamptz[], $6::bytea[], $7::bigint[], $8::bytea[]) AS x(e, a, w, g, t, l, i, h)";
     int64_t *index = arena_array(arena, n, sizeof(*index));
     const void **hash = arena_array(arena, n, sizeof(*hash));
     size_t *hash_len = arena_array(arena, n, sizeof(*hash_len));
@@ -150,10 +149,7 @@ enum code store_audit_insert(struct db *tx, const struct audit_leaf *leaves, siz
     arg_leaves(args, leaves, n, arena);
     db_arg_int_array(args, index, n);
     db_arg_bytes_array(args, hash, hash_len, n);
-    AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query(tx, sql, args, &rows, st));
-    *ret_inserted = db_rows_affected(rows);
-    return CODE_OK;
+    return db_query(tx, sql, args, NULL, st);
 }
 
 enum code store_audit_tree(struct db *tx, const struct audit_tree *tree, const struct stored_node *nodes,

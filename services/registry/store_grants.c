@@ -196,6 +196,20 @@ enum code store_keys_select(struct db *db, const char *id, bool ended, const cha
     return CODE_OK;
 }
 
+enum code store_key_renew(struct db *tx, const char *id, const uint8_t hash[32], struct arena *arena,
+                          bool *ret_changed, struct status *st)
+{
+    static const char sql[] =
+        "UPDATE api_keys SET hash = $2 WHERE id = $1 AND revoked_at IS NULL AND last_used_at IS NULL";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    db_arg_bytes(args, hash, 32);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx, sql, args, &rows, st));
+    *ret_changed = db_rows_affected(rows) > 0;
+    return CODE_OK;
+}
+
 enum code store_key_revoke(struct db *tx, const char *id, int64_t now_ms, struct arena *arena,
                            bool *ret_changed, struct status *st)
 {

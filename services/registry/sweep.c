@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "inventory.h"
 #include "store.h"
+#include "store_idempotency.h"
 
 #define BATCH      1000
 #define ROUNDS_MAX 100
@@ -40,6 +41,7 @@ enum code sweep_house(struct db *db, struct status *st)
     TRY(alerts_trim(db, now_ms, arena, st));
     TRY(inventory_trim(db, now_ms, arena, st));
     TRY(store_counts_fold(db, st));
+    TRY(store_idempotency_trim(db, now_ms - IDEMPOTENCY_MS, arena, st));
     TRY(store_operators_trim(db, clock_wall_ms(), arena, st));
     return store_activity_trim(db, ACTIVITY_MAX, arena, st);
 }

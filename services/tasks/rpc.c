@@ -244,7 +244,7 @@ static Clm__TaskPeriod **periods_of(const struct task_period *periods, size_t n,
     for (size_t i = 0; i < n; i++) {
         Clm__TaskPeriod *period = out[i] = arena_alloc(arena, sizeof(*period));
         clm__task_period__init(period);
-        set_time(&period->has_at_ms, &period->at_ms, periods[i].at_ms);
+        set_time(&period->has_begins_at_ms, &period->begins_at_ms, periods[i].at_ms);
         count(&period->has_succeeded, &period->succeeded, periods[i].n[STATE_SUCCEEDED]);
         count(&period->has_installed_unverified, &period->installed_unverified,
               periods[i].n[STATE_INSTALLED_UNVERIFIED]);

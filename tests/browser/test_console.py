@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+from clm.process import run
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
@@ -70,8 +71,11 @@ def test_a_renewal_is_run_watched_and_served(console, host):
 
 
 def test_discover_lists_what_is_on_the_host(console, host):
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-utf8", "-subj", f"/CN={EVIL}",
+         "-keyout", host.dir / "evil.key", "-out", host.nginx.dir / "evil.pem"])
     console.open(f"/agents/{seen['agent']}").press("Run a task").choose("Kind", "Discover").press("Run", ".modal")
-    console.heading("Discover").heading("Succeeded", 60).sees("Certificates found").sees(host.nginx.name)
+    console.heading("Discover").heading("Succeeded", 60).sees("Certificates found").sees(host.nginx.name).sees(EVIL)
+    assert not console.driver.find_elements(By.CSS_SELECTOR, "img[src=x]")
     seen["discovery"] = console.path.rsplit("/", 1)[1]
 
 
@@ -98,6 +102,25 @@ def test_an_alert_is_acknowledged(console, rest):
     assert task["state"] == "FAILED", task
     console.open("/alerts").sees("Task failed").press("Acknowledge Task failed").sees("Acknowledged")
     console.choose("State", "Resolved").sees("No alert is in this state")
+
+
+def test_dashboard_shows_what_ended_and_its_alerts_are_acknowledged_there(console, rest):
+    task = rest.run_task(seen["agent"], "RENEW", {"target": "another-such-target"})
+    assert task["state"] == "FAILED", task
+    console.open("/").heading("Dashboard").sees("Tasks that ended").sees("Recent alerts").sees("another-such-target")
+    chart = console.find("canvas[aria-label^='Tasks that ended']").get_attribute("aria-label")
+    assert re.search(r"last 24 hours: .*Succeeded [1-9].*Failed [1-9]", chart), chart
+    assert "Within" in console.find("canvas[aria-label^='Identities by time']").get_attribute("aria-label")
+    console.press("Acknowledge Task failed of web1")
+    console.wait("the alert to go", lambda: "another-such-target" not in console.find(".timeline.acting, .empty").text)
+    records = rest.get("/api/v1/audit/records", action="alert.acknowledged")["entries"]
+    assert [r["record"]["actor"] for r in records] == [f"operator:{NAME}"] * 2, records
+
+
+def test_an_alert_that_is_raised_reaches_the_list_by_the_stream(console, rest):
+    console.open("/alerts").heading("Alerts").sees("Live")
+    rest.run_task(seen["agent"], "RENEW", {"target": "raised-while-looking"})
+    console.sees("raised-while-looking", 8)
 
 
 def test_a_failed_task_is_tried_again(console, rest):
@@ -247,6 +270,12 @@ def test_an_agent_is_sent_into_safe_mode_and_back(console, rest):
     console.open(f"/agents/{seen['agent']}").heading("Online").press("Actions").press("Enter safe mode")
     console.press("Enter safe mode", ".modal").heading("Safe mode", 60).sees("OPERATOR")
     assert rest.agent(seen["agent"])["safeMode"]
+    console.press("Run a task").choose("Kind", "Renew").fill("Target", "nginx").sees("The agent is in safe mode")
+    console.labelled("Release this one change (break glass)").click()
+    run_it = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, ".modal button") if b.text == "Run")
+    assert not run_it.is_enabled()
+    console.fill("Type web1 to go on", "web1").press("Run", ".modal").heading("Renew").sees("by an administrator, for an agent in safe mode").heading("Failed", 60)
+    console.open(f"/agents/{seen['agent']}").heading("Safe mode")
     console.press("Actions").press("Leave safe mode").press("Leave safe mode", ".modal").heading("Online", 60)
 
 
@@ -260,6 +289,33 @@ def test_a_fresh_token_is_shown_once_and_can_be_revoked(console, rest):
     console.wait("the token to be gone", lambda: token not in console.text())
     console.press("Revoke").press("Revoke the token").sees("Revoked")
     assert "REVOKED" in {t["state"] for t in rest.get(f"/api/v1/agents/{agent}/tokens")["tokens"]}
+
+
+def test_seven_tabs_share_one_stream(console, rest, platform):
+    """More tabs than a browser has connections for: each is told, and each may still ask."""
+    agent = rest.register("tabs.example.com")["agent"]["id"]
+    first, tabs = console.driver.current_window_handle, []
+    try:
+        for _ in range(7):
+            console.driver.switch_to.new_window("tab")
+            tabs.append(console.driver.current_window_handle)
+            console.open(f"/agents/{agent}").heading("Bootstrapping").sees("Live")
+        rest.post(f"/api/v1/agents/{agent}:disable", {"reason": "seen by seven"})
+        for tab in tabs:
+            console.driver.switch_to.window(tab)
+            console.heading("Disabled", 8)
+    finally:
+        for tab in tabs:
+            console.driver.switch_to.window(tab)
+            console.driver.close()
+        console.driver.switch_to.window(first)
+        console.driver.set_window_size(1280, 900)
+
+
+def test_how_tasks_of_an_agent_end_is_plotted(console):
+    console.open(f"/agents/{seen['agent']}").sees("Jobs").sees("How long they took")
+    plot = console.find("canvas[aria-label^='Tasks by kind']").get_attribute("aria-label")
+    assert re.search(r"Renew [1-9]\d* succeeded, [1-9]\d* failed", plot), plot
 
 
 def test_how_the_host_is_doing_is_plotted(console):

@@ -78,6 +78,10 @@ def test_a_task_that_fails_ends_wait_with_its_own_exit_code(clmctl, host):
     done = clmctl("tasks", "run", "renew", "--agent", host.id, "--target", "no-such-target", "--wait")
     assert done.returncode == 4, (done.returncode, done.stdout, done.stderr)
     assert "FAILED" in done.stdout and "no-such-target" in done.stdout
+    task = re.search(r"[0-9a-f-]{36}", done.stdout).group()
+    logs = clmctl("tasks", "logs", task, "--follow")
+    assert logs.returncode == 0 and re.search(r"^attempt 1: (FAILED|REFUSED) ", logs.stdout, re.M), logs
+    assert json.loads(clmctl("tasks", "logs", task, "-o", "json").stdout)["attempts"]
 
 
 def test_a_task_is_cancelled(clmctl, registered):
@@ -138,6 +142,22 @@ def test_hostile_text_is_shown_escaped(clmctl, platform):
         shown = clmctl(*arguments).stdout
         assert "x=<b>\\u202eevil\\u2066" in shown and "\u202e" not in shown, shown
     rest.close()
+
+
+def test_hostile_subjects_and_log_lines_are_shown_escaped(clmctl, host, rest, tmp_path):
+    """What a certificate on a host says of itself, and what a task's log tells of a file's name."""
+    evil = "\x1b]0;owned\x07\x1b[31m<script>alert(1)</script>"
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "9", "-utf8", "-subj", f"/O=evil/CN={evil.replace('/', chr(92) + '/')}",
+         "-keyout", tmp_path / "key.pem", "-out", host.nginx.dir / "evil.pem"])
+    task = rest.run_task(host.id, "DISCOVER", {"roots": [str(host.nginx.dir)]})
+    assert task["state"] == "SUCCEEDED" and any("evil" in c["certificate"]["subject"] for c in task["result"]["certificates"]), task
+    wait_until("the inventory", lambda: [c for c in rest.get("/api/v1/certificates", agentId=host.id)["certificates"] if "evil" in c["certificate"]["subject"]])
+    bad = rest.run_task(host.id, "VALIDATE", {"certificatePath": f"{host.dir}/\u202e<b>"})
+    for arguments in (("tasks", "get", task["id"]), ("certificates", "list", "--agent", host.id, "-o", "wide"), ("tasks", "get", bad["id"]), ("tasks", "logs", bad["id"]),
+                      ("tasks", "list", "--agent", host.id), ("activity", "list", "--agent", host.id)):
+        done = clmctl(*arguments)
+        assert done.returncode == 0 and not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", done.stdout), (arguments, done.stdout)
+    assert "alert(1)" in clmctl("tasks", "get", task["id"]).stdout
 
 
 def test_people_and_keys_are_managed(clmctl):

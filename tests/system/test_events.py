@@ -104,6 +104,37 @@ def test_history_from_before_the_gateway_began_is_read_from_the_stream(platform,
         assert int(watch.until(lambda event: True)[0]["sequence"]) == 1
 
 
+def test_an_alerts_life_is_told_and_each_step_audited_once(admin):
+    agent_id = register(admin, stem())
+    with admin.watch(type="alert.*", agentId=agent_id) as watch:
+        watch.next()
+        admin.post(f"/api/v1/agents/{agent_id}:enterSafeMode")
+        alert = wait_until("the alert", lambda: admin.get("/api/v1/alerts", agentId=agent_id)["alerts"])[0]
+        for _ in range(2):
+            admin.post(f"/api/v1/alerts/{alert['id']}:acknowledge")
+        admin.post(f"/api/v1/agents/{agent_id}:leaveSafeMode")
+        told = watch.until(lambda event: event["type"] == "alert.resolved")
+    assert [e["type"] for e in told] == ["alert.raised", "alert.acknowledged", "alert.resolved"], told
+    assert [e["entityId"] for e in told] == [alert["id"]] * 3 and [int(e["entityVersion"]) for e in told] == [1, 2, 3]
+    assert [e["alert"]["state"] for e in told] == ["OPEN", "ACKNOWLEDGED", "RESOLVED"] and {e["alert"]["kind"] for e in told} == {"SAFE_MODE"}
+    assert [e["actor"].split(":")[0] for e in told] == ["service", "api-key", "service"]
+
+    def audited():
+        entries = admin.get("/api/v1/audit/records", agentId=agent_id, action="alert.*")["entries"]
+        return [e["record"] for e in entries] if len(entries) >= 3 else None
+    assert sorted(r["eventId"] for r in wait_until("the records", audited, 20)) == sorted(e["id"] for e in told)
+
+
+def test_what_concerns_the_whole_platform_is_told_whole(admin):
+    with admin.watch(type="platform.*") as watch:
+        watch.next()
+        admin.post("/api/v1/platform:enterSafeMode", {"reason": "of a test"})
+        event = watch.until(lambda event: True)[-1]
+        admin.post("/api/v1/platform:leaveSafeMode")
+        assert event["platform"] == {"safeMode": True, "reason": "of a test"}
+        assert watch.until(lambda event: True)[-1]["platform"]["safeMode"] is False
+
+
 def test_types_and_agents_are_filtered(admin):
     name = stem()
     with admin.watch() as watch:

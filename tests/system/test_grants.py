@@ -146,6 +146,23 @@ def test_a_key_that_makes_no_sense_is_refused(admin, more):
     refused(lambda: admin.post("/api/v1/api-keys", {"name": name(), "roles": ["VIEWER"], **more}), 400)
 
 
+def test_what_is_created_twice_with_one_idempotency_key_is_there_once(admin):
+    once = {"Idempotency-Key": uuid.uuid4().hex}
+    body = {"name": name(), "roles": ["VIEWER"]}
+    first, second = (admin.post("/api/v1/operators", body, once) for _ in range(2))
+    assert first["operator"]["id"] == second["operator"]["id"] and first["link"] != second["link"]
+    assert refused(lambda: admin.post("/api/v1/operators", {**body, "roles": ["ADMIN"]}, once), 409)
+    assert refused(lambda: admin.post("/api/v1/api-keys", body, once), 409)
+    once = {"Idempotency-Key": uuid.uuid4().hex}
+    first, second = (admin.post("/api/v1/api-keys", body, once) for _ in range(2))
+    assert first["apiKey"]["id"] == second["apiKey"]["id"] and second["key"]
+    assert [k["name"] for k in admin.get("/api/v1/api-keys", pageSize=500)["apiKeys"]].count(body["name"]) == 1
+    once = {"Idempotency-Key": uuid.uuid4().hex}
+    agent = {"hostname": f"{body['name']}.example.com"}
+    assert len({admin.post("/api/v1/agents", agent, once)["agent"]["id"] for _ in range(2)}) == 1
+    assert refused(lambda: admin.post("/api/v1/agents", {"hostname": "another.example.com"}, once), 409)
+
+
 def test_only_administrators_of_the_whole_fleet_give_rights(platform, admin):
     someone = admin.post("/api/v1/operators", {"name": name(), "roles": ["VIEWER"]})["operator"]["id"]
     clients = [new_key(platform, admin, [role])[1] for role in ("VIEWER", "OPERATOR", "AUDITOR")]

@@ -1347,8 +1347,10 @@ static void a_released_change_is_done_in_safe_mode_if_the_policy_lets_it(void **
     OK(file_read(gw->config, 4096, &config, &st));
     assert_true(buf_puts(&config, "[policy]\nbreak_glass = yes\n"));
     write_file(gw->config, buf_text(&config), 0644);
+    WAIT(gw, gw->held && gw->last->n_held == 0);
+    unsigned before = gw->checkins;
     (void)kill(gw->agent, SIGHUP);
-    WAIT(gw, in_safe_mode(gw, "LOCAL"));
+    WAIT(gw, gw->checkins > before && in_safe_mode(gw, "LOCAL")); /* the new policy is told */
     renew_add(gw, TEST_OTHER_TASK);
     WAIT(gw, gw->n_seen == 2);
     (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);

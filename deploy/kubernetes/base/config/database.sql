@@ -15,3 +15,5 @@ SELECT format('ALTER ROLE %1$I SET search_path = %1$I', name) FROM wanted \gexec
 SELECT format('GRANT CONNECT ON DATABASE clm TO %I', name) FROM wanted \gexec
 SELECT format('GRANT %I TO CURRENT_USER', name) FROM wanted \gexec
 SELECT format('CREATE SCHEMA IF NOT EXISTS %1$I AUTHORIZATION %1$I', name) FROM wanted \gexec
+-- The registry searches hostnames by their parts. Trusted: it needs no superuser, but a right that no service has.
+CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA registry;

@@ -19,7 +19,7 @@ export interface Agent {
   id: string; hostname: string; status: AgentStatus; safeMode?: boolean; reason?: string; labels: Label[]; scope?: Scope;
   createdAt?: string; bootstrappedAt?: string; lastHeartbeatAt?: string; generation?: number;
   identityFingerprintSha256?: string; identityNotAfterAt?: string; facts?: HostFacts;
-  clockSkewMs?: number; version?: number;
+  clockSkewMs?: number; version?: number; safeModeEnds?: string; identityDaysLeft?: number; statusSinceAt?: string;
 }
 export interface Token {
   id: string; state: "OPEN" | "BOUND" | "USED" | "EXPIRED" | "REVOKED"; createdBy?: string; createdAt?: string; notAfterAt?: string;
@@ -43,10 +43,22 @@ export interface Platform { safeMode?: boolean; reason?: string; changedBy?: str
 /** The token is shown once, in this answer. */
 export interface Registered { agent: Agent; token?: string; tokenNotAfterAt?: string }
 export interface Activity { occurredAt?: string; event?: string; agentId?: string; actor?: string; message?: string }
+/** How many end within that time and not within the one before; 0: have ended; without it: later. */
+export interface Ends { withinSec?: number; n?: number; served?: number }
+export const taskResults = ["succeeded", "installedUnverified", "failed", "expired", "cancelled"] as const;
+/** Tasks that ended in an hour or a day. */
+export type TaskPeriod = { beginsAt?: string } & Partial<Record<(typeof taskResults)[number], number>>;
 export interface Dashboard {
   total: number; online: number; offline: number; disabled: number; expired: number; safeMode: number; bootstrapping: number;
-  identitiesExpiring: number; recentActivity: Activity[]; openAlerts?: number; recentAlerts?: Alert[];
+  identitiesExpiring: number; recentActivity: Activity[]; openAlerts?: number; recentAlerts: Alert[];
+  identitiesByEnd: Ends[]; certificatesByEnd?: Ends[]; versions: { version?: string; n?: number }[];
+  tasks?: { hours: TaskPeriod[]; days: TaskPeriod[] };
 }
+/** What an agent has done of one kind. */
+export type Job = {
+  kind: TaskKind; meanMs?: number; longestMs?: number; lastTaskId?: string; lastState?: TaskState; lastFinishedAt?: string; lastMs?: number;
+  lastMessage?: string;
+} & Partial<Record<(typeof taskResults)[number], number>>;
 export interface CertificateInfo {
   subject?: string; issuer?: string; serial?: string; dnsNames: string[]; notBeforeAt?: string; notAfterAt?: string;
   fingerprintSha256?: string; keyType?: string; signatureAlgorithm?: string; isCa?: boolean; selfSigned?: boolean;
@@ -82,7 +94,7 @@ export interface Task {
   id: string; agentId: string; kind: TaskKind; state: TaskState; spec?: TaskSpec; attempt?: number; lease?: number;
   maxAttempts?: number; priority?: number; createdBy?: string; createdAt?: string; leasedAt?: string; startedAt?: string;
   finishedAt?: string; deadlineAt?: string; phase?: string; progressPermille?: number; message?: string; result?: TaskResult;
-  cancelRequested?: boolean; attempts?: TaskAttempt[];
+  cancelRequested?: boolean; attempts?: TaskAttempt[]; breakGlass?: boolean;
 }
 export interface Alert {
   id: string; kind: string; state: "OPEN" | "ACKNOWLEDGED" | "RESOLVED"; entityId?: string; agentId?: string; hostname?: string;

@@ -13,7 +13,7 @@ const concerns: Record<string, (event: Event) => QueryKey[]> = {
   agent: (e) => [["agent", e.agentId], ["agents"]],
   identity: (e) => [["agent", e.agentId], ["identities", e.agentId], ["agents"]],
   token: (e) => [["tokens", e.agentId]],
-  task: (e) => [["task", e.entityId], ["tasks"], ["certificates"]],
+  task: (e) => [["task", e.entityId], ["tasks"], ["jobs", e.agentId], ["certificates"]],
   certificate: () => [["certificates"]],
   platform: () => [["platform"], ["agents"]],
   operator: () => [["operators"]],
@@ -22,19 +22,22 @@ const concerns: Record<string, (event: Event) => QueryKey[]> = {
 const always: QueryKey[] = [["dashboard"], ["activity"], ["alerts"], ["audit"]];
 /** Once soon, and once when services that learn of it by the same event have written down what follows from it. */
 const PAUSES_MS = [250, 2000];
+/** However much happens, a page does not ask again sooner. */
+const LEAST_MS = 2000;
 
 /** Asks again for what came up, once for all that comes up within a pause. */
 function refresher(client: QueryClient) {
-  const gathered = PAUSES_MS.map((pause) => ({ pause, stale: new Map<string, QueryKey>(), timer: undefined as number | undefined }));
+  const gathered = PAUSES_MS.map((pause) => ({ pause, asked: 0, stale: new Map<string, QueryKey>(), timer: undefined as number | undefined }));
   return (event: Event) => {
     const word = (event.type ?? "").split(/[._]/)[0];
     for (const gather of gathered) {
       for (const key of [...(concerns[word]?.(event) ?? []), ...always]) gather.stale.set(JSON.stringify(key), key);
       gather.timer ??= window.setTimeout(() => {
         gather.timer = undefined;
+        gather.asked = Date.now();
         for (const queryKey of gather.stale.values()) void client.invalidateQueries({ queryKey });
         gather.stale.clear();
-      }, gather.pause);
+      }, Math.max(gather.pause, gather.asked + LEAST_MS - Date.now()));
     }
   };
 }

@@ -13,8 +13,8 @@ const ways: { name: string; help: string; line: string }[] = [
     line: "sudo clm-agent setup && sudo clm-agent enroll && sudo systemctl enable --now clm-agent" },
   { name: "Container", help: "Paste the token when the first command waits for it, then press Ctrl-D. The local policy is /etc/clm-agent/agent.conf.",
     line: "podman secret create clm-token - && podman run -d --name clm-agent --secret clm-token -v /etc/clm-agent:/etc/clm-agent:ro -v clm-agent:/var/lib/clm-agent clm-agent run --token-file /run/secrets/clm-token" },
-  { name: "Kubernetes", help: "Paste the token when the command waits for it, then press Ctrl-D. Then apply deploy/kubernetes/agent.",
-    line: "kubectl -n clm-agent create secret generic clm-agent-token --from-file=token=/dev/stdin" },
+  { name: "Kubernetes", help: "Paste the token when the second command waits for it, then press Ctrl-D. Once the agent is online, delete the Secret.",
+    line: "kubectl apply -k deploy/kubernetes/agent/deployment && kubectl -n clm-agents create secret generic clm-agent-token --from-file=token=/dev/stdin" },
 ];
 
 export function Countdown({ until }: { until: string }) {

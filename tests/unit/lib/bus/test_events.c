@@ -11,6 +11,27 @@
 #include "base/id.h"
 #include "support/nats.h"
 
+static struct event_to_publish make(char id[UUID_TEXT_SIZE], const char *subject, const char *text);
+
+static void large_batch_lies_on_the_stream_in_its_order(void **state)
+{
+    (void)state;
+    enum { N = 500 };
+    struct bus *registry = nats_bus("registry");
+    static char id[N][UUID_TEXT_SIZE];
+    static struct event_to_publish events[N];
+    struct status st = {0};
+    for (size_t i = 0; i < N; i++)
+        events[i] = make(id[i], "clm.event.registry.agent.changed", "one of many");
+    assert_int_equal(events_publish(registry, events, N, 10000, &st), CODE_OK);
+    for (size_t i = 1; i < N; i++)
+        assert_int_equal(events[i].stream_seq, events[0].stream_seq + i);
+    uint64_t first = events[0].stream_seq;
+    assert_int_equal(events_publish(registry, events, N, 10000, &st), CODE_OK); /* the stream has them */
+    assert_int_equal(events[0].stream_seq, first);
+    bus_free(registry);
+}
+
 static void set_up_twice_changes_nothing(void **state)
 {
     (void)state;
@@ -245,6 +266,7 @@ int main(void)
         cmocka_unit_test(service_cannot_publish_anothers_events),
         cmocka_unit_test(service_cannot_read_anothers_durable),
         cmocka_unit_test(every_listener_of_the_feed_gets_each_event_with_its_place),
+        cmocka_unit_test(large_batch_lies_on_the_stream_in_its_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* In place of the border's encoders: events and records that say what a test wants to see. */
 #include <string.h>
 
+#include "alerts.h"
 #include "audit.h"
 #include "drift.h"
 #include "registry.h"
@@ -39,5 +40,14 @@ void drift_event_encode(const struct drift_change *change, const struct cause *c
     (void)cause;
     (void)event_id;
     char *text = arena_printf(arena, "%s %s", change->mended ? "mended" : "drifted", change->entity);
+    *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
+}
+
+void alert_event_encode(const struct alert *alert, const struct cause *cause, const char *event_id,
+                        const char *subject, struct arena *arena, struct bytes *ret)
+{
+    (void)event_id;
+    char *text = arena_printf(arena, "%s v%lld by %s", strrchr(subject, '.') + 1, (long long)alert->version,
+                              cause->actor);
     *ret = (struct bytes){(const uint8_t *)text, strlen(text)};
 }

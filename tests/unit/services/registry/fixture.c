@@ -46,14 +46,15 @@ int fixture_reset(void **state)
     (void)state;
     struct status st = {0};
     db_rollback(fixture_db);
-    check(db_query(fixture_db,
-                   "TRUNCATE certificate_places, certificates, agents, heartbeats, gateways, agent_counts, "
-                   "activity, api_keys, outbox, "
-                   "operators, operator_links, sessions, login_attempts, "
-                   "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
-                   "audit_trees_former, audit_reported, alerts, metrics_latest, metrics, tallies",
-                   NULL, NULL, &st),
-          &st, "truncate");
+    check(
+        db_query(fixture_db,
+                 "TRUNCATE certificate_places, certificates, agents, heartbeats, gateways, agent_counts, "
+                 "activity, api_keys, outbox, "
+                 "operators, operator_links, sessions, login_attempts, "
+                 "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
+                 "audit_trees_former, audit_reported, alerts, metrics_latest, metrics, tallies, idempotency",
+                 NULL, NULL, &st),
+        &st, "truncate");
     check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = '', number = 1, base = 0", NULL,
                    NULL, &st),
           &st, "tree");

@@ -138,9 +138,21 @@ static void lists_are_filtered_by_search_status_and_labels(void **state)
     fixture_beat(a, T0);
     assert_int_equal(count(&(struct agent_filter){0}), 3);
     assert_int_equal(count(&(struct agent_filter){.search = "WEB"}), 2);
-    assert_int_equal(count(&(struct agent_filter){.search = "_"}), 1);
-    assert_int_equal(count(&(struct agent_filter){.search = "%"}), 0);
+    assert_int_equal(count(&(struct agent_filter){.search = "B_1"}), 1);
+    assert_int_equal(count(&(struct agent_filter){.search = "%%%"}), 0);
+    assert_int_equal(count(&(struct agent_filter){.search = "eb2.te"}), 1);
+    assert_int_equal(count(&(struct agent_filter){.search = "we"}), 2);
+    assert_int_equal(count(&(struct agent_filter){.search = "eb"}), 0);
     assert_int_equal(count(&(struct agent_filter){.search = b}), 1);
+    char beginning[10] = "", shout[10] = "";
+    memcpy(beginning, b, 9);
+    for (size_t i = 0; i < 9; i++)
+        shout[i] = b[i] >= 'a' ? (char)(b[i] - 'a' + 'A') : b[i];
+    assert_true(count(&(struct agent_filter){.search = beginning}) >= 1);
+    assert_int_equal(count(&(struct agent_filter){.search = shout}),
+                     count(&(struct agent_filter){.search = beginning}));
+    assert_int_equal(count(&(struct agent_filter){.search = "ffffffff"}), 0);
+    assert_int_equal(count(&(struct agent_filter){.search = "0123456789abcdef0123456789abcdef0"}), 0);
     assert_int_equal(count(&(struct agent_filter){.status_bits = 1u << AGENT_ONLINE}), 1);
     assert_int_equal(
         count(&(struct agent_filter){.status_bits = 1u << AGENT_ONLINE | 1u << AGENT_BOOTSTRAPPING}), 3);

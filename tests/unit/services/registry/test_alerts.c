@@ -75,7 +75,45 @@ static void acknowledging_and_resolving_are_told_and_audited_once(void **state)
     assert_int_equal(alert_resolve(fixture_db, &cause, "", id, fixture_arena, &alert, NULL), CODE_OK);
     assert_int_equal(alert_state(&alert), ALERT_RESOLVED);
     assert_int_equal(list("", 0, &alerts), 0);
-    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action LIKE 'alert.%'"), 2);
+    assert_int_equal(
+        fixture_number("SELECT count(*) FROM audit_pending WHERE action LIKE 'alert.%' AND action "
+                       "<> 'alert.raised'"),
+        2);
+}
+
+static int64_t events(const char *beginning)
+{
+    return fixture_number(
+        arena_printf(fixture_arena,
+                     "SELECT count(*) FROM outbox WHERE subject LIKE 'clm.event.registry.alert.%%' AND "
+                     "convert_from(body, 'UTF8') LIKE '%s%%'",
+                     beginning));
+}
+
+static void every_change_is_an_event_and_a_record_and_what_repeats_is_neither(void **state)
+{
+    (void)state;
+    struct alert *alerts, alert;
+    const struct cause cause = fixture_cause(T0 + 1000);
+    const struct alert_change change = {.kind = ALERT_TASK_FAILED, .entity = "e"};
+    raise(ALERT_TASK_FAILED, "e", NULL, T0);
+    raise(ALERT_TASK_FAILED, "e", NULL, T0 + 1);
+    assert_int_equal(events("raised v1 by service:registry"), 1);
+    assert_int_equal(events("raised"), 1);
+    assert_int_equal(list("", 0, &alerts), 1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(alert_acknowledge(fixture_db, &cause, "", alerts[0].id, fixture_arena, &alert, NULL),
+                         CODE_OK);
+    assert_int_equal(events("acknowledged v3 by api-key:test"), 1);
+    assert_int_equal(events("acknowledged"), 1);
+    assert_int_equal(fixture_number("SELECT count(*) FROM activity WHERE event = 'alert.acknowledged'"), 1);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(alerts_resolve(fixture_db, &change, 1, T0 + 2000, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(events("resolved v4 by service:registry"), 1);
+    assert_int_equal(events(""), 3);
+    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending p JOIN outbox o ON o.id = p.event_id "
+                                    "WHERE o.subject = 'clm.event.registry.' || p.action"),
+                     3);
 }
 
 static void grant_with_a_selector_sees_and_closes_only_its_own(void **state)
@@ -308,6 +346,8 @@ int main(void)
         cmocka_unit_test_setup(repeated_alert_is_one_with_a_count, fixture_reset),
         cmocka_unit_test_setup(resolved_alert_that_happens_again_is_a_new_one, fixture_reset),
         cmocka_unit_test_setup(acknowledging_and_resolving_are_told_and_audited_once, fixture_reset),
+        cmocka_unit_test_setup(every_change_is_an_event_and_a_record_and_what_repeats_is_neither,
+                               fixture_reset),
         cmocka_unit_test_setup(grant_with_a_selector_sees_and_closes_only_its_own, fixture_reset),
         cmocka_unit_test_setup(silent_agent_is_an_alert_until_it_is_heard, fixture_reset),
         cmocka_unit_test_setup(safe_mode_is_an_alert_with_its_reason_until_it_is_left, fixture_reset),

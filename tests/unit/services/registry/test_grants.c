@@ -222,6 +222,67 @@ static void key_without_end_or_role_is_refused(void **state)
                      CODE_INVALID_ARGUMENT);
 }
 
+static enum code invite_once(const char *idempotency_key, uint8_t request)
+{
+    const struct once once = {idempotency_key, {request}};
+    struct cause cause = by("operator:root");
+    const struct grant grant = {VIEWER, ""};
+    cause.once = &once;
+    return operator_invite(fixture_db, &cause, "alice", &grant, 3600, link_text, fixture_arena, &entry, &st);
+}
+
+static void invitation_with_the_same_key_is_made_once_and_its_link_anew_until_it_was_used(void **state)
+{
+    (void)state;
+    char first[OPERATOR_SECRET_MAX];
+    assert_int_equal(invite_once("k", 1), CODE_OK);
+    const char *id = entry.id;
+    memcpy(first, link_text, sizeof first);
+    assert_int_equal(invite_once("k", 2), CODE_ALREADY_EXISTS);
+    assert_non_null(strstr(st.msg, "idempotency key"));
+    assert_int_equal(invite_once("k", 1), CODE_OK);
+    assert_string_equal(entry.id, id);
+    assert_string_not_equal(link_text, first);
+    assert_int_equal(fixture_number("SELECT count(*) FROM operator_links"), 1);
+    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action = 'operator.invited'"),
+                     1);
+    assert_int_equal(redeem(NULL), CODE_OK);
+    assert_int_equal(invite_once("k", 1), CODE_OK);
+    assert_string_equal(entry.id, id);
+    assert_string_equal(link_text, "");
+    assert_int_equal(invite_once("another", 1), CODE_ALREADY_EXISTS);
+    assert_null(strstr(st.msg, "idempotency key"));
+}
+
+static enum code issue_once(struct api_key_entry *made)
+{
+    const struct once once = {"k", {7}};
+    struct cause cause = by("operator:root");
+    const struct grant grant = {VIEWER, ""};
+    cause.once = &once;
+    return api_key_issue(fixture_db, &cause, "ci", &grant, T0 + 1000, key, fixture_arena, made, &st);
+}
+
+static void key_with_the_same_idempotency_key_is_made_once_and_its_secret_anew_until_it_was_used(void **state)
+{
+    (void)state;
+    char first[API_KEY_TEXT_MAX];
+    struct api_key_entry made, again;
+    struct api_key found;
+    assert_int_equal(issue_once(&made), CODE_OK);
+    memcpy(first, key, sizeof first);
+    assert_int_equal(issue_once(&again), CODE_OK);
+    assert_string_equal(again.key.id, made.key.id);
+    assert_int_equal(api_key_check(fixture_db, first, T0, fixture_arena, &found, &st), CODE_UNAUTHENTICATED);
+    assert_int_equal(api_key_check(fixture_db, key, T0, fixture_arena, &found, &st), CODE_OK);
+    memcpy(first, key, sizeof first);
+    assert_int_equal(issue_once(&again), CODE_OK);
+    assert_string_equal(key, "");
+    assert_int_equal(api_key_check(fixture_db, first, T0, fixture_arena, &found, &st), CODE_OK);
+    assert_int_equal(fixture_number("SELECT count(*) FROM audit_pending WHERE action = 'api_key.created'"),
+                     1);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup(name, fixture_reset)
@@ -234,6 +295,8 @@ int main(void)
         T(sessions_of_an_operator_are_listed_and_ended),
         T(key_is_made_listed_and_revoked),
         T(key_without_end_or_role_is_refused),
+        T(invitation_with_the_same_key_is_made_once_and_its_link_anew_until_it_was_used),
+        T(key_with_the_same_idempotency_key_is_made_once_and_its_secret_anew_until_it_was_used),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -18,6 +18,7 @@ import { AgentCertificates } from "./Certificates";
 import { RunTask } from "./RunTask";
 import { TaskTable } from "./Tasks";
 
+const AgentJobs = lazy(() => import("./AgentJobs").then((m) => ({ default: m.AgentJobs })));
 const AgentMetrics = lazy(() => import("./AgentMetrics").then((m) => ({ default: m.AgentMetrics })));
 
 function AgentTasks({ id }: { id: string }) {
@@ -75,7 +76,7 @@ export function AgentPage() {
     </>}>
       {query.isError && <Failure error={query.error} retry={() => void query.refetch()} />}
       {open === "token" && <NewToken agent={agent} onClose={() => setOpen(null)} />}
-      {agent.reason && <div className="panel">{statusName(agent.status)}: {agent.reason}</div>}
+      {agent.reason && <div className="panel">{statusName(agent.status)}{agent.statusSinceAt && <> since <Time at={agent.statusSinceAt} /></>}: {agent.reason}{agent.safeModeEnds && <span className="sub">It ends {agent.safeModeEnds}.</span>}</div>}
       <div className="columns even">
         <Card title="Agent" aside={may && <Button size="sm" variant="link" className="p-0" aria-label="Change the labels" onClick={() => setOpen("labels")}>Labels</Button>}><Facts of={[
           ["Last heartbeat", <Time at={agent.lastHeartbeatAt} none="never" />], ["Version", facts?.agentVersion], ["Operating system", facts?.os],
@@ -96,7 +97,7 @@ export function AgentPage() {
           ["The host's policy allows", facts && (facts.operations.map(statusName).join(", ") || "none")],
         ]} /></Card>
       </div>
-      {agent.bootstrappedAt && <Suspense fallback={<Loading rows={3} />}><AgentMetrics id={id} /></Suspense>}
+      {agent.bootstrappedAt && <Suspense fallback={<Loading rows={3} />}><AgentMetrics id={id} /><AgentJobs id={id} /></Suspense>}
       <AgentTasks id={id} />
       <AgentCertificates id={id} />
       <AgentActivity id={id} />

@@ -3,7 +3,8 @@ import { Button, Form, Modal } from "react-bootstrap";
 import { useNavigate } from "react-router-dom";
 
 import { post, taskKinds, type Agent, type Task, type TaskKind } from "../api";
-import { Failure, statusName } from "../ui";
+import { useMay } from "../session";
+import { Failure, Mono, statusName } from "../ui";
 
 /** One row a field: what the form shows, and how its text becomes a value of the specification. */
 interface Field {
@@ -75,12 +76,17 @@ export function RunTask({ agent, onClose }: { agent: Agent; onClose: () => void 
   const [key, setKey] = useState(() => crypto.randomUUID());
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>();
+  const [release, setRelease] = useState(false);
+  const [typed, setTyped] = useState("");
+  const admin = useMay("admin");
   const inScope = agent.scope?.operations.includes(kind) ?? false;
+  const held = agent.safeMode === true && (kind === "RENEW" || kind === "DEPLOY");
+  const released = held && admin && release;
   const run = async () => {
     setBusy(true);
     setError(undefined);
     try {
-      const task = await post<Task>("/tasks", { agentId: agent.id, spec: specOf(kind, values) }, { "Idempotency-Key": key });
+      const task = await post<Task>("/tasks", { agentId: agent.id, spec: specOf(kind, values), ...(released ? { breakGlass: true } : {}) }, { "Idempotency-Key": key });
       navigate(`/tasks/${task.id}`);
     } catch (failed) {
       setKey(crypto.randomUUID()); // what is sent next may differ
@@ -103,6 +109,19 @@ export function RunTask({ agent, onClose }: { agent: Agent; onClose: () => void 
           {forms[kind].fields.map((field) => (
             <Input key={`${kind}.${field.name}`} field={field} value={values[field.name]} set={(value) => setValues({ ...values, [field.name]: value })} />
           ))}
+          {held && (admin ? (
+            <fieldset className="glass">
+              <legend className="fs-6 mb-1">The agent is in safe mode</legend>
+              <Form.Check id="task-release" label="Release this one change (break glass)" checked={release} aria-describedby="task-release-help" onChange={(event) => setRelease(event.target.checked)} />
+              <Form.Text id="task-release-help" className="d-block">It is signed and audited, and the host's local policy must allow it. Without it the platform refuses.</Form.Text>
+              {release && (
+                <Form.Group controlId="task-release-name" className="mt-2">
+                  <Form.Label className="mb-1">Type <Mono>{agent.hostname}</Mono> to go on</Form.Label>
+                  <Form.Control value={typed} autoComplete="off" spellCheck={false} onChange={(event) => setTyped(event.target.value)} />
+                </Form.Group>
+              )}
+            </fieldset>
+          ) : <p className="mb-0 state-warn p-2 rounded">The agent is in safe mode: an administrator has to release a change.</p>)}
           {!inScope && <p className="mb-0 state-warn p-2 rounded">This agent's scope does not allow {statusName(kind)}: the platform will refuse it.</p>}
           {agent.status !== "ONLINE" && <p className="mb-0 text-body-secondary">The agent is not online. The task waits for it, for at most a day.</p>}
           {error !== undefined && <Failure error={error} />}
@@ -110,7 +129,7 @@ export function RunTask({ agent, onClose }: { agent: Agent; onClose: () => void 
       </Modal.Body>
       <Modal.Footer>
         <Button variant="outline-secondary" onClick={onClose}>Close</Button>
-        <Button type="submit" form="run-task" disabled={busy}>Run</Button>
+        <Button type="submit" form="run-task" disabled={busy || (released && typed !== agent.hostname)}>Run</Button>
       </Modal.Footer>
     </Modal>
   );

@@ -130,6 +130,7 @@ export function TaskPage() {
           ["Given to the agent", task.leasedAt && <Time at={task.leasedAt} />], ["Begun", task.startedAt && <Time at={task.startedAt} />],
           ["Finished", task.finishedAt && <Time at={task.finishedAt} />], ["Deadline", !over && task.deadlineAt && <Time at={task.deadlineAt} />],
           ["Took", task.startedAt && task.finishedAt && duration(Date.parse(task.finishedAt) - Date.parse(task.startedAt))],
+          ["Released", task.breakGlass && "by an administrator, for an agent in safe mode"],
           ["Attempt", `${task.attempt ?? 1} of ${task.maxAttempts ?? 1}`], ["Task id", <Id>{task.id}</Id>],
         ]} /></Card>
         <Card title="Asked for"><Spec spec={task.spec} /></Card>

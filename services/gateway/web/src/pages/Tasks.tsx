@@ -1,9 +1,9 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
-import { Form } from "react-bootstrap";
+import { Form, ProgressBar } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
-import { get, taskKinds, taskStates, type Task } from "../api";
+import { get, isOver, taskKinds, taskStates, type Task } from "../api";
 import { useEvery } from "../live";
 import { Time } from "../time";
 import { Actor, AgentLink, DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, shortId, StateBadge, statusName } from "../ui";
@@ -12,7 +12,10 @@ import { useFilters } from "./Agents";
 const base: ColumnDef<Task>[] = [
   { header: "Task", cell: ({ row: { original: t } }) => <><Link className="fw-semibold" to={`/tasks/${t.id}`}>{statusName(t.kind)}</Link><span className="sub"><Mono>{shortId(t.id)}</Mono></span></> },
   { id: "agent", header: "Agent", cell: ({ row }) => <AgentLink id={row.original.agentId} /> },
-  { header: "State", cell: ({ row }) => <StateBadge state={row.original.state} /> },
+  { header: "State", cell: ({ row: { original: t } }) => <>
+    <StateBadge state={t.state} />
+    {!isOver(t) && t.progressPermille !== undefined && <ProgressBar className="thin" now={t.progressPermille / 10} aria-label={`Progress of ${statusName(t.kind)}`} />}
+  </> },
   { header: "Created", cell: ({ row: { original: t } }) => <><Time at={t.createdAt} /><span className="sub"><Actor id={t.createdBy} /></span></> },
   { header: "Finished", cell: ({ row }) => <Time at={row.original.finishedAt} /> },
   { header: "What came of it", cell: ({ row: { original: t } }) => t.message ?? t.phase ?? "" },
