@@ -14,6 +14,7 @@ def host(platform, scratch):
     """What it serves was deployed by the agent."""
     host = Host(platform, scratch / "drift", "drift")
     rest = platform.rest()
+    host.nginx.listen = "ssl reuseport"
     host.prepare()
     host.agent.change("[policy]", "[policy]\nwatch_interval = 5s")  # what no file's change tells, sooner
     host.register(rest)
@@ -88,9 +89,7 @@ def test_a_chain_that_lost_its_intermediate_is_told(host, rest):
 
 def test_a_process_that_still_serves_the_former_certificate_is_told(host, rest):
     """Two servers share the port; what one of them has was replaced meanwhile."""
-    conf, old = host.nginx.conf.read_text(), host.dir / "old"
-    host.nginx.conf.write_text(conf.replace(" ssl;", " ssl reuseport;"))
-    host.nginx.process.signal(signal.SIGHUP)
+    old = host.dir / "old"
     (old / "tmp").mkdir(parents=True)
     for file in (host.nginx.certificate, host.nginx.key):
         shutil.copy(file, old / file.name)
@@ -103,8 +102,6 @@ def test_a_process_that_still_serves_the_former_certificate_is_told(host, rest):
     finally:
         second.stop()
     mended(rest, host)
-    host.nginx.conf.write_text(conf)
-    host.nginx.process.signal(signal.SIGHUP)
 
 
 def test_renewing_is_no_drift(host, rest):
