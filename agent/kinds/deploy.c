@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "kinds/transaction.h"
 #include "stores/store.h"
+#include "transaction/transaction.h"
 
 /* Another key than the target's own must itself be a target's: the platform names no other file. */
 static enum code find_key(struct task_run *run, const struct policy_target *target, const char *path,
@@ -38,6 +38,7 @@ enum code deploy_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, s
         discover_installed(run, target, *ret_outcome);
         return CODE_OK;
     }
+    transaction_forget(run, target);
     if (!spec->chain_pem || !spec->chain_pem[0])
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no certificate chain");
     TRY(find_key(run, target, spec->key_path, &key, st));

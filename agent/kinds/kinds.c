@@ -150,8 +150,8 @@ const char *certificate_host(const Clm__CertificateInfo *info)
     return NULL;
 }
 
-bool task_look(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, bool legacy,
-               struct probe *ret)
+/* False: the policy does not allow it, says ret->error. */
+static bool aim(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, struct probe *ret)
 {
     static __thread char host[256], port[6]; /* outlive the look: probe borrows them */
     struct status st;
@@ -166,7 +166,25 @@ bool task_look(const struct policy *policy, const struct look_at *at, int64_t ti
     ret->server_name = at->server_name;
     ret->starttls = at->starttls;
     ret->timeout_ms = timeout_ms;
+    return true;
+}
+
+bool task_look(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, bool legacy,
+               struct probe *ret)
+{
+    if (!aim(policy, at, timeout_ms, ret))
+        return false;
     ret->legacy = legacy;
     probe_run(ret, 1);
     return ret->tls;
+}
+
+void task_look_together(const struct policy *policy, const struct look_at *at, int64_t timeout_ms,
+                        struct probe *ret, size_t n)
+{
+    bool allowed = true;
+    for (size_t i = 0; i < n; i++)
+        allowed = aim(policy, at, timeout_ms, &ret[i]) && allowed;
+    if (allowed)
+        probe_together(ret, n);
 }

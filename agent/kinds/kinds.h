@@ -43,5 +43,8 @@ const char *certificate_host(const Clm__CertificateInfo *info);
  * not. probe_done(ret) in any case. */
 bool task_look(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, bool legacy,
                struct probe *ret);
+/* n looks at once. probe_done each. */
+void task_look_together(const struct policy *policy, const struct look_at *at, int64_t timeout_ms,
+                        struct probe *ret, size_t n);
 
 #endif

@@ -207,6 +207,14 @@ void probe_run(struct probe *probes, size_t n)
     }
 }
 
+void probe_together(struct probe *probes, size_t n)
+{
+    struct running running;
+    start(&running, probes, n, n, 0);
+    while (running.fd >= 0)
+        (void)step(&running, 1, clock_mono_ms() + 60000);
+}
+
 /* --- many --------------------------------------------------------------------------------------------- */
 
 /* The first look of these that was not begun when its child ended; n when there is none. One that had begun

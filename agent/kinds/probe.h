@@ -33,6 +33,8 @@ struct probe {
 /* Looks at all of them, each in a child of its own, PROBE_PARALLEL at a time. Never fails: what could not be
  * seen says why in error. */
 void probe_run(struct probe *probes, size_t n);
+/* The same server looked at by all of them at once, from one child. */
+void probe_together(struct probe *probes, size_t n);
 void probe_done(struct probe *probe);
 
 /* Looks at many: a child for each processor, in it many at once. A server that takes its child over can lie

@@ -10,9 +10,9 @@
 
 #include "base/clock.h"
 #include "kinds/judge.h"
-#include "kinds/transaction.h"
 #include "stores/place.h"
 #include "stores/store.h"
+#include "transaction/transaction.h"
 
 struct names {
     char **item;
@@ -168,6 +168,7 @@ static enum code renew(struct task_run *run, const struct policy_target *target,
     AUTO_BUF struct buf chain = {0};
     AUTO_DER struct der root = {0};
     AUTO_SECRET struct secret *pem = NULL;
+    transaction_forget(run, target);
     TRY(find_names(run, target, &names, st));
     int64_t started = clock_wall_ms();
     TRY(reuse ? key_in_place(run, target, &key, st) : new_key(run, target, made, &key, st));
@@ -189,18 +190,24 @@ static enum code renew(struct task_run *run, const struct policy_target *target,
     return CODE_OK;
 }
 
-enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st)
+static enum code renew_or_resume(struct task_run *run, const char *made, Clm__Receipt__Outcome *ret_outcome,
+                                 struct status *st)
 {
     const struct policy_target *target;
     if (!run->spec->renew)
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no renew specification");
     TRY(task_find_target(run, run->spec->renew->target, &target, st));
+    TRY(transaction_begun(run) ? transaction_resume(run, target, ret_outcome, st)
+                               : renew(run, target, made, ret_outcome, st));
+    discover_installed(run, target, *ret_outcome);
+    return CODE_OK;
+}
+
+enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st)
+{
     const char *made = arena_printf(run->arena, "%s-%u-made.key", run->order->task_id, run->order->attempt);
-    enum code code = transaction_begun(run) ? transaction_resume(run, target, ret_outcome, st)
-                                            : renew(run, target, made, ret_outcome, st);
+    enum code code = renew_or_resume(run, made, ret_outcome, st);
     /* Installed, or of no use any more: another attempt makes another key. */
     (void)!store_remove_backup(run->state_dir, made, NULL);
-    if (code == CODE_OK)
-        discover_installed(run, target, *ret_outcome);
     return code;
 }

@@ -2,11 +2,10 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "kinds/fetch.h"
 #include "kinds/judge.h"
 #include "kinds/kinds.h"
 #include "kinds/probe.h"
-#include "pki/revocation.h"
+#include "kinds/revocation.h"
 #include "presets/preset.h"
 #include "stores/place.h"
 #include "stores/store.h"
@@ -147,83 +146,23 @@ static void look_at_endpoint(struct task_run *run, const struct subject *subject
 
 /* --- revocation --------------------------------------------------------------------------------------- */
 
-#define FETCH_TIMEOUT_MS 5000
-
-struct asking {
-    struct task_run *run;
-    const Clm__Agent__Facts *facts; /* of judge_sources */
-    char why[256];                  /* nobody said it */
-};
-
-static struct bytes bytes_of(ProtobufCBinaryData data)
-{
-    return (struct bytes){data.data, data.len};
-}
-
-/* True when the answer settles it. */
-static bool ask(struct asking *asking, const char *url, bool is_crl)
-{
-    struct fetch_url where;
-    struct status st;
-    AUTO_BUF struct buf answer = {.limit = is_crl ? CRL_MAX_BYTES : OCSP_ANSWER_MAX_BYTES};
-    struct bytes question = is_crl ? (struct bytes){0} : bytes_of(asking->facts->ocsp_request);
-    const Clm__Agent__Facts *verdict;
-    int64_t started = clock_wall_ms();
-    enum code code = fetch_url_read(url, &where, &st);
-    if (code == CODE_OK)
-        code = policy_allows_fetch(asking->run->policy, where.host, &st);
-    bool allowed = code == CODE_OK;
-    if (code == CODE_OK)
-        code = fetch(&where, "application/ocsp-request", question, FETCH_TIMEOUT_MS, &answer, &st);
-    struct judge_answer judge = {.answer = {answer.data, answer.len},
-                                 .leaf = bytes_of(asking->facts->leaf_der),
-                                 .issuer = bytes_of(asking->facts->issuer_der),
-                                 .is_crl = is_crl,
-                                 .from = url,
-                                 .now_ms = clock_wall_ms()};
-    if (code == CODE_OK)
-        code = confine_run(judge_answer, &judge, asking->run->arena, &verdict, &st);
-    if (allowed)
-        task_step(asking->run, "revocation", code == CODE_OK, started, "%s%s%s", url,
-                  code == CODE_OK ? "" : ": ", code == CODE_OK ? "" : st.msg);
-    if (code != CODE_OK) {
-        (void)snprintf(asking->why, sizeof(asking->why), "%.255s", st.msg);
-        return false;
-    }
-    for (size_t i = 0; i < verdict->n_checks; i++)
-        ARENA_PUSH(asking->run->arena, asking->run->result->checks, asking->run->result->n_checks,
-                   verdict->checks[i]);
-    return true;
-}
-
 static enum code check_revocation(struct task_run *run, const struct judge_sound *sound, struct status *st)
 {
-    struct judge_sources judge = {.pem = sound->pem, .served = sound->served, .trust = sound->trust};
-    struct asking asking = {.run = run};
-    bool settled = false;
-    TRY(confine_run(judge_sources, &judge, run->arena, &asking.facts, st));
-    const Clm__Agent__Facts *facts = asking.facts;
-    if (!facts->has_leaf_der)
+    struct judge_sources of = {.pem = sound->pem, .served = sound->served, .trust = sound->trust};
+    struct revocation_answer revocation;
+    TRY(revocation_ask(run, &of, &revocation, st));
+    if (!revocation.certificate)
         return CODE_OK;
-    if (facts->n_ocsp_urls + facts->n_crl_urls == 0) {
+    if (revocation.said)
+        ARENA_PUSH(run->arena, run->result->checks, run->result->n_checks, revocation.said);
+    else if (!revocation.sources)
         task_check(run, "revocation", CLM__CHECK__OUTCOME__PASS, NULL, "it names no place to ask");
-        return CODE_OK;
-    }
-    /* What was not looked at has no outcome. */
-    if (!run->policy->fetch_hosts) {
+    else if (!run->policy->fetch_hosts) /* what was not looked at has no outcome */
         task_step(run, "revocation", true, clock_wall_ms(), "not asked: the local policy has no fetch_hosts");
-        return CODE_OK;
-    }
-    if (!facts->has_issuer_der)
-        (void)snprintf(asking.why, sizeof(asking.why), "its issuer's certificate is not known to this host");
-    for (size_t i = 0; i < facts->n_ocsp_urls && facts->has_ocsp_request && !settled; i++)
-        settled = ask(&asking, facts->ocsp_urls[i], false);
-    for (size_t i = 0; i < facts->n_crl_urls && facts->has_issuer_der && !settled; i++)
-        settled = ask(&asking, facts->crl_urls[i], true);
-    if (!settled)
+    else
         task_check(run, "revocation", CLM__CHECK__OUTCOME__WARN,
                    "let the host reach the issuer's responder, and its local policy allow it (fetch_hosts)",
-                   "nobody said whether it was revoked: %s", asking.why);
+                   "nobody said whether it was revoked: %s", revocation.why);
     return CODE_OK;
 }
 

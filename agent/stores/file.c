@@ -323,12 +323,13 @@ enum code store_swap(const struct store_move *moves, size_t n, struct status *st
             code = status_errno(st, CODE_RESOURCE_EXHAUSTED, errno, "cannot fsync the directory of %s",
                                 moves[i].path);
     }
-    TRY(code);
+    /* What was taken out, or did not get in: by descriptor, since somebody may have moved the directory away.
+     */
     for (size_t i = 0; i < n; i++) {
-        if (all.item[i].moved == EXCHANGED)
+        if (code != CODE_OK || all.item[i].moved == EXCHANGED)
             (void)unlinkat(all.item[i].dir, moves[i].staged, 0);
     }
-    return CODE_OK;
+    return code;
 }
 
 enum code store_remove(const char *path, const char *name, struct status *st)
@@ -353,15 +354,40 @@ static char *backup_path(const char *state_dir, const char *name)
     return path;
 }
 
+/* Always under the same name, so that whoever writes or removes a backup meets what a write that was cut off
+ * has left. */
+#define PART ".part"
+
+static enum code write_backup(const char *path, const char *part, const struct secret *content,
+                              struct status *st)
+{
+    (void)unlink(part);
+    AUTO_CLOSE int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return open_error(part, errno, st);
+    enum code code = fd_write_all(fd, content->data, content->len, st);
+    if (code == CODE_OK && fsync(fd) != 0)
+        code = open_error(part, errno, st);
+    if (code == CODE_OK && rename(part, path) != 0)
+        code = open_error(path, errno, st);
+    if (code != CODE_OK)
+        (void)unlink(part);
+    return code;
+}
+
 enum code store_backup(const char *state_dir, const char *name, const struct secret *content,
                        struct status *st)
 {
     AUTO_FREE char *dir = backup_path(state_dir, NULL);
     AUTO_FREE char *path = backup_path(state_dir, name);
+    AUTO_FREE char *part = NULL;
+    if (asprintf(&part, "%s" PART, path) < 0)
+        abort();
     TRY(dir_make(dir, 0700, st));
-    if (file_write_atomic(path, content->data, content->len, 0600, st) != CODE_OK)
-        return status_wrap(st, "backing up");
-    return CODE_OK;
+    enum code code = write_backup(path, part, content, st);
+    if (code == CODE_OK)
+        code = dir_fsync(dir, st);
+    return code == CODE_OK ? CODE_OK : status_wrap(st, "backing up");
 }
 
 enum code store_read_backup(const char *state_dir, const char *name, struct secret **ret, struct status *st)
@@ -372,16 +398,24 @@ enum code store_read_backup(const char *state_dir, const char *name, struct secr
 
 enum code store_remove_backup(const char *state_dir, const char *name, struct status *st)
 {
+    AUTO_FREE char *dir = backup_path(state_dir, NULL);
     AUTO_FREE char *path = backup_path(state_dir, name);
-    if (unlink(path) != 0 && errno != ENOENT)
+    AUTO_FREE char *part = NULL;
+    if (asprintf(&part, "%s" PART, path) < 0)
+        abort();
+    bool part_removed = unlink(part) == 0, removed = unlink(path) == 0;
+    if (!removed && errno != ENOENT)
         return status_errno(st, CODE_PERMISSION_DENIED, errno, "cannot remove %s", path);
-    return CODE_OK;
+    return part_removed || removed ? dir_fsync(dir, st) : CODE_OK;
 }
 
+/* With or without PART behind it. */
 static bool ends_in(const char *name, const char *suffix)
 {
-    size_t n = strlen(name), m = strlen(suffix);
-    return n >= m && strcmp(name + n - m, suffix) == 0;
+    size_t n = strlen(name), m = strlen(suffix), part = strlen(PART);
+    if (n >= part && strcmp(name + n - part, PART) == 0)
+        n -= part;
+    return n >= m && strncmp(name + n - m, suffix, m) == 0;
 }
 
 void store_prune_backups(const char *state_dir, const char *suffix, const char *keep_prefix,

@@ -41,7 +41,7 @@ struct store_move {
 };
 /* Exchanges each staged file with the one in place, one right after the other, fsyncs, and removes what was
  * taken out. If that is not what old_sha says, somebody else was faster: all is put back as it was, and the
- * answer is ABORTED. */
+ * answer is ABORTED. After any error nothing staged is left. */
 enum code store_swap(const struct store_move *moves, size_t n, struct status *st) MUST_CHECK;
 /* Removes `name` from path's directory; that it is not there is no error. name NULL: path itself. */
 enum code store_remove(const char *path, const char *name, struct status *st) MUST_CHECK;
@@ -58,7 +58,8 @@ enum code store_open_parent(const char *path, int *ret_dir, const char **ret_bas
 /* SELinux label and ACL; a file system without them has nothing to keep. path is for messages. */
 enum code store_copy_labels(int from, int to, const char *path, struct status *st) MUST_CHECK;
 
-/* 0600, fsynced, in <state_dir>/backup (made 0700). */
+/* 0600, fsynced, in <state_dir>/backup (made 0700). A write that was cut off leaves "<name>.part", which the
+ * next one, a removal or pruning takes away. */
 enum code store_backup(const char *state_dir, const char *name, const struct secret *content,
                        struct status *st) MUST_CHECK;
 enum code store_read_backup(const char *state_dir, const char *name, struct secret **ret,

@@ -66,7 +66,7 @@ static enum code open_jks(const struct store_in *in, struct store_found *ret, st
 /* --- keytool ---------------------------------------------------------------------------------------------
  */
 
-static void scratch_remove(const char *path)
+void store_scratch_remove(const char *path)
 {
     DIR *dir = opendir(path);
     for (struct dirent *entry; dir && (entry = readdir(dir));)
@@ -78,7 +78,7 @@ static void scratch_remove(const char *path)
 
 static void cleanup_scratch(const struct store_tool *const *tool)
 {
-    scratch_remove((*tool)->scratch);
+    store_scratch_remove((*tool)->scratch);
 }
 
 static char *in_scratch(const struct store_tool *tool, const char *name)
@@ -131,7 +131,7 @@ static enum code import(const struct store_tool *tool, const char *from, const c
 
 static enum code begin(const struct store_tool *tool, struct status *st)
 {
-    scratch_remove(tool->scratch); /* of a run that was cut off */
+    store_scratch_remove(tool->scratch); /* of a run that was cut off */
     TRY(dir_make(tool->scratch, 0700, st));
     return put(tool, "password", tool->password, st);
 }

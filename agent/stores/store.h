@@ -41,6 +41,9 @@ struct store_tool { /* borrowed */
     const char *scratch; /* a directory of the agent's own; made and removed by the call */
 };
 
+/* What a call that was cut off left of its scratch directory. */
+void store_scratch_remove(const char *path);
+
 struct store {
     const char *name; /* as in the local policy */
     bool key_apart;   /* the key, and the chain, may have files of their own */

@@ -22,7 +22,7 @@
 unsigned sign_calls;
 char last_spki[65];
 enum code sign_answer;
-bool (*run_cancelled)(struct task_run *run);
+bool (*run_stop)(struct task_run *run);
 const struct der *sign_root;
 static struct host *signing_host;
 static struct arena *texts;
@@ -136,6 +136,15 @@ struct issued issue(struct host *host, const char *name, int64_t from_ms, int64_
     AUTO_KEY struct key *key = NULL;
     need(key_generate(KEY_EC_P256, &key, &st), &st);
     return issue_for_key(host, key, name, from_ms, until_ms);
+}
+
+struct issued issue_newer(struct host *host, const struct issued *pair, const char *name)
+{
+    struct status st;
+    AUTO_KEY struct key *key = NULL;
+    int64_t now = clock_wall_ms();
+    need(key_parse(pair->key_pem, NULL, &key, &st), &st);
+    return issue_for_key(host, key, name, now - 60000, now + 90 * DAY_MS);
 }
 
 void issued_done(struct issued *issued)
@@ -273,6 +282,8 @@ int host_setup(void **state)
     sign_calls = 0;
     sign_answer = CODE_OK;
     sign_root = NULL;
+    run_cancelled = false;
+    run_stop = NULL;
     *state = host;
     return 0;
 }
@@ -311,6 +322,40 @@ static enum code sign(struct task_run *run, struct bytes csr, struct der_list *r
     return CODE_OK;
 }
 
+static Clm__TaskSpec task_spec;
+Clm__DeploySpec deploy_spec;
+Clm__RenewSpec renew_spec;
+bool run_cancelled;
+
+const Clm__TaskSpec *deploying(const char *target, const struct issued *pair)
+{
+    clm__task_spec__init(&task_spec);
+    clm__deploy_spec__init(&deploy_spec);
+    task_spec.has_kind = true;
+    task_spec.kind = CLM__TASK__KIND__DEPLOY;
+    task_spec.deploy = &deploy_spec;
+    deploy_spec.target = (char *)(uintptr_t)target;
+    deploy_spec.chain_pem = (char *)(uintptr_t)buf_text(&pair->cert_pem);
+    return &task_spec;
+}
+
+const Clm__TaskSpec *renewing(const char *target)
+{
+    clm__task_spec__init(&task_spec);
+    clm__renew_spec__init(&renew_spec);
+    task_spec.has_kind = true;
+    task_spec.kind = CLM__TASK__KIND__RENEW;
+    task_spec.renew = &renew_spec;
+    renew_spec.target = (char *)(uintptr_t)target;
+    return &task_spec;
+}
+
+static bool cancelled(struct task_run *run)
+{
+    (void)run;
+    return run_stop ? run_stop(run) : run_cancelled;
+}
+
 struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec)
 {
     struct outcome outcome = {.arena = arena_new(), .outcome = 0};
@@ -342,7 +387,7 @@ struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec)
         .arena = outcome.arena,
         .result = &outcome.result,
         .sign = sign,
-        .cancelled = run_cancelled,
+        .cancelled = cancelled,
     };
     signing_host = host;
     const struct task_kind *kind = task_kind_find((int)spec->kind);

@@ -47,6 +47,8 @@ struct issued issue(struct host *host, const char *name, int64_t from_ms, int64_
 /* The same for a key that is there already. */
 struct issued issue_for_key(struct host *host, const struct key *key, const char *name, int64_t from_ms,
                             int64_t until_ms);
+/* A newer one than pair's, for the same key. */
+struct issued issue_newer(struct host *host, const struct issued *pair, const char *name);
 /* Puts it at <dir>/cert.pem and <dir>/key.pem. */
 void put_pair(struct host *host, const struct issued *pair);
 
@@ -73,13 +75,20 @@ struct outcome {
 };
 void outcome_done(struct outcome *outcome);
 struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec);
+/* What such a task says; the next call of either makes it anew. */
+const Clm__TaskSpec *deploying(const char *target, const struct issued *pair);
+const Clm__TaskSpec *renewing(const char *target);
+extern Clm__DeploySpec deploy_spec;
+extern Clm__RenewSpec renew_spec;
+/* What the run is told when it asks whether it was cancelled. */
+extern bool run_cancelled;
 /* Called by the run's sign: the host's CA issues for the CSR. sign_calls counts; last_spki is what was asked
  * for. */
 extern unsigned sign_calls;
 extern char last_spki[65];
-extern bool (*run_cancelled)(struct task_run *run); /* NULL: nobody cancels */
-extern enum code sign_answer;                       /* CODE_OK, or what to fail with */
-extern const struct der *sign_root;                 /* said to be the root; NULL: the host's own */
+extern bool (*run_stop)(struct task_run *run); /* asked instead, if not NULL */
+extern enum code sign_answer;                  /* CODE_OK, or what to fail with */
+extern const struct der *sign_root;            /* said to be the root; NULL: the host's own */
 
 const Clm__Check *find_check(const struct outcome *outcome, const char *id);
 const Clm__Step *find_step(const struct outcome *outcome, const char *name);

@@ -5,8 +5,6 @@
 #include "base/clock.h"
 #include "base/id.h"
 
-static Clm__TaskSpec spec;
-static Clm__RenewSpec renew;
 static struct issued old;
 
 static int setup(void **state)
@@ -18,12 +16,6 @@ static int setup(void **state)
     put_pair(*state, &old);
     write_nginx_conf(*state, NULL);
     start_nginx(*state);
-    clm__task_spec__init(&spec);
-    clm__renew_spec__init(&renew);
-    spec.has_kind = true;
-    spec.kind = CLM__TASK__KIND__RENEW;
-    spec.renew = &renew;
-    renew.target = (char *)(uintptr_t) "nginx";
     return 0;
 }
 
@@ -59,7 +51,7 @@ static void pre_hook_that_lets_pass_is_followed_by_the_change(void **state)
 {
     struct host *host = *state;
     load(host, "/bin/true", 0, 0);
-    struct outcome out = run_kind(host, &spec);
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_true(find_step(&out, "pre")->ok);
     assert_null(find_step(&out, "failure"));
@@ -72,7 +64,7 @@ static void pre_hook_may_forbid_the_change(void **state)
     struct host *host = *state;
     char now[65];
     load(host, "/bin/true", 3, 0);
-    struct outcome out = run_kind(host, &spec);
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "the pre hook forbids the change: "));
     assert_non_null(strstr(out.st.msg, "not now, password=[removed]"));
@@ -91,7 +83,7 @@ static void what_did_not_succeed_is_told_with_its_reason(void **state)
 {
     struct host *host = *state;
     load(host, "/bin/false", 0, 5);
-    struct outcome out = run_kind(host, &spec);
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_told(host,
                 "pre nginx the agent \n"
@@ -107,7 +99,7 @@ static void pre_hook_that_does_not_end_forbids_the_change(void **state)
 {
     struct host *host = *state;
     load_policy(host, NULL, "command = /bin/true\npre = /bin/sleep 60\ntimeout = 1s\n");
-    struct outcome out = run_kind(host, &spec);
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "did not end within 1000 ms and was killed"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
@@ -122,7 +114,7 @@ static void failure_hook_needs_no_pre_hook(void **state)
     assert_true(asprintf(&reload, "command = /bin/false\nfailure = %s/hook 0\ntimeout = 1s\n", host->dir) >
                 0);
     load_policy(host, NULL, reload);
-    struct outcome out = run_kind(host, &spec);
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(
         strstr(read_text(host_path(host, "told")), "failure nginx  rolled back: the reload failed"));
@@ -145,9 +137,8 @@ static void every_server_that_uses_the_file_is_told(void **state)
                      "key = %s/key.pem\nendpoint = 127.0.0.1:%u\nreload = nginx other\n",
                      host->dir, host->dir, host->dir, second == 0, host->dir, host->dir, host->port) > 0);
         load_policy(host, target, reload);
-        renew.target = (char *)(uintptr_t) "both";
         uuid_v7(host->task_id);
-        struct outcome out = run_kind(host, &spec);
+        struct outcome out = run_kind(host, renewing("both"));
         if (second == 0) {
             assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
             assert_non_null(strstr(out.message, "rolled back: the reload failed"));

@@ -1,21 +1,12 @@
 /* The Kubernetes store against an API server that fails in every way that is known. */
-#include "harness.h"
+#include "target.h"
 
 #include <poll.h>
-#include <signal.h>
-#include <sys/wait.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/id.h"
-#include "pki/digest.h"
-#include "support/port.h"
 
-static pid_t api_pid;
-static unsigned api_port;
 static struct status st;
-static Clm__TaskSpec spec;
-static Clm__RenewSpec renew;
 
 /* A pause between two tries takes no time, but the clock goes on. */
 int __real_poll(struct pollfd *fds, nfds_t n, int timeout_ms);
@@ -31,43 +22,6 @@ int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout_ms)
 
 /* --- the server and the host -----------------------------------------------------------------------------
  */
-
-static const char *shell(struct host *host, const char *line)
-{
-    static char out[16384];
-    char command[2048];
-    (void)snprintf(command, sizeof(command), "cd %s && { %s; } 2>&1", host->dir, line);
-    FILE *pipe = popen(command, "re");
-    assert_non_null(pipe);
-    size_t n = fread(out, 1, sizeof(out) - 1, pipe);
-    out[n] = 0;
-    if (pclose(pipe) != 0)
-        fail_msg("%s: %s", line, out);
-    return out;
-}
-
-static void start_api(struct host *host)
-{
-    char port[8], line[160];
-    (void)shell(host,
-                "mkdir api && printf token-of-the-pod > api/token && openssl req -x509 -newkey ec -pkeyopt "
-                "ec_paramgen_curve:P-256 -nodes -keyout api/api.key -out api/api.pem -days 2 -subj /CN=api "
-                "-addext subjectAltName=IP:127.0.0.1");
-    api_port = (unsigned)port_free();
-    (void)snprintf(port, sizeof(port), "%u", api_port);
-    api_pid = fork();
-    if (api_pid == 0) {
-        (void)execl("/usr/bin/python3", "python3", "-B", KUBERNETES_API, host_path(host, "api"), port,
-                    (char *)NULL);
-        _exit(127);
-    }
-    (void)snprintf(
-        line, sizeof(line),
-        "for i in $(seq 300); do echo | openssl s_client -connect 127.0.0.1:%u >/dev/null 2>&1 && exit 0; "
-        "sleep 0.1; done; false",
-        api_port);
-    (void)shell(host, line);
-}
 
 static void load(struct host *host)
 {
@@ -90,7 +44,7 @@ static int setup(void **state)
 {
     (void)host_setup(state);
     struct host *host = *state;
-    start_api(host);
+    api_start(host);
     (void)shell(host, "cp api/token token; cp api/api.pem ca.pem");
     load(host);
     clock_fake(clock_wall_ms());
@@ -100,55 +54,31 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     clock_real();
-    if (api_pid > 0) {
-        (void)kill(api_pid, SIGKILL);
-        (void)waitpid(api_pid, NULL, 0);
-    }
-    return host_teardown(state);
+    return target_teardown(state);
 }
 
 static struct issued put_old(struct host *host)
 {
     int64_t now = clock_wall_ms();
     struct issued old = issue(host, NULL, now - 80 * DAY_MS, now + 10 * DAY_MS);
-    put_pair(host, &old);
-    (void)shell(
-        host,
-        "printf '{\"apiVersion\":\"v1\",\"kind\":\"Secret\",\"metadata\":{\"name\":\"www-tls\",\"labels\":{"
-        "\"app\":\"www\"},\"resourceVersion\":\"7\"},\"type\":\"kubernetes.io/"
-        "tls\",\"data\":{\"tls.crt\":\"%s\","
-        "\"tls.key\":\"%s\",\"extra\":\"eA==\"}}' $(openssl base64 -A < cert.pem) $(openssl base64 -A < "
-        "key.pem) > api/secret.json");
+    store_kind_find("kubernetes")->put(host, &old);
     return old;
 }
 
-/* Fingerprint of the certificate in the secret, whose key must fit. */
 static void get(struct host *host, char out[65])
 {
-    const char *pem =
-        shell(host, "python3 -c 'import json,base64; d=json.load(open(\"api/secret.json\"))[\"data\"]; "
-                    "[open(n,\"wb\").write(base64.b64decode(d[n])) for n in (\"tls.crt\",\"tls.key\")]' && "
-                    "test \"$(openssl x509 -in tls.crt -noout -pubkey)\" = \"$(openssl pkey -in tls.key "
-                    "-pubout)\" && cat tls.crt && rm tls.crt tls.key");
-    AUTO_DER_LIST struct der_list list = {0};
-    assert_int_equal(pem_to_certs((struct bytes){(const uint8_t *)pem, strlen(pem)}, &list, &st), CODE_OK);
-    sha256_hex(der_bytes(&list.item[0]), out);
+    store_kind_find("kubernetes")->get(host, out);
 }
 
 static struct outcome run_with(struct host *host, const char *faults)
 {
     write_text(host_path(host, "api/faults"), faults, 0600);
     uuid_v7(host->task_id);
-    clm__task_spec__init(&spec);
-    clm__renew_spec__init(&renew);
-    spec.has_kind = true;
-    spec.kind = CLM__TASK__KIND__RENEW;
-    spec.renew = &renew;
-    renew.target = (char *)(uintptr_t) "t";
+    const Clm__TaskSpec *spec = renewing("t");
     char *names[] = {(char[]){"www.example.test"}};
-    renew.dns_names = names;
-    renew.n_dns_names = 1;
-    return run_kind(host, &spec);
+    renew_spec.dns_names = names;
+    renew_spec.n_dns_names = 1;
+    return run_kind(host, spec);
 }
 
 static void assert_installed(struct host *host, struct outcome *out, const char *faults)

@@ -1,11 +1,12 @@
 /* Every store: a certificate gets into it, other programs read it, and what must not happen does not. */
-#include "harness.h"
+#include "target.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -14,10 +15,6 @@
 #include "stores/store.h"
 #include "support/port.h"
 #include "wire/wire.h"
-
-#ifndef KUBERNETES_API
-#error KUBERNETES_API must name tests/unit/support/kubernetes_api.py
-#endif
 
 /* --- faults: the n-th of these calls in the test's own process fails, or something happens before one ----
  */
@@ -70,288 +67,8 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 }
 
 static struct status st;
-static Clm__TaskSpec spec;
-static Clm__DeploySpec deploy;
-static Clm__RenewSpec renew;
 
-/* --- the stores, as a table ------------------------------------------------------------------------------
- */
-
-struct kind {
-    const char *name;
-    const char *lines; /* of [target t]; %s: the host's directory, up to three times */
-    const char *file;  /* that holds the certificate */
-    void (*put)(struct host *host, const struct issued *pair);
-    /* Fingerprint of what is in it, and that its key fits; read by other programs than ours. */
-    void (*get)(struct host *host, char out[65]);
-};
-
-static const char *shell(struct host *host, const char *line)
-{
-    static char out[16384];
-    char command[1024];
-    (void)snprintf(command, sizeof(command), "cd %s && { %s; } 2>&1", host->dir, line);
-    FILE *pipe = popen(command, "re");
-    assert_non_null(pipe);
-    size_t n = fread(out, 1, sizeof(out) - 1, pipe);
-    out[n] = 0;
-    if (pclose(pipe) != 0)
-        fail_msg("%s: %s", line, out);
-    return out;
-}
-
-static bool quick;     /* openssl's word is enough */
-static bool keep_keys; /* what was looked at stays, as "keys" */
-
-/* PEM with leaf and key anywhere in it. */
-static void fingerprint_of(struct host *host, const char *text, char out[65])
-{
-    char name[16] = "look.pem";
-    AUTO_FREE char *pem = strdup(text); /* perhaps shell's */
-    assert_non_null(pem);
-    write_text(host_path(host, name), pem, 0600);
-    const char *keys =
-        shell(host, "openssl x509 -in look.pem -noout -pubkey; openssl pkey -in look.pem -pubout");
-    size_t half = strlen(keys) / 2;
-    assert_memory_equal(keys, keys + half, half);
-    AUTO_DER_LIST struct der_list list = {0};
-    assert_int_equal(pem_to_certs((struct bytes){(const uint8_t *)pem, strlen(pem)}, &list, &st), CODE_OK);
-    sha256_hex(der_bytes(&list.item[0]), out);
-    (void)shell(host, keep_keys ? "cp look.pem keys; rm look.pem" : "rm look.pem");
-}
-
-static void get_pair(struct host *host, char out[65])
-{
-    AUTO_FREE char *both = NULL;
-    assert_true(asprintf(&both, "%s%s", read_text(host_path(host, "web/cert.pem")),
-                         read_text(host_path(host, "web/key.pem"))) > 0);
-    fingerprint_of(host, both, out);
-}
-
-static void put_separate(struct host *host, const struct issued *pair)
-{
-    write_file(host_path(host, "web/cert.pem"), pair->cert_pem.data, pair->cert_pem.len, 0644);
-    write_file(host_path(host, "web/key.pem"), pair->key_pem->data, pair->key_pem->len, 0600);
-}
-
-static void put_bundle(struct host *host, const struct issued *pair)
-{
-    AUTO_FREE char *both = NULL;
-    assert_true(asprintf(&both, "%s%s", buf_text(&pair->cert_pem), (const char *)pair->key_pem->data) > 0);
-    write_text(host_path(host, "web/bundle.pem"), both, 0600);
-}
-
-static void get_bundle(struct host *host, char out[65])
-{
-    fingerprint_of(host, read_text(host_path(host, "web/bundle.pem")), out);
-}
-
-static void put_pkcs12(struct host *host, const struct issued *pair)
-{
-    AUTO_KEY struct key *key = NULL;
-    AUTO_SECRET struct secret *password = secret_dup("changeit", 8), *made = NULL;
-    struct der_list chain = {.item = {pair->cert}, .n = 1};
-    assert_int_equal(key_parse(pair->key_pem, NULL, &key, &st), CODE_OK);
-    assert_int_equal(pkcs12_make(key, &chain, "tomcat", password, PKCS12_MODERN, &made, &st), CODE_OK);
-    write_file(host_path(host, "web/store.p12"), made->data, made->len, 0600);
-}
-
-static void get_pkcs12(struct host *host, char out[65])
-{
-    fingerprint_of(host, shell(host, "openssl pkcs12 -in web/store.p12 -passin file:password -nodes"), out);
-    if (quick)
-        return;
-    const char *list = shell(host, "keytool -list -keystore web/store.p12 -storepass:file password");
-    assert_non_null(strstr(list, "tomcat,"));
-    assert_non_null(strstr(list, "PrivateKeyEntry"));
-}
-
-static void put_jks(struct host *host, const struct issued *pair)
-{
-    put_pkcs12(host, pair);
-    (void)shell(
-        host, "keytool -importkeystore -srckeystore web/store.p12 -srcstorepass:file password -destkeystore "
-              "web/store.jks -deststoretype JKS -deststorepass:file password && rm web/store.p12");
-}
-
-/* What keytool says of a JKS, through PKCS#12 so that openssl can look, too. */
-static void get_jks(struct host *host, char out[65])
-{
-    fingerprint_of(
-        host,
-        shell(host, "keytool -importkeystore -srckeystore web/store.jks -srcstorepass:file password "
-                    "-destkeystore look.p12 -deststoretype PKCS12 -deststorepass:file password >&2 "
-                    "2>/dev/null && openssl pkcs12 -in look.p12 -passin file:password -nodes && rm look.p12"),
-        out);
-    assert_non_null(
-        strstr(shell(host, "keytool -list -keystore web/store.jks -storepass:file password"), "tomcat,"));
-}
-
-/* An API server of our own, for the host that asks first. */
-static pid_t api_pid;
-static unsigned api_port;
-
-static void start_api(struct host *host)
-{
-    if (api_pid > 0)
-        return;
-    char port[8], *dir = host_path(host, "api");
-    (void)shell(host,
-                "mkdir api && printf token-of-the-pod > api/token && openssl req -x509 -newkey ec -pkeyopt "
-                "ec_paramgen_curve:P-256 -nodes -keyout api/api.key -out api/api.pem -days 2 -subj /CN=api "
-                "-addext subjectAltName=IP:127.0.0.1");
-    api_port = (unsigned)port_free();
-    (void)snprintf(port, sizeof(port), "%u", api_port);
-    api_pid = fork();
-    if (api_pid == 0) {
-        (void)execl("/usr/bin/python3", "python3", "-B", KUBERNETES_API, dir, port, (char *)NULL);
-        _exit(127);
-    }
-    char line[128];
-    (void)snprintf(
-        line, sizeof(line),
-        "for i in $(seq 300); do echo | openssl s_client -connect 127.0.0.1:%u >/dev/null 2>&1 && exit 0; "
-        "sleep 0.1; done; false",
-        api_port);
-    (void)shell(host, line);
-}
-
-static void stop_api(void)
-{
-    if (api_pid > 0) {
-        (void)kill(api_pid, SIGKILL);
-        (void)waitpid(api_pid, NULL, 0);
-    }
-    api_pid = 0;
-}
-
-static void put_kubernetes(struct host *host, const struct issued *pair)
-{
-    start_api(host);
-    put_separate(host, pair);
-    (void)shell(
-        host,
-        "printf '{\"apiVersion\":\"v1\",\"kind\":\"Secret\",\"metadata\":{\"name\":\"www-tls\",\"labels\":{"
-        "\"app\":\"www\"},\"resourceVersion\":\"7\"},\"type\":\"kubernetes.io/"
-        "tls\",\"data\":{\"tls.crt\":\"%s\","
-        "\"tls.key\":\"%s\",\"extra\":\"eA==\"}}' $(openssl base64 -A < web/cert.pem) $(openssl base64 -A < "
-        "web/key.pem) > api/secret.json && rm web/cert.pem web/key.pem");
-}
-
-static void get_kubernetes(struct host *host, char out[65])
-{
-    fingerprint_of(host,
-                   shell(host,
-                         "python3 -c 'import json,base64; d=json.load(open(\"api/secret.json\"))[\"data\"]; "
-                         "print(base64.b64decode(d[\"tls.crt\"]).decode()+base64.b64decode(d[\"tls.key\"])."
-                         "decode())'"),
-                   out);
-}
-
-static const struct kind kinds[] = {
-    {"separate", "certificate=%s/web/cert.pem\nkey=%s/web/key.pem\n", "web/cert.pem", put_separate, get_pair},
-    {"bundle", "certificate=%s/web/bundle.pem\n", "web/bundle.pem", put_bundle, get_bundle},
-    {"haproxy", "store=haproxy\ncertificate=%s/web/bundle.pem\n", "web/bundle.pem", put_bundle, get_bundle},
-    {"pkcs12", "store=pkcs12\ncertificate=%s/web/store.p12\npassword_file=%s/password\n", "web/store.p12",
-     put_pkcs12, get_pkcs12},
-    {"jks", "store=jks\ncertificate=%s/web/store.jks\npassword_file=%s/password\nkeytool=/usr/bin/keytool\n",
-     "web/store.jks", put_jks, get_jks},
-    {"kubernetes", "store=kubernetes\nsecret=web/www-tls\ntoken_file=%s/api/token\nca_file=%s/api/api.pem\n",
-     NULL, put_kubernetes, get_kubernetes},
-    {"directory", "certificate=%s/web/cert.pem\nkey=%s/web/key.pem\nswap=directory\n", "web/cert.pem",
-     put_separate, get_pair},
-};
-
-/* --- helpers ---------------------------------------------------------------------------------------------
- */
-
-static void load(struct host *host, const struct kind *kind, const char *more)
-{
-    AUTO_BUF struct buf conf = {0};
-    assert_true(buf_printf(&conf,
-                           "[agent]\nstate_dir=%s/state\n[policy]\noperations=deploy renew validate\n"
-                           "dns_names=*.example.test 127.0.0.1\n[reload none]\ncommand=/bin/true\n"
-                           "[reload refuses]\ncommand=/bin/false\n[target t]\n",
-                           host->dir));
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-#pragma GCC diagnostic ignored "-Wformat-security"
-    assert_true(buf_printf(&conf, kind->lines, host->dir, host->dir, host->dir));
-#pragma GCC diagnostic pop
-    if (kind->put == put_kubernetes)
-        assert_true(buf_printf(&conf, "api_server=127.0.0.1:%u\n", api_port));
-    assert_true(buf_puts(&conf, more));
-    write_text(host_path(host, "agent.conf"), buf_text(&conf), 0644);
-    policy_free(host->policy);
-    host->policy = NULL;
-    if (policy_load(host_path(host, "agent.conf"), &host->policy, &st) != CODE_OK)
-        fail_msg("%s", st.msg);
-}
-
-static const Clm__TaskSpec *deploying(const struct issued *pair)
-{
-    clm__task_spec__init(&spec);
-    clm__deploy_spec__init(&deploy);
-    spec.has_kind = true;
-    spec.kind = CLM__TASK__KIND__DEPLOY;
-    spec.deploy = &deploy;
-    deploy.target = (char *)(uintptr_t) "t";
-    deploy.chain_pem = (char *)(uintptr_t)buf_text(&pair->cert_pem);
-    return &spec;
-}
-
-static const Clm__TaskSpec *renewing(void)
-{
-    clm__task_spec__init(&spec);
-    clm__renew_spec__init(&renew);
-    spec.has_kind = true;
-    spec.kind = CLM__TASK__KIND__RENEW;
-    spec.renew = &renew;
-    renew.target = (char *)(uintptr_t) "t";
-    return &spec;
-}
-
-static struct issued newer(struct host *host, const struct issued *pair, const char *name)
-{
-    AUTO_KEY struct key *key = NULL;
-    int64_t now = clock_wall_ms();
-    assert_int_equal(key_parse(pair->key_pem, NULL, &key, &st), CODE_OK);
-    return issue_for_key(host, key, name, now - 60000, now + 90 * DAY_MS);
-}
-
-static char *read_base64(const char *path)
-{
-    AUTO_BUF struct buf bytes = {0}, text = {0};
-    assert_int_equal(file_read(path, STORE_FILE_MAX, &bytes, &st), CODE_OK);
-    assert_true(base64_put(&text, bytes.data, bytes.len));
-    return strdup(buf_text(&text));
-}
-
-static char *old_bytes; /* of the kind's file, as prepared */
-
-/* An empty directory for the target, the old pair in it, the policy. */
-static struct issued prepare(struct host *host, const struct kind *kind, const char *more)
-{
-    int64_t now = clock_wall_ms();
-    struct issued old = issue(host, NULL, now - 80 * DAY_MS, now + 10 * DAY_MS);
-    (void)shell(host, "rm -rf web && mkdir -m 755 web");
-    write_text(host_path(host, "password"), "changeit\n", 0600);
-    kind->put(host, &old);
-    load(host, kind, more);
-    free(old_bytes);
-    old_bytes = kind->file ? read_base64(host_path(host, kind->file)) : NULL;
-    uuid_v7(host->task_id);
-    sign_calls = 0;
-    /* There before the run, so that no fault meets the test's own work. */
-    struct journal *journal = NULL;
-    (void)shell(host, "mkdir -p state/journal state/backup && chmod 700 state/backup");
-    assert_int_equal(journal_open(host_path(host, "state/journal"), host->task_id, 1, &journal, &st),
-                     CODE_OK);
-    journal_close(journal);
-    return old;
-}
-
-static void assert_outcome(const struct kind *kind, const struct outcome *out, int outcome)
+static void assert_outcome(const struct store_kind *kind, const struct outcome *out, int outcome)
 {
     if (out->code != CODE_OK || (int)out->outcome != outcome)
         fail_msg("%s: %s; outcome %d: %s", kind->name, out->code == CODE_OK ? "OK" : out->st.msg,
@@ -370,12 +87,13 @@ static void assert_clean(struct host *host)
 static void certificate_is_deployed_into_every_store(void **state)
 {
     struct host *host = *state;
-    for (const struct kind *kind = kinds; kind < kinds + ARRAY_LEN(kinds); kind++) {
+    FOR_EACH_STORE(kind)
+    {
         char now[65];
-        struct issued old = prepare(host, kind, ""), fresh = newer(host, &old, NULL);
+        struct issued old = target_prepare(host, kind, ""), fresh = issue_newer(host, &old, NULL);
         kind->get(host, now);
         assert_string_equal(now, old.fingerprint);
-        struct outcome out = run_kind(host, deploying(&fresh));
+        struct outcome out = run_kind(host, deploying("t", &fresh));
         assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
         assert_string_equal(out.result.fingerprint_before_sha256, old.fingerprint);
         assert_string_equal(out.result.fingerprint_after_sha256, fresh.fingerprint);
@@ -391,15 +109,16 @@ static void certificate_is_deployed_into_every_store(void **state)
 static void renewal_puts_a_new_key_into_every_store(void **state)
 {
     struct host *host = *state;
-    for (const struct kind *kind = kinds; kind < kinds + ARRAY_LEN(kinds); kind++) {
+    FOR_EACH_STORE(kind)
+    {
         char now[65];
-        struct issued old = prepare(host, kind, "");
-        (void)renewing();
+        struct issued old = target_prepare(host, kind, "");
+        const Clm__TaskSpec *spec = renewing("t");
         for (int reuse = 0; reuse < 2; reuse++) {
             uuid_v7(host->task_id);
-            renew.has_reuse_key = true;
-            renew.reuse_key = reuse;
-            struct outcome out = run_kind(host, &spec);
+            renew_spec.has_reuse_key = true;
+            renew_spec.reuse_key = reuse;
+            struct outcome out = run_kind(host, spec);
             assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
             kind->get(host, now);
             assert_string_equal(now, out.result.certificate->fingerprint_sha256);
@@ -414,25 +133,26 @@ static void renewal_puts_a_new_key_into_every_store(void **state)
 static void first_installation_needs_nothing_in_place(void **state)
 {
     struct host *host = *state;
-    for (const struct kind *kind = kinds; kind < kinds + ARRAY_LEN(kinds); kind++) {
-        if (kind->put == put_jks)
+    FOR_EACH_STORE(kind)
+    {
+        if (kind->slow)
             continue;
         char now[65];
         struct stat info;
-        struct issued old = prepare(host, kind, strstr(kind->lines, "password") ? "alias=tomcat\n" : "");
-        (void)shell(host, "rm -f web/* api/secret.json");
-        (void)renewing();
+        struct issued old =
+            target_prepare(host, kind, strstr(kind->lines, "password") ? "alias=tomcat\n" : "");
+        (void)shell(host, "rm -f web/*.* web/tls/* api/secret.json");
+        const Clm__TaskSpec *spec = renewing("t");
         char *names[] = {(char[]){"www.example.test"}};
-        renew.dns_names = names;
-        renew.n_dns_names = 1;
-        struct outcome out = run_kind(host, &spec);
+        renew_spec.dns_names = names;
+        renew_spec.n_dns_names = 1;
+        struct outcome out = run_kind(host, spec);
         assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
         kind->get(host, now);
         assert_string_equal(now, out.result.certificate->fingerprint_sha256);
         /* Whatever holds the key is its owner's alone. */
-        const char *holder = kind->put == put_separate ? "web/key.pem" : kind->file;
-        if (holder) {
-            assert_int_equal(stat(host_path(host, holder), &info), 0);
+        if (kind->key) {
+            assert_int_equal(stat(host_path(host, kind->key), &info), 0);
             assert_int_equal(info.st_mode & 0777, 0600);
         }
         outcome_done(&out);
@@ -443,10 +163,11 @@ static void first_installation_needs_nothing_in_place(void **state)
 static void validation_looks_into_every_store(void **state)
 {
     struct host *host = *state;
-    for (const struct kind *kind = kinds; kind < kinds + ARRAY_LEN(kinds); kind++) {
-        struct issued old = prepare(host, kind, "");
+    FOR_EACH_STORE(kind)
+    {
+        struct issued old = target_prepare(host, kind, "");
         Clm__ValidateSpec validate = CLM__VALIDATE_SPEC__INIT;
-        clm__task_spec__init(&spec);
+        Clm__TaskSpec spec = CLM__TASK_SPEC__INIT;
         spec.has_kind = true;
         spec.kind = CLM__TASK__KIND__VALIDATE;
         spec.validate = &validate;
@@ -455,7 +176,7 @@ static void validation_looks_into_every_store(void **state)
         assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__SUCCEEDED);
         assert_string_equal(out.result.certificate->fingerprint_sha256, old.fingerprint);
         const Clm__Check *match = find_check(&out, "key-match"); /* a JKS's key stays closed for a look */
-        assert_true(kind->put == put_jks ? !match : match->outcome == CLM__CHECK__OUTCOME__PASS);
+        assert_true(kind->slow ? !match : match->outcome == CLM__CHECK__OUTCOME__PASS);
         outcome_done(&out);
         issued_done(&old);
     }
@@ -464,18 +185,13 @@ static void validation_looks_into_every_store(void **state)
 /* --- what must not happen --------------------------------------------------------------------------------
  */
 
-/* JKS is put in place as PKCS#12 is, and each call of keytool costs seconds. */
-#define FOR_EACH_KIND(kind)                                                                                  \
-    for (const struct kind *kind = kinds; kind < kinds + ARRAY_LEN(kinds); kind++)                           \
-        if (kind->put != put_jks)
-
 /* Untouched: the old one is there and nothing beside it. */
-static void assert_old(struct host *host, const struct kind *kind, const struct issued *old)
+static void assert_old(struct host *host, const struct store_kind *kind, const struct issued *old)
 {
     char now[65] = "";
     if (kind->file) {
         AUTO_FREE char *bytes = read_base64(host_path(host, kind->file));
-        assert_string_equal(bytes, old_bytes);
+        assert_string_equal(bytes, target_old_bytes);
     } else {
         kind->get(host, now);
         assert_string_equal(now, old->fingerprint);
@@ -483,11 +199,11 @@ static void assert_old(struct host *host, const struct kind *kind, const struct 
     assert_clean(host);
 }
 
-static void assert_refused(struct host *host, const struct kind *kind, const struct issued *old,
+static void assert_refused(struct host *host, const struct store_kind *kind, const struct issued *old,
                            const struct issued *bad, enum code code, const char *says)
 {
     uuid_v7(host->task_id);
-    struct outcome out = run_kind(host, deploying(bad));
+    struct outcome out = run_kind(host, deploying("t", bad));
     if (out.code != code || !strstr(out.st.msg, says))
         fail_msg("%s: %s \"%s\" instead of %s \"%s\"", kind->name, code_name(out.code),
                  out.code == CODE_OK ? out.message : out.st.msg, code_name(code), says);
@@ -498,10 +214,10 @@ static void assert_refused(struct host *host, const struct kind *kind, const str
 static void bad_certificates_change_nothing(void **state)
 {
     struct host *host = *state;
-    FOR_EACH_KIND(kind)
+    FOR_EACH_QUICK_STORE(kind)
     {
         int64_t now = clock_wall_ms();
-        struct issued old = prepare(host, kind, "server_name=www.example.test\n");
+        struct issued old = target_prepare(host, kind, "server_name=www.example.test\n");
         AUTO_KEY struct key *key = NULL;
         assert_int_equal(key_parse(old.key_pem, NULL, &key, &st), CODE_OK);
         struct issued other = issue(host, NULL, now - 60000, now + 90 * DAY_MS);
@@ -513,7 +229,7 @@ static void bad_certificates_change_nothing(void **state)
         assert_refused(host, kind, &old, &expired, CODE_FAILED_PRECONDITION, "expired at");
         struct issued early = issue_for_key(host, key, NULL, now + DAY_MS, now + 90 * DAY_MS);
         assert_refused(host, kind, &old, &early, CODE_FAILED_PRECONDITION, "not valid before");
-        struct issued broken = newer(host, &old, NULL);
+        struct issued broken = issue_newer(host, &old, NULL);
         assert_true(buf_append(&broken.cert_pem, other.cert_pem.data, other.cert_pem.len));
         assert_refused(host, kind, &old, &broken, CODE_INVALID_ARGUMENT, "chain");
         struct issued *all[] = {&old, &other, &name, &expired, &early, &broken};
@@ -525,10 +241,10 @@ static void bad_certificates_change_nothing(void **state)
 static void server_that_refuses_to_reload_keeps_the_old_one(void **state)
 {
     struct host *host = *state;
-    FOR_EACH_KIND(kind)
+    FOR_EACH_QUICK_STORE(kind)
     {
-        struct issued old = prepare(host, kind, "reload=refuses\n");
-        struct outcome out = run_kind(host, renewing());
+        struct issued old = target_prepare(host, kind, "reload=refuses\n");
+        struct outcome out = run_kind(host, renewing("t"));
         assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__FAILED);
         assert_non_null(strstr(out.message, "/bin/false ended with status 1"));
         assert_old(host, kind, &old);
@@ -537,7 +253,7 @@ static void server_that_refuses_to_reload_keeps_the_old_one(void **state)
     }
 }
 
-static const struct kind *hook_kind;
+static const struct store_kind *hook_kind;
 
 static void replace_by_somebody_else(void)
 {
@@ -548,15 +264,15 @@ static void replace_by_somebody_else(void)
 static void change_by_somebody_else_is_kept(void **state)
 {
     struct host *host = *state;
-    FOR_EACH_KIND(kind)
+    FOR_EACH_QUICK_STORE(kind)
     {
         if (!kind->file)
             continue; /* an API server answers with a conflict: test_kubernetes.c */
-        struct issued old = prepare(host, kind, "");
+        struct issued old = target_prepare(host, kind, "");
         hook_host = host;
         hook_kind = kind;
         before_rename = replace_by_somebody_else;
-        struct outcome out = run_kind(host, renewing());
+        struct outcome out = run_kind(host, renewing("t"));
         assert_null(before_rename);
         const char *why = out.code == CODE_OK ? out.message : out.st.msg;
         if (out.code != CODE_ABORTED || !strstr(why, "changed by somebody else"))
@@ -575,19 +291,18 @@ static void full_disk_at_any_call_leaves_one_side_whole(void **state)
     unsigned tried = 0;
     own_pid = getpid();
     fault_errno = ENOSPC;
-    quick = true;
-    FOR_EACH_KIND(kind)
+    store_get_quick = true;
+    FOR_EACH_QUICK_STORE(kind)
     {
-        if (kind->put == put_jks)
-            continue; /* its file is swapped as PKCS#12's is; keytool makes each of these runs a second longer
-                       */
         for (bool reached = true; reached;) {
             char now[65];
-            struct issued old = prepare(host, kind, ""), fresh = newer(host, &old, NULL);
-            tried += kind->put == put_separate ? 2 : 8; /* what is special about the others is one call */
+            struct issued old = target_prepare(host, kind, ""), fresh = issue_newer(host, &old, NULL);
+            tried += strcmp(kind->name, "separate") == 0
+                         ? 2
+                         : 8; /* what is special about the others is one call */
             fault_at = tried;
             fault_calls = 0;
-            struct outcome out = run_kind(host, deploying(&fresh));
+            struct outcome out = run_kind(host, deploying("t", &fresh));
             reached = fault_calls >= fault_at;
             tried = reached ? tried : 0;
             fault_at = 0;
@@ -605,26 +320,24 @@ static void full_disk_at_any_call_leaves_one_side_whole(void **state)
             issued_done(&fresh);
         }
     }
-    quick = false;
+    store_get_quick = false;
 }
 
 /* In a process of its own, as a user for whom modes count. */
 static void directory_that_cannot_be_written_is_told(void **state)
 {
     struct host *host = *state;
-    FOR_EACH_KIND(kind)
+    FOR_EACH_QUICK_STORE(kind)
     {
         if (!kind->file)
             continue;
-        struct issued old = prepare(host, kind, ""), fresh = newer(host, &old, NULL);
-        (void)shell(host, kind->put == put_separate && strstr(kind->lines, "directory")
-                              ? "test $(id -u) != 0 || chown -R nobody . && chmod 500 ."
-                              : "test $(id -u) != 0 || chown -R nobody . && chmod 555 web");
+        struct issued old = target_prepare(host, kind, ""), fresh = issue_newer(host, &old, NULL);
+        (void)shell(host, "test $(id -u) != 0 || chown -R nobody . && chmod 555 web");
         pid_t pid = fork();
         if (pid == 0) {
             if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
                 _exit(3);
-            struct outcome out = run_kind(host, deploying(&fresh));
+            struct outcome out = run_kind(host, deploying("t", &fresh));
             bool told = out.code == CODE_PERMISSION_DENIED && strstr(out.st.msg, "Permission denied");
             if (!told)
                 (void)fprintf(stderr, "%s: %s\n", kind->name, out.code == CODE_OK ? out.message : out.st.msg);
@@ -657,15 +370,15 @@ static void keys_are_nowhere_but_in_their_file(void **state)
         "    if path.is_file() and path.stat().st_mode & 0o077 and b'PRIVATE' in path.read_bytes(): "
         "print(path, 'mode')\n";
     struct host *host = *state;
-    FOR_EACH_KIND(kind)
+    FOR_EACH_QUICK_STORE(kind)
     {
         char now[65];
-        struct issued old = prepare(host, kind, "");
-        struct outcome out = run_kind(host, renewing());
+        struct issued old = target_prepare(host, kind, "");
+        struct outcome out = run_kind(host, renewing("t"));
         assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
-        keep_keys = true;
+        store_get_keep_keys = true;
         kind->get(host, now);
-        keep_keys = false;
+        store_get_keep_keys = false;
         (void)shell(host, "grep -q 'BEGIN PRIVATE KEY' keys");
         write_text(host_path(host, "search.py"), search, 0600);
         assert_string_equal(shell(host, "python3 -B search.py"), "");
@@ -676,30 +389,216 @@ static void keys_are_nowhere_but_in_their_file(void **state)
     }
 }
 
-/* --- what each has for itself ----------------------------------------------------------------------------
+/* --- what is planted -----------------------------------------------------------------------------------
  */
 
-static const struct kind *kind_of(const char *name)
+/* Of somebody else's directory, which the agent must not touch. */
+static void prepare_victim(struct host *host)
 {
-    for (size_t i = 0; i < ARRAY_LEN(kinds); i++) {
-        if (strcmp(kinds[i].name, name) == 0)
-            return &kinds[i];
-    }
-    fail_msg("no kind %s", name);
-    return NULL;
+    (void)shell(host, "rm -rf victim aside* && mkdir -m 755 victim && for f in cert.pem key.pem bundle.pem "
+                      "store.p12; do echo "
+                      "precious > victim/$f; done");
 }
+
+static void assert_victim_is_untouched(struct host *host, const struct store_kind *kind, const char *plant)
+{
+    const char *found =
+        shell(host, "grep -L '^precious$' victim/* victim/.??* 2>/dev/null; ls -A victim | wc -l");
+    if (strcmp(found, "4\n") != 0)
+        fail_msg("%s, %s: %s", kind->name, plant, found);
+}
+
+/* A line of shell that knows the target's directory as $D and the host's as $H. */
+static void plant(struct host *host, const struct store_kind *kind, const char *line)
+{
+    AUTO_FREE char *whole = NULL;
+    assert_true(asprintf(&whole, "H=$PWD; D=%s; %s", kind->dir, line) > 0);
+    (void)shell(host, whole);
+}
+
+static void planted_links_lead_nowhere(void **state)
+{
+    static const struct {
+        const char *plant, *says;
+    } plants[] = {
+        {"mv $D aside && ln -s $H/victim $D", "symbolic link"},
+        {"mv $D aside && ln -s $H/aside $D", "symbolic link"},
+        {"mv web aside && ln -s $H/aside web", "symbolic link"},
+        {"for f in $D/*; do ln -sf $H/victim/${f#$D/} $f; done", "symbolic link"},
+        {"for f in $D/*; do ln -f victim/${f#$D/} $f; done", "hard links"},
+        {"for f in $D/*; do rm $f; mkfifo $f; done", "not a regular file"},
+        {"for f in $D/*; do rm $f; mkdir $f; done", "not a regular file"},
+    };
+    struct host *host = *state;
+    FOR_EACH_QUICK_STORE(kind)
+    {
+        for (size_t i = 0; kind->file && i < ARRAY_LEN(plants); i++) {
+            struct issued old = target_prepare(host, kind, "");
+            prepare_victim(host);
+            plant(host, kind, plants[i].plant);
+            struct outcome out = run_kind(host, renewing("t"));
+            if (out.code != CODE_PERMISSION_DENIED || !strstr(out.st.msg, plants[i].says))
+                fail_msg("%s, %s: %s", kind->name, plants[i].plant, out.st.msg);
+            (void)shell(host, "rm -rf web"); /* a hard link's other name */
+            assert_victim_is_untouched(host, kind, plants[i].plant);
+            outcome_done(&out);
+            issued_done(&old);
+        }
+    }
+}
+
+/* Under the names that the agent is going to use. */
+static void what_lies_where_staged_files_go_is_not_followed(void **state)
+{
+    static const char *const plants[] = {"ln -s $H/victim/key.pem $f", "ln victim/key.pem $f", "mkfifo $f"};
+    struct host *host = *state;
+    FOR_EACH_QUICK_STORE(kind)
+    {
+        for (size_t i = 0; kind->file && !strstr(kind->lines, "directory") && i < ARRAY_LEN(plants); i++) {
+            char now[65];
+            AUTO_FREE char *line = NULL;
+            struct issued old = target_prepare(host, kind, "");
+            prepare_victim(host);
+            assert_true(asprintf(&line, "for r in cert key; do f=$D/.clm-%s-1-$r.new; %s; done",
+                                 host->task_id, plants[i]) > 0);
+            plant(host, kind, line);
+            struct outcome out = run_kind(host, renewing("t"));
+            assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+            assert_true(kind->find(host, now));
+            assert_string_equal(now, out.result.fingerprint_after_sha256);
+            (void)shell(host, "rm -f web/.clm-*"); /* of a role that this store does not have */
+            assert_victim_is_untouched(host, kind, plants[i]);
+            outcome_done(&out);
+            issued_done(&old);
+        }
+    }
+}
+
+static const char *hook_line;
+
+static void run_hook_line(void)
+{
+    plant(hook_host, hook_kind, hook_line);
+}
+
+/* In the last instant: every look was at the former directory. */
+static void directory_swapped_in_the_last_instant_is_noticed(void **state)
+{
+    static const char *const lines[] = {
+        "mv $D aside && ln -s $H/victim $D",
+        "mv $D aside && mv victim $D && mkdir victim && cp $D/* victim",
+        "mv $D aside && mkdir $D && cp aside/* $D",
+    };
+    struct host *host = *state;
+    FOR_EACH_QUICK_STORE(kind)
+    {
+        for (size_t i = 0; kind->file && i < ARRAY_LEN(lines); i++) {
+            struct issued old = target_prepare(host, kind, "");
+            prepare_victim(host);
+            hook_host = host;
+            hook_kind = kind;
+            hook_line = lines[i];
+            before_rename = run_hook_line;
+            struct outcome out = run_kind(host, renewing("t"));
+            assert_null(before_rename);
+            bool installed =
+                out.code == CODE_OK && out.outcome == CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED;
+            assert_victim_is_untouched(host, kind, lines[i]);
+            /* The same content under the same name may be replaced; nothing else. */
+            if (installed ? i != 2 : out.code != CODE_ABORTED)
+                fail_msg("%s, %s: %s", kind->name, lines[i], out.code == CODE_OK ? out.message : out.st.msg);
+            assert_clean(host);
+            outcome_done(&out);
+            issued_done(&old);
+        }
+    }
+}
+
+/* --- owner, mode, label, ACL -----------------------------------------------------------------------------
+ */
+
+/* As setfacl makes it: rw for the owner, r for the user 12, a mask of r. */
+static const uint8_t acl[] = {2, 0,  0,    0,    1,    0,    6,    0, 0xff, 0xff, 0xff, 0xff, 2,    0,    4,
+                              0, 12, 0,    0,    0,    4,    0,    0, 0,    0xff, 0xff, 0xff, 0xff, 0x10, 0,
+                              4, 0,  0xff, 0xff, 0xff, 0xff, 0x20, 0, 0,    0,    0xff, 0xff, 0xff, 0xff};
+static const struct {
+    const char *name;
+    const void *value;
+    size_t len;
+} attributes[] = {{"security.selinux", "system_u:object_r:cert_t:s0", 28},
+                  {"system.posix_acl_access", acl, sizeof(acl)}};
+
+/* Which of them this user may set on this file system. */
+static bool set_attribute(const char *path, size_t i)
+{
+    bool set = setxattr(path, attributes[i].name, attributes[i].value, attributes[i].len, 0) == 0;
+    if (!set && (errno == EPERM || errno == EOPNOTSUPP))
+        print_message("  %s cannot be set here: %s\n", attributes[i].name, strerror(errno));
+    else
+        assert_true(set);
+    return set;
+}
+
+static void assert_attribute(const char *path, size_t i)
+{
+    char value[256];
+    ssize_t n = getxattr(path, attributes[i].name, value, sizeof(value));
+    if (n != (ssize_t)attributes[i].len || memcmp(value, attributes[i].value, (size_t)n) != 0)
+        fail_msg("%s has lost its %s", path, attributes[i].name);
+}
+
+static void owner_mode_label_and_acl_are_kept(void **state)
+{
+    struct host *host = *state;
+    bool root = geteuid() == 0; /* only root can give files away */
+    uid_t uid = root ? 33 : geteuid();
+    gid_t gid = root ? 34 : getegid();
+    FOR_EACH_QUICK_STORE(kind)
+    {
+        if (!kind->file)
+            continue;
+        struct issued old = target_prepare(host, kind, "");
+        const char *paths[] = {host_path(host, kind->file), host_path(host, kind->key),
+                               root && strstr(kind->lines, "directory") ? host_path(host, kind->dir) : NULL};
+        bool set[ARRAY_LEN(attributes)] = {0};
+        for (size_t p = 0; p < ARRAY_LEN(paths) && paths[p]; p++) {
+            assert_int_equal(chown(paths[p], uid, gid), 0);
+            assert_int_equal(chmod(paths[p], 0640), 0);
+            for (size_t i = 0; i < ARRAY_LEN(attributes); i++)
+                set[i] = set_attribute(paths[p], i);
+        }
+        struct outcome out = run_kind(host, renewing("t"));
+        assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+        for (size_t p = 0; p < ARRAY_LEN(paths) && paths[p]; p++) {
+            struct stat info;
+            assert_int_equal(stat(paths[p], &info), 0);
+            assert_int_equal(info.st_mode & 07777, 0640);
+            assert_int_equal(info.st_uid, uid);
+            assert_int_equal(info.st_gid, gid);
+            for (size_t i = 0; i < ARRAY_LEN(attributes); i++) {
+                if (set[i])
+                    assert_attribute(paths[p], i);
+            }
+        }
+        outcome_done(&out);
+        issued_done(&old);
+    }
+}
+
+/* --- what each has for itself ----------------------------------------------------------------------------
+ */
 
 static void haproxy_keeps_its_diffie_hellman_parameters(void **state)
 {
     static const char parameters[] =
         "-----BEGIN DH PARAMETERS-----\nMAgCAwD////KCwIBAg==\n-----END DH PARAMETERS-----";
     struct host *host = *state;
-    const struct kind *kind = kind_of("haproxy");
-    struct issued old = prepare(host, kind, "");
+    const struct store_kind *kind = store_kind_find("haproxy");
+    struct issued old = target_prepare(host, kind, "");
     AUTO_FREE char *with = NULL;
     assert_true(asprintf(&with, "%s\n%s", read_text(host_path(host, kind->file)), parameters) > 0);
     write_text(host_path(host, kind->file), with, 0600);
-    struct outcome out = run_kind(host, renewing());
+    struct outcome out = run_kind(host, renewing("t"));
     assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_non_null(strstr(read_text(host_path(host, kind->file)), parameters));
     outcome_done(&out);
@@ -710,9 +609,9 @@ static void keystore_encryption_is_the_policys(void **state)
 {
     static const char info[] = "openssl pkcs12 -in web/store.p12 -passin file:password -noout -info";
     struct host *host = *state;
-    const struct kind *kind = kind_of("pkcs12");
-    struct issued old = prepare(host, kind, "encryption=legacy\n");
-    struct outcome out = run_kind(host, renewing());
+    const struct store_kind *kind = store_kind_find("pkcs12");
+    struct issued old = target_prepare(host, kind, "encryption=legacy\n");
+    struct outcome out = run_kind(host, renewing("t"));
     assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_non_null(strstr(shell(host, info), "pbeWithSHA1And3-KeyTripleDES-CBC"));
     outcome_done(&out);
@@ -722,15 +621,15 @@ static void keystore_encryption_is_the_policys(void **state)
 static void keystore_that_does_not_open_is_left_alone(void **state)
 {
     struct host *host = *state;
-    const struct kind *kind = kind_of("pkcs12");
-    struct issued old = prepare(host, kind, ""), fresh = newer(host, &old, NULL);
+    const struct store_kind *kind = store_kind_find("pkcs12");
+    struct issued old = target_prepare(host, kind, ""), fresh = issue_newer(host, &old, NULL);
     write_text(host_path(host, "password"), "another one\n", 0600);
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("t", &fresh));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "wrong password"));
     outcome_done(&out);
     assert_int_equal(chmod(host_path(host, "password"), 0644), 0);
-    out = run_kind(host, deploying(&fresh));
+    out = run_kind(host, deploying("t", &fresh));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "password_file"));
     outcome_done(&out);
@@ -742,12 +641,12 @@ static void keystore_with_other_entries_is_left_alone(void **state)
 {
     struct host *host = *state;
     char now[65];
-    const struct kind *kind = kind_of("pkcs12");
-    struct issued old = prepare(host, kind, "alias=tomcat\n"), fresh = newer(host, &old, NULL);
+    const struct store_kind *kind = store_kind_find("pkcs12");
+    struct issued old = target_prepare(host, kind, "alias=tomcat\n"), fresh = issue_newer(host, &old, NULL);
     (void)shell(host,
                 "keytool -genkeypair -alias other -keyalg EC -dname CN=o -keystore web/store.p12 -storepass "
                 "changeit");
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("t", &fresh));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "1 other entries"));
     outcome_done(&out);
@@ -757,17 +656,9 @@ static void keystore_with_other_entries_is_left_alone(void **state)
     issued_done(&fresh);
 }
 
-static int teardown(void **state)
-{
-    free(old_bytes);
-    old_bytes = NULL;
-    stop_api();
-    return host_teardown(state);
-}
-
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, host_setup, target_teardown)
     const struct CMUnitTest tests[] = {
         TEST(certificate_is_deployed_into_every_store),
         TEST(renewal_puts_a_new_key_into_every_store),
@@ -779,6 +670,10 @@ int main(void)
         TEST(full_disk_at_any_call_leaves_one_side_whole),
         TEST(directory_that_cannot_be_written_is_told),
         TEST(keys_are_nowhere_but_in_their_file),
+        TEST(planted_links_lead_nowhere),
+        TEST(what_lies_where_staged_files_go_is_not_followed),
+        TEST(directory_swapped_in_the_last_instant_is_noticed),
+        TEST(owner_mode_label_and_acl_are_kept),
         TEST(haproxy_keeps_its_diffie_hellman_parameters),
         TEST(keystore_encryption_is_the_policys),
         TEST(keystore_that_does_not_open_is_left_alone),

@@ -59,47 +59,12 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 
 /* --- helpers ------------------------------------------------------------------------------------------ */
 
-static Clm__TaskSpec spec;
-static Clm__DeploySpec deploy;
-static Clm__RenewSpec renew;
-
-static const Clm__TaskSpec *deploying(const struct issued *pair)
-{
-    clm__task_spec__init(&spec);
-    clm__deploy_spec__init(&deploy);
-    spec.has_kind = true;
-    spec.kind = CLM__TASK__KIND__DEPLOY;
-    spec.deploy = &deploy;
-    deploy.target = (char *)(uintptr_t) "nginx";
-    deploy.chain_pem = (char *)(uintptr_t)buf_text(&pair->cert_pem);
-    return &spec;
-}
-
-static const Clm__TaskSpec *renewing(void)
-{
-    clm__task_spec__init(&spec);
-    clm__renew_spec__init(&renew);
-    spec.has_kind = true;
-    spec.kind = CLM__TASK__KIND__RENEW;
-    spec.renew = &renew;
-    renew.target = (char *)(uintptr_t) "nginx";
-    return &spec;
-}
-
 static struct key *key_of(const struct issued *pair)
 {
     struct key *key = NULL;
     struct status st;
     assert_int_equal(key_parse(pair->key_pem, NULL, &key, &st), CODE_OK);
     return key;
-}
-
-/* A newer certificate for the same key. */
-static struct issued newer(struct host *host, const struct issued *pair, const char *name)
-{
-    AUTO_KEY struct key *key = key_of(pair);
-    int64_t now = clock_wall_ms();
-    return issue_for_key(host, key, name, now - 60000, now + 90 * DAY_MS);
 }
 
 static struct issued old_pair(struct host *host)
@@ -162,11 +127,11 @@ static void assert_no_leftovers(struct host *host)
 static void deployed_certificate_is_served(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NULL);
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_ok(&out);
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
@@ -193,7 +158,7 @@ static void renewal_makes_the_key_on_this_host(void **state)
     uid_t owner = geteuid() == 0 ? 33 : geteuid(); /* only root can give files away */
     assert_int_equal(chown(host_path(host, "key.pem"), owner, (gid_t)-1), 0);
     assert_int_equal(chmod(host_path(host, "key.pem"), 0600), 0);
-    struct outcome out = run_kind(host, renewing());
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_ok(&out);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_int_equal(sign_calls, 1);
@@ -219,9 +184,9 @@ static void renewal_with_the_key_in_place_keeps_it(void **state)
     start_nginx(host);
     load_policy(host, NULL, NULL);
     char *key_before = read_text(host_path(host, "key.pem"));
-    (void)renewing();
-    renew.has_reuse_key = renew.reuse_key = true;
-    struct outcome out = run_kind(host, &spec);
+    const Clm__TaskSpec *spec = renewing("nginx");
+    renew_spec.has_reuse_key = renew_spec.reuse_key = true;
+    struct outcome out = run_kind(host, spec);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_string_equal(read_text(host_path(host, "key.pem")), key_before);
     assert_string_not_equal(out.result.fingerprint_after_sha256, old.fingerprint);
@@ -233,11 +198,11 @@ static void first_installation_needs_no_file_in_place(void **state)
 {
     struct host *host = *state;
     load_policy(host, "", NOTHING);
-    (void)renewing();
+    const Clm__TaskSpec *spec = renewing("nginx");
     char *names[] = {(char[]){"www.example.test"}, (char[]){"127.0.0.1"}};
-    renew.dns_names = names;
-    renew.n_dns_names = 2;
-    struct outcome out = run_kind(host, &spec);
+    renew_spec.dns_names = names;
+    renew_spec.n_dns_names = 2;
+    struct outcome out = run_kind(host, spec);
     assert_ok(&out);
     /* Nothing to look at: it is installed, and nobody says that it is served. */
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
@@ -251,7 +216,7 @@ static void first_installation_needs_no_file_in_place(void **state)
 static void bundle_holds_key_and_certificate(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     AUTO_BUF struct buf both = {0};
     assert_true(buf_append(&both, old.cert_pem.data, old.cert_pem.len));
     assert_true(buf_append(&both, old.key_pem->data, old.key_pem->len));
@@ -266,7 +231,7 @@ static void bundle_holds_key_and_certificate(void **state)
                  host->dir, host->dir) > 0);
     write_text(host_path(host, "agent.conf"), conf, 0644);
     assert_int_equal(policy_load(host_path(host, "agent.conf"), &host->policy, &st), CODE_OK);
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_ok(&out);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     const char *now = read_text(host_path(host, "cert.pem"));
@@ -283,7 +248,7 @@ static void certificate_for_another_key_is_refused(void **state)
     int64_t now = clock_wall_ms();
     struct issued old = old_pair(host), other = issue(host, NULL, now - 60000, now + 90 * DAY_MS);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying(&other));
+    struct outcome out = run_kind(host, deploying("nginx", &other));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "another key"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
@@ -300,7 +265,7 @@ static void certificate_of_another_issuer_is_refused(void **state)
                   foreign = issue(host, NULL, clock_wall_ms(), clock_wall_ms() + DAY_MS);
     load_policy(host, NULL, NOTHING);
     sign_root = &foreign.cert;
-    struct outcome out = run_kind(host, renewing());
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_not_equal(out.code, CODE_OK);
     assert_non_null(strstr(out.st.msg, "the chain"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
@@ -354,9 +319,9 @@ static void intermediates_go_where_the_target_wants_them(void **state)
     assert_true(buf_printf(&both, "%s%s", buf_text(&fresh.cert_pem), buf_text(&above)));
 
     load_policy(host, "", NOTHING);
-    (void)deploying(&fresh);
-    deploy.chain_pem = (char *)given.data;
-    struct outcome out = run_kind(host, &spec);
+    const Clm__TaskSpec *spec = deploying("nginx", &fresh);
+    deploy_spec.chain_pem = (char *)given.data;
+    struct outcome out = run_kind(host, spec);
     assert_ok(&out);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&both));
     outcome_done(&out);
@@ -366,7 +331,7 @@ static void intermediates_go_where_the_target_wants_them(void **state)
     AUTO_FREE char *line = NULL;
     assert_true(asprintf(&line, "chain = %s/chain.pem\n", host->dir) > 0);
     load_policy(host, line, NOTHING);
-    out = run_kind(host, &spec);
+    out = run_kind(host, spec);
     assert_ok(&out);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&fresh.cert_pem));
     assert_string_equal(read_text(host_path(host, "chain.pem")), buf_text(&above));
@@ -384,11 +349,11 @@ static void older_and_expired_certificates_are_refused(void **state)
     struct issued older = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now + 5 * DAY_MS);
     struct issued expired = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now - DAY_MS);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying(&older));
+    struct outcome out = run_kind(host, deploying("nginx", &older));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "older than the one in place"));
     outcome_done(&out);
-    out = run_kind(host, deploying(&expired));
+    out = run_kind(host, deploying("nginx", &expired));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "expired"));
     outcome_done(&out);
@@ -401,17 +366,17 @@ static void older_and_expired_certificates_are_refused(void **state)
 static void name_outside_policy_is_refused(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, "www.elsewhere.test");
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, "www.elsewhere.test");
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "www.elsewhere.test"));
     outcome_done(&out);
-    (void)renewing();
+    const Clm__TaskSpec *spec = renewing("nginx");
     char *names[] = {(char[]){"www.elsewhere.test"}};
-    renew.dns_names = names;
-    renew.n_dns_names = 1;
-    out = run_kind(host, &spec);
+    renew_spec.dns_names = names;
+    renew_spec.n_dns_names = 1;
+    out = run_kind(host, spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_int_equal(sign_calls, 0);
     outcome_done(&out);
@@ -424,15 +389,15 @@ static void target_that_policy_does_not_name_is_refused(void **state)
     struct host *host = *state;
     struct issued old = old_pair(host);
     load_policy(host, NULL, NOTHING);
-    (void)deploying(&old);
-    deploy.target = (char *)(uintptr_t) "apache";
-    struct outcome out = run_kind(host, &spec);
+    const Clm__TaskSpec *spec = deploying("nginx", &old);
+    deploy_spec.target = (char *)(uintptr_t) "apache";
+    struct outcome out = run_kind(host, spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "[target apache]"));
     outcome_done(&out);
-    (void)deploying(&old);
-    deploy.key_path = (char *)(uintptr_t) "/etc/shadow";
-    out = run_kind(host, &spec);
+    spec = deploying("nginx", &old);
+    deploy_spec.key_path = (char *)(uintptr_t) "/etc/shadow";
+    out = run_kind(host, spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     outcome_done(&out);
     issued_done(&old);
@@ -441,11 +406,11 @@ static void target_that_policy_does_not_name_is_refused(void **state)
 static void failing_configuration_test_rolls_back(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, "command = /usr/sbin/nginx -s reload\ntest = /bin/false\ntimeout = 2s\n");
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(strstr(out.message, "configuration test failed"));
@@ -461,11 +426,11 @@ static void failing_configuration_test_rolls_back(void **state)
 static void reload_that_does_not_take_rolls_back(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(strstr(out.message, "still serves another certificate"));
@@ -481,9 +446,9 @@ static void reload_that_does_not_take_rolls_back(void **state)
 static void unreachable_before_and_after_is_installed_unverified(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_non_null(strstr(out.message, "cannot be reached"));
@@ -497,12 +462,13 @@ static void expired_one_is_not_brought_back(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued old = issue(host, NULL, now - 80 * DAY_MS, now - DAY_MS), fresh = newer(host, &old, NULL);
+    struct issued old = issue(host, NULL, now - 80 * DAY_MS, now - DAY_MS),
+                  fresh = issue_newer(host, &old, NULL);
     put_pair(host, &old);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&fresh.cert_pem));
     outcome_done(&out);
@@ -516,7 +482,7 @@ static void platform_away_changes_nothing_and_is_retryable(void **state)
     struct issued old = old_pair(host);
     load_policy(host, NULL, NOTHING);
     sign_answer = CODE_UNAVAILABLE;
-    struct outcome out = run_kind(host, renewing());
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_UNAVAILABLE);
     assert_string_equal(read_text(host_path(host, "key.pem")), (const char *)old.key_pem->data);
     assert_no_leftovers(host);
@@ -528,7 +494,7 @@ static void platform_away_changes_nothing_and_is_retryable(void **state)
 
 static void assert_trap_is_refused(struct host *host, const char *reason)
 {
-    struct outcome out = run_kind(host, renewing());
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, reason));
     outcome_done(&out);
@@ -611,14 +577,14 @@ static void renewal_survives_a_crash_at_every_step(void **state)
         uuid_v7(host->task_id);
         char before[65], after[65];
         served(host, before);
-        bool cut = crash_run(host, renewing(), at);
+        bool cut = crash_run(host, renewing("nginx"), at);
         if (!cut)
             break;
         served(host, after); /* whatever happened: a pair that belongs together is being served */
         assert_int_equal(strlen(after), 64);
         bool begun = swap_was_recorded(host);
         sign_calls = 0;
-        struct outcome out = run_kind(host, renewing());
+        struct outcome out = run_kind(host, renewing("nginx"));
         assert_ok(&out);
         assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
         assert_true(pair_on_disk_matches(host));
@@ -644,9 +610,9 @@ static void rollback_survives_a_crash_at_every_step(void **state)
     int at = 1;
     for (;; at++) {
         uuid_v7(host->task_id);
-        if (!crash_run(host, renewing(), at))
+        if (!crash_run(host, renewing("nginx"), at))
             break;
-        struct outcome out = run_kind(host, renewing());
+        struct outcome out = run_kind(host, renewing("nginx"));
         assert_ok(&out);
         assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
         assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
@@ -674,12 +640,12 @@ static void remove_backups(void)
 static void change_by_somebody_else_is_not_overwritten(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, NOTHING);
     hook_host = host;
     hook = write_foreign_certificate;
     hook_step = "backup";
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_ABORTED);
     assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
     assert_no_leftovers(host);
@@ -688,34 +654,58 @@ static void change_by_somebody_else_is_not_overwritten(void **state)
     issued_done(&fresh);
 }
 
-static void foreign_file_after_a_crash_is_left_alone_and_told(void **state)
+/* None of ours is there: whoever put theirs there has the last word. */
+static void foreign_file_after_a_crash_ends_the_change(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, NOTHING);
     /* probe, two stages, two backups: event 12 is after "swap". */
-    assert_true(crash_run(host, deploying(&fresh), 12));
+    assert_true(crash_run(host, deploying("nginx", &fresh), 12));
     assert_true(swap_was_recorded(host));
     hook_host = host;
     write_foreign_certificate();
-    struct outcome out = run_kind(host, deploying(&fresh));
-    assert_int_equal(out.code, CODE_DATA_LOSS);
-    assert_non_null(strstr(out.st.msg, "by hand"));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    assert_int_equal(out.code, CODE_ABORTED);
+    assert_non_null(strstr(out.st.msg, "changed by somebody else"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
+    assert_no_leftovers(host);
     outcome_done(&out);
     issued_done(&old);
     issued_done(&fresh);
 }
 
+/* The new key is in place, and beside it what somebody else put there. */
+static void foreign_file_beside_ours_is_left_alone_and_told(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    load_policy(host, NULL, NOTHING);
+    for (int at = 1; pair_on_disk_matches(host); at++) {
+        uuid_v7(host->task_id);
+        put_pair(host, &old);
+        assert_true(crash_run(host, renewing("nginx"), at));
+    }
+    hook_host = host;
+    write_foreign_certificate();
+    struct outcome out = run_kind(host, renewing("nginx"));
+    assert_int_equal(out.code, CODE_DATA_LOSS);
+    assert_non_null(strstr(out.st.msg, "by hand"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
+    assert_no_leftovers(host);
+    outcome_done(&out);
+    issued_done(&old);
+}
+
 static void failed_rollback_is_data_loss(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, "command = /bin/true\ntest = /bin/false\ntimeout = 1s\n");
     hook_host = host;
     hook = remove_backups;
     hook_step = "rollback";
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_DATA_LOSS);
     assert_non_null(strstr(out.st.msg, "rollback failed"));
     outcome_done(&out);
@@ -726,11 +716,11 @@ static void failed_rollback_is_data_loss(void **state)
 static void failing_reload_rolls_back(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = newer(host, &old, NULL);
+    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, "command = /bin/false\ntimeout = 1s\n");
-    struct outcome out = run_kind(host, deploying(&fresh));
+    struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(strstr(out.message, "the reload failed"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
@@ -746,7 +736,7 @@ static void same_key_is_asked_for_again_after_a_crash(void **state)
     struct issued old = old_pair(host);
     load_policy(host, "", NOTHING);
     /* Steps: key, sign, probe … : the fifth event is before "probe", after the first answer of sign. */
-    assert_true(crash_run(host, renewing(), 5));
+    assert_true(crash_run(host, renewing("nginx"), 5));
     AUTO_SECRET struct secret *made = NULL;
     AUTO_KEY struct key *key = NULL;
     AUTO_DER struct der spki = {0};
@@ -758,7 +748,7 @@ static void same_key_is_asked_for_again_after_a_crash(void **state)
     assert_int_equal(key_spki(key, &spki, &st), CODE_OK);
     char spki_hex[65];
     sha256_hex(der_bytes(&spki), spki_hex);
-    struct outcome out = run_kind(host, renewing());
+    struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_OK);
     assert_string_equal(last_spki, spki_hex);
     outcome_done(&out);
@@ -790,7 +780,8 @@ int main(void)
         TEST(rollback_survives_a_crash_at_every_step),
         TEST(same_key_is_asked_for_again_after_a_crash),
         TEST(change_by_somebody_else_is_not_overwritten),
-        TEST(foreign_file_after_a_crash_is_left_alone_and_told),
+        TEST(foreign_file_after_a_crash_ends_the_change),
+        TEST(foreign_file_beside_ours_is_left_alone_and_told),
         TEST(failed_rollback_is_data_loss),
         TEST(failing_reload_rolls_back),
     };

@@ -3,8 +3,8 @@
  * still is. Every step is journalled before it is done, so that a run that was cut off at any point is
  * finished or undone by the next one. Runs in a task's child; blocking.
  */
-#ifndef CLM_AGENT_KINDS_TRANSACTION_H
-#define CLM_AGENT_KINDS_TRANSACTION_H
+#ifndef CLM_AGENT_TRANSACTION_TRANSACTION_H
+#define CLM_AGENT_TRANSACTION_TRANSACTION_H
 
 #include "kinds/kinds.h"
 
@@ -21,6 +21,9 @@ struct change { /* borrowed */
  * files could neither be brought to the new nor back to the old state; the agent should enter safe mode. */
 enum code transaction_run(struct task_run *run, const struct change *change,
                           Clm__Receipt__Outcome *ret_outcome, struct status *st) MUST_CHECK;
+
+/* Takes away what a run that was cut off before it changed files had put aside; nothing if there was none. */
+void transaction_forget(struct task_run *run, const struct policy_target *target);
 
 /* True if an earlier run came as far as changing files: then transaction_resume is what is left to do. */
 bool transaction_begun(const struct task_run *run);
