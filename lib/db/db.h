@@ -60,8 +60,8 @@ void db_rows_free(struct db_rows *rows);
 DEFINE_CLEANUP(db_rows, struct db_rows *, db_rows_free)
 #define AUTO_ROWS CLEANUP(cleanup_db_rows)
 
-/* One statement (server-side prepared on first use, by the address of sql: pass literals). args and ret may
- * be NULL. */
+/* One statement (server-side prepared on first use, remembered by its text: few different ones). args and ret
+ * may be NULL. */
 enum code db_query(struct db *db, const char *sql, const struct db_args *args, struct db_rows **ret,
                    struct status *st) MUST_CHECK;
 /* The same, planned anew for these values: where the best way depends on them. */

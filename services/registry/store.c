@@ -382,9 +382,8 @@ enum code store_agents_seen(struct db *db, const struct label_terms *terms, cons
 }
 
 /* A prepared statement keeps one plan, so a filter that is not asked for must not stand in it as "or nothing
- * asked". A parameter that a variant does not use is named all the same: the server wants to know its type.
- */
-#define WITH_LABELS    LABELS_HOLD
+ * asked": each set of filters is a statement of its own. A parameter that one does not use is named all the
+ * same: the server wants to know its type. */
 #define WITHOUT_LABELS "$1::text[] IS NOT NULL AND $2::text[] IS NOT NULL AND $3::text[] IS NOT NULL"
 #define WITH_STATUS    "a.status = ANY ($4::bigint[])"
 #define WITHOUT_STATUS "$4::bigint[] IS NOT NULL"
@@ -394,19 +393,7 @@ enum code store_agents_seen(struct db *db, const struct label_terms *terms, cons
 #define WITH_REST                                                                                            \
     "($6::text IS NULL OR a.agent_version LIKE $6) AND ($7::timestamptz IS NULL OR a.identity_not_after < "  \
     "$7)"
-#define LIST(labels, status, search, place)                                                                  \
-    SELECT_AGENTS labels " AND " status " AND " search " AND " WITH_REST " AND " place " LIMIT $10"
-#define LISTS(place)                                                                                         \
-    {                                                                                                        \
-        [0] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH, place),                                   \
-        [LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITHOUT_SEARCH, place),                            \
-        [LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITHOUT_SEARCH, place),                            \
-        [LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITHOUT_SEARCH, place),                 \
-        [LIST_SEARCH] = LIST(WITHOUT_LABELS, WITHOUT_STATUS, WITH_SEARCH, place),                            \
-        [LIST_SEARCH | LIST_LABELS] = LIST(WITH_LABELS, WITHOUT_STATUS, WITH_SEARCH, place),                 \
-        [LIST_SEARCH | LIST_STATUS] = LIST(WITHOUT_LABELS, WITH_STATUS, WITH_SEARCH, place),                 \
-        [LIST_SEARCH | LIST_STATUS | LIST_LABELS] = LIST(WITH_LABELS, WITH_STATUS, WITH_SEARCH, place),      \
-    }
+#define WITHOUT_REST "$6::text IS NULL AND $7::timestamptz IS NULL"
 /* $8, $9: key and id of the last one that was given. */
 #define NO_ID        "00000000-0000-0000-0000-000000000000"
 #define LAST_ID      "ffffffff-ffff-ffff-ffff-ffffffffffff"
@@ -417,13 +404,28 @@ enum code store_agents_seen(struct db *db, const struct label_terms *terms, cons
 #define HOST_KEY     "(a.hostname COLLATE \"C\")"
 #define EXPIRY_KEY   "coalesce(a.identity_not_after, 'infinity'::timestamptz)"
 #define BEAT_KEY     "coalesce(h.last_at, '-infinity'::timestamptz)"
-enum { LIST_LABELS = 1, LIST_STATUS = 2, LIST_SEARCH = 4, LIST_VARIANTS = 8 };
-static const char *const list_sql[][2][LIST_VARIANTS] = {
-    [AGENTS_BY_ID] = {LISTS(BY_ID_UP), LISTS(BY_ID_DOWN)},
-    [AGENTS_BY_HOSTNAME] = {LISTS(BY_UP(HOST_KEY)), LISTS(BY_DOWN(HOST_KEY))},
-    [AGENTS_BY_EXPIRY] = {LISTS(BY_UP(EXPIRY_KEY)), LISTS(BY_DOWN(EXPIRY_KEY))},
-    [AGENTS_BY_HEARTBEAT] = {LISTS(BY_UP(BEAT_KEY)), LISTS(BY_DOWN(BEAT_KEY))},
+static const char *const list_orders[][2] = {
+    [AGENTS_BY_ID] = {BY_ID_UP, BY_ID_DOWN},
+    [AGENTS_BY_HOSTNAME] = {BY_UP(HOST_KEY), BY_DOWN(HOST_KEY)},
+    [AGENTS_BY_EXPIRY] = {BY_UP(EXPIRY_KEY), BY_DOWN(EXPIRY_KEY)},
+    [AGENTS_BY_HEARTBEAT] = {BY_UP(BEAT_KEY), BY_DOWN(BEAT_KEY)},
 };
+/* The page that nearly everybody asks for is said in the statement: of a LIMIT that it does not know, the
+ * planner expects a tenth of the table, and plans anew each time. */
+#define USUAL_MAX   51
+#define USUAL_LIMIT "51"
+
+static const char *list_sql(const struct agent_filter *filter, const struct label_terms *terms, size_t max,
+                            struct arena *arena)
+{
+    bool labels = terms->n_pairs + terms->n_present > 0,
+         rest = filter->version || filter->expires_before_ms > 0;
+    return arena_printf(
+        arena, SELECT_AGENTS "$10::bigint IS NOT NULL AND %s AND %s AND %s AND %s AND %s LIMIT %s",
+        labels ? LABELS_HOLD : WITHOUT_LABELS, filter->status_bits ? WITH_STATUS : WITHOUT_STATUS,
+        filter->search && *filter->search ? WITH_SEARCH : WITHOUT_SEARCH, rest ? WITH_REST : WITHOUT_REST,
+        list_orders[filter->sort][filter->descending], max == USUAL_MAX ? USUAL_LIMIT : "$10");
+}
 
 /* Before the first of an order: a key that every one is behind. */
 static void arg_place(struct db_args *args, const struct agent_filter *filter,
@@ -492,8 +494,6 @@ enum code store_agents_select(struct db *db, const struct agent_filter *filter,
         if (filter->status_bits & (1u << status))
             statuses[n_statuses++] = status;
     bool search = filter->search && *filter->search;
-    unsigned variant = (terms->n_pairs + terms->n_present > 0 ? LIST_LABELS : 0) |
-                       (filter->status_bits ? LIST_STATUS : 0) | (search ? LIST_SEARCH : 0);
     struct db_args *args = db_args_new(arena);
     arg_terms(args, terms);
     db_arg_int_array(args, statuses, n_statuses);
@@ -504,7 +504,7 @@ enum code store_agents_select(struct db *db, const struct agent_filter *filter,
     db_arg_int(args, (int64_t)max);
     arg_search(args, search ? filter->search : NULL, arena);
     AUTO_ROWS struct db_rows *rows = NULL;
-    const char *sql = list_sql[filter->sort][filter->descending][variant];
+    const char *sql = list_sql(filter, terms, max, arena);
     /* How many names have the pattern decides the way: along the order until the page is full, or all that
      * match. */
     TRY(search ? db_query_planned(db, sql, args, &rows, st) : db_query(db, sql, args, &rows, st));

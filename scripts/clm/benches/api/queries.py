@@ -15,12 +15,13 @@ from clm.process import Failed, run
 AGENTS = int(os.environ.get("CLM_BENCH_AGENTS", "1000000"))
 ROUNDS, EACH = 5, 40
 
-# Hosts of ten clusters; what is searched for is in one of a hundred thousand names.
+# Hosts of ten clusters; what is searched for is in one of a hundred thousand names. Two of three are ONLINE, the others OFFLINE, and the
+# sweep lets them be: one that changed each of them would be measured instead.
 FILL = f"""
 SET search_path = registry;
 INSERT INTO agents (id, hostname, status, labels, scope, created_at, created_by, agent_version)
   SELECT lpad(to_hex(x'018f0000'::bigint + i / 65536), 8, '0') || '-' || lpad(to_hex(i % 65536), 4, '0') || '-7000-8000-' || lpad(to_hex(i), 12, '0'),
-         'host-' || i || '.c' || i % 10 || '.example.com', 4 + i % 3, jsonb_build_object('cluster', 'c' || i % 10), '', now(), 'bench', '0.1.0'
+         'host-' || i || '.c' || i % 10 || '.example.com', CASE WHEN i % 3 = 0 THEN 4 ELSE 6 END, jsonb_build_object('cluster', 'c' || i % 10), '', now(), 'bench', '0.1.0'
   FROM (SELECT i, i FROM generate_series(1, {AGENTS}) g(i)) s(i, j);
 INSERT INTO heartbeats (agent_id, last_at) SELECT id, now() FROM agents ON CONFLICT DO NOTHING;
 INSERT INTO agent_counts (status, n) SELECT status, count(*) FROM agents GROUP BY status;

@@ -39,7 +39,7 @@ export function CertificateTable({ of, agent = true }: { of: CertificateView[]; 
         <Button variant="link" className="p-0 fw-semibold text-start" aria-expanded={open === c?.fingerprintSha256} onClick={() => setOpen(open === c?.fingerprintSha256 ? null : c?.fingerprintSha256 ?? null)}>
           {c?.dnsNames[0] ?? c?.subject ?? "no subject"}
         </Button>
-        <span className="sub">{(c?.dnsNames.length ?? 0) > 1 ? `and ${c!.dnsNames.length - 1} more names` : <Mono>{shortId(c?.fingerprintSha256 ?? "")}</Mono>}</span>
+        <span className="sub">{(c?.dnsNames.length ?? 0) > 1 ? `and ${c!.dnsNames.length - 1} more ${c!.dnsNames.length === 2 ? "name" : "names"}` : <Mono>{shortId(c?.fingerprintSha256 ?? "")}</Mono>}</span>
       </>
     ) },
     { header: "Ends", cell: ({ row }) => <End at={row.original.certificate?.notAfterAt} /> },

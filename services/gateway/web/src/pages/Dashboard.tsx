@@ -14,6 +14,7 @@ import { Timeline } from "./Activity";
 
 interface Slice { name: string; tone: string; count: number; to?: string }
 
+const SHOWN = 12;
 const number = (n: number) => n.toLocaleString("en");
 const said = (slices: Slice[]) => slices.map((s) => `${s.name} ${s.count}`).join(", ");
 
@@ -189,7 +190,7 @@ export function Dashboard() {
       <div className="columns">
         <Alerts alerts={d.recentAlerts} />
         <Card title="Recent activity">
-          <Timeline entries={d.recentActivity} />
+          <Timeline entries={d.recentActivity.slice(0, SHOWN)} />
         </Card>
       </div>
     </Page>

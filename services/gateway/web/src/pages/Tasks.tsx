@@ -10,7 +10,7 @@ import { Actor, AgentLink, DataTable, Empty, Failure, Loading, Mono, Page, Pager
 import { useFilters } from "./Agents";
 
 const base: ColumnDef<Task>[] = [
-  { header: "Task", cell: ({ row: { original: t } }) => <><Link className="fw-semibold" to={`/tasks/${t.id}`}>{statusName(t.kind)}</Link><span className="sub"><Mono>{shortId(t.id)}</Mono></span></> },
+  { header: "Task", cell: ({ row: { original: t } }) => <><Link className="fw-semibold" to={`/tasks/${t.id}`}>{statusName(t.kind)}</Link><span className="sub nowrap"><Mono>{shortId(t.id)}</Mono></span></> },
   { id: "agent", header: "Agent", cell: ({ row }) => <AgentLink id={row.original.agentId} /> },
   { header: "State", cell: ({ row: { original: t } }) => <>
     <StateBadge state={t.state} />
