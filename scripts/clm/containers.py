@@ -429,6 +429,8 @@ def main():
     argparse.ArgumentParser(prog="./dev test containers", description=__doc__.split("\n\n", 1)[0]).parse_args()
     started = time.monotonic()
     try:
+        if os.geteuid() != 0:
+            raise Failed("./dev test containers makes file systems, networks and containers: run it as root")
         run()
     except (Failed, subprocess.CalledProcessError) as error:
         print(f"\nfailed: {error}\n0 passed, 1 failed", file=sys.stderr)
