@@ -121,7 +121,10 @@ def make_base(podman, scratch):
     if podman.label(BASE, "clm.base") == made_with:
         return "there already"
     tar = scratch / "base.tar"
-    subprocess.run(["mmdebstrap", "--quiet", *BASE_OPTIONS, "bookworm", tar], check=True)
+    made = subprocess.run(["mmdebstrap", "--quiet", *BASE_OPTIONS, "bookworm", tar], text=True, capture_output=True, check=False)
+    if made.returncode != 0:
+        raise Failed("mmdebstrap cannot make a base system on this machine, which ./dev test containers needs: it wants root, Debian's archive, and to "
+                     f"mount file systems. What it said:\n{made.stderr[-3000:]}")
     podman("import", "--change", f"LABEL clm.base={made_with}", tar, BASE)
     tar.unlink()
     return "made with mmdebstrap"
