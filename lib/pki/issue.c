@@ -220,7 +220,6 @@ static enum code set_public_key(X509 *cert, struct bytes spki, EVP_PKEY *pkey, s
     return CODE_OK;
 }
 
-/* pkey NULL: the key is a point of P-256. */
 static enum code fill(X509 *cert, const struct cert_request *req, struct bytes spki, EVP_PKEY *pkey,
                       AUTHORITY_KEYID *akid, int64_t until_ms, struct status *st)
 {
@@ -230,7 +229,7 @@ static enum code fill(X509 *cert, const struct cert_request *req, struct bytes s
     TRY(set_serial(cert, st));
     TRY(set_validity(cert, req->not_before_ms, until_ms, st));
     TRY(add_basic_constraints(cert, req, st));
-    TRY(add_key_usage(cert, req, pkey && EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA, st));
+    TRY(add_key_usage(cert, req, EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA, st));
     TRY(add_eku(cert, req, st));
     TRY(add_key_ids(cert, akid, st));
     TRY(add_crl_url(cert, req->crl_url, st));
@@ -304,12 +303,8 @@ enum code issuer_sign(struct issuer *issuer, const struct cert_request *req, str
     if (req->is_ca && issuer->path_len == 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "the issuer's path length does not let it issue a CA");
     AUTO_EVP_PKEY EVP_PKEY *pkey = NULL;
-    struct bytes point;
-    /* Who proved that it has the key of such a point was verified with it: the point is one of the curve. */
-    if (!ossl_p256_point(req->spki, &point)) {
-        TRY(ossl_parse_spki(req->spki, &pkey, st));
-        TRY(ossl_key_acceptable(pkey, st));
-    }
+    TRY(ossl_parse_spki(req->spki, &pkey, st));
+    TRY(ossl_key_acceptable(pkey, st));
     AUTO_X509 X509 *cert = MUST(X509_new());
     int64_t until = req->not_after_ms < issuer->not_after_ms ? req->not_after_ms : issuer->not_after_ms;
     if (X509_set_issuer_name(cert, X509_get_subject_name(issuer->cert)) != 1)

@@ -15,7 +15,7 @@ DEFINE_CLEANUP(issuer, struct issuer *, issuer_free)
 #define AUTO_ISSUER CLEANUP(cleanup_issuer)
 
 struct cert_request {
-    struct bytes spki;       /* DER SubjectPublicKeyInfo, already proven: csr_verify, or a key of ours */
+    struct bytes spki;       /* DER SubjectPublicKeyInfo, already proven */
     const char *common_name; /* may be NULL */
     const char
         *subject_serial; /* serialNumber attribute of the subject (of agents: the generation); may be NULL */

@@ -168,9 +168,9 @@ def test_without_the_copy_the_stream_says_who_was_held_back(lost, operator, scra
         operator.post(f"/api/v1/agents/{agents['disabled']}:disable", {"reason": "stolen"})
         operator.post(f"/api/v1/agents/{agents['revoked']}:revoke")
         operator.post(f"/api/v1/agents/{agents['deleted']}:delete")
-        for verb in ("disable", "enable"):
-            operator.post(f"/api/v1/agents/{agents['returned']}:{verb}", {"reason": "a mistake"})
-        operator.post(f"/api/v1/agents/{agents['waiting']}:enable", {})
+        operator.post(f"/api/v1/agents/{agents['returned']}:disable", {"reason": "a mistake"})
+        operator.post(f"/api/v1/agents/{agents['returned']}:enable")
+        operator.post(f"/api/v1/agents/{agents['waiting']}:enable")
         wait_until("the gateway to know, and so the stream to have it all", lambda: operator.agent(agents["waiting"])["status"] == "ONLINE", 60)
         epoch = operator.get("/api/v1/platform").get("epoch")
 
