@@ -128,6 +128,7 @@ enum code order_write(const struct order *order, struct arena *arena, struct byt
     message.safe_mode = order->safe_mode;
     message.has_break_glass = task->break_glass;
     message.break_glass = task->break_glass;
+    message.traceparent = arena_strdup(arena, task->traceparent);
     wire_pack(&message.base, arena, &ret->data, &ret->len);
     return CODE_OK;
 }

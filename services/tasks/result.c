@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "convert.h"
 #include "events.h"
 #include "pki/cms.h"
@@ -25,6 +26,18 @@ struct taken { /* a receipt that held */
     char signer[SHA256_HEX_SIZE]; /* fingerprint of the certificate that it was verified with */
     int64_t now_ms;
 };
+
+static const char *outcome_name(enum outcome outcome)
+{
+    static const char *const names[] = {
+        [OUTCOME_SUCCEEDED] = "SUCCEEDED",     [OUTCOME_INSTALLED_UNVERIFIED] = "INSTALLED_UNVERIFIED",
+        [OUTCOME_FAILED] = "FAILED",           [OUTCOME_CANCELLED] = "CANCELLED",
+        [OUTCOME_REFUSED] = "REFUSED",         [OUTCOME_CANNOT_OPEN] = "CANNOT_OPEN",
+        [OUTCOME_NOT_GENUINE] = "NOT_GENUINE",
+    };
+    _Static_assert(ARRAY_LEN(names) == OUTCOME_NOT_GENUINE + 1, "one name for each outcome");
+    return names[outcome];
+}
 
 static enum code verify(struct db *db, struct arena *arena, const struct result_submission *submission,
                         struct taken *taken, struct status *st)
@@ -264,6 +277,10 @@ enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *a
         TRY(ready_followers(tx, arena, task.id, taken.now_ms, &agents, &n_agents, st));
     }
     TRY(db_commit(tx, st));
+    LOG_TRACED(task.traceparent);
+    if (has_receipt)
+        log_info("receipt taken", "task", task.id, "agent", task.agent_id, "attempt",
+                 LOG_NUM(submission->attempt), "outcome", outcome_name(taken.receipt.outcome), NULL);
     *ret_finished = has_receipt;
     if (n_agents > 0)
         tasks->wake(tasks, agents, n_agents);
