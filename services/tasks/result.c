@@ -89,7 +89,8 @@ static enum code collect_result(struct db *db, struct arena *arena, struct taken
     return result_check(taken->result, &taken->served_not_intended, st);
 }
 
-/* The registry keeps the inventory: it hears of what a scan found in the transaction that ends the scan. */
+/* The registry keeps the inventory: it hears of what a scan found, and of what a deployment left, in the
+ * transaction that ends the task. */
 static enum code report_inventory(struct db *tx, struct arena *arena, const struct task *task,
                                   const struct taken *taken, bool ended, struct status *st)
 {
@@ -120,7 +121,8 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     change.signer_sha256 = taken->signer;
     TRY(changes_emit(tx, arena, &change, 1, taken->now_ms, st));
-    bool found = task->kind == KIND_DISCOVER && (to == STATE_SUCCEEDED || to == STATE_CANCELLED);
+    bool found = task->kind == KIND_DISCOVER ? to == STATE_SUCCEEDED || to == STATE_CANCELLED
+                                             : to == STATE_SUCCEEDED || to == STATE_INSTALLED_UNVERIFIED;
     return found ? report_inventory(tx, arena, &ended, taken, to == STATE_SUCCEEDED, st) : CODE_OK;
 }
 
