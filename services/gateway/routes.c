@@ -64,7 +64,7 @@ const struct route routes[] = {
      .rpc = "ListAgents",
      .success = 200,
      .tag = "Agents",
-     .summary = "List agents; search by hostname or id, filter by status and label"},
+     .summary = "List agents; search by hostname or id, filter by status, label, version and expiry, sort"},
     {.method = "POST",
      .path = "/api/v1/agents",
      REGISTRY,

@@ -52,7 +52,7 @@ function AgentActivity({ id }: { id: string }) {
   const list = useQuery({ queryKey: ["activity", { agentId: id }], queryFn: () => get<{ activity: Activity[] }>("/activity", { agentId: id, pageSize: 10 }), refetchInterval: useEvery(5000) });
   const auditor = useMay("auditor");
   return (
-    <Card title="Activity" aside={auditor && <Link to={`/audit?agent=${id}`}>Audit records</Link>}>
+    <Card title="Activity" aside={<span className="d-flex gap-3"><Link to={`/alerts?agent=${id}`}>Alerts</Link>{auditor && <Link to={`/audit?agent=${id}`}>Audit records</Link>}</span>}>
       {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
         : <Timeline entries={list.data!.activity} agent={false} />}
     </Card>
