@@ -13,6 +13,7 @@ import { Timeline } from "./Activity";
 import { AgentActions } from "./AgentActions";
 import { Labels } from "./Agents";
 import { AgentEdit } from "./AgentEdit";
+import { AgentReports } from "./AgentReports";
 import { AgentTokens, NewToken } from "./AgentTokens";
 import { AgentCertificates } from "./Certificates";
 import { RunTask } from "./RunTask";
@@ -100,6 +101,7 @@ export function AgentPage() {
       {agent.bootstrappedAt && <Suspense fallback={<Loading rows={3} />}><AgentMetrics id={id} /><AgentJobs id={id} /></Suspense>}
       <AgentTasks id={id} />
       <AgentCertificates id={id} />
+      <AgentReports id={id} />
       <AgentActivity id={id} />
       <AgentIdentities id={id} />
       <AgentTokens agent={agent} />
