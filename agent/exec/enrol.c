@@ -53,8 +53,8 @@ static void echo_off(void)
     (void)signal(SIGINT, on_interrupt);
     (void)signal(SIGTERM, on_interrupt);
     (void)signal(SIGQUIT, on_interrupt);
-    (void)fputs("Bootstrap token (not shown): ", stderr);
     (void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet);
+    (void)fputs("Bootstrap token (not shown): ", stderr); /* what comes after this is kept */
 }
 
 static void echo_on(void)

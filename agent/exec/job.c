@@ -29,7 +29,7 @@ enum job_state { JOB_WAITING, JOB_RUNNING, JOB_FINISHED };
 struct job {
     struct job *next;
     struct exec *exec;
-    char task_id[UUID_TEXT_SIZE];
+    char task_id[UUID_TEXT_SIZE], traceparent[TRACEPARENT_SIZE]; /* "": not known */
     uint32_t attempt, lease;
     enum job_state state;
     struct der order; /* encoded TaskOrder; not of FINISHED */
@@ -82,6 +82,13 @@ static struct job *job_new(struct exec *exec, const char *task_id, uint32_t atte
     *at = job;
     exec->n_jobs++;
     return job;
+}
+
+static void job_set_trace(struct job *job, const char *traceparent)
+{
+    char trace_id[TRACE_ID_SIZE];
+    if (traceparent_trace_id(traceparent, trace_id))
+        memcpy(job->traceparent, traceparent, TRACEPARENT_SIZE);
 }
 
 static void job_free(struct job *job)
@@ -150,6 +157,7 @@ static void job_send_page(struct job *job)
     result_page(job->attempt, der_bytes(&job->result), der_bytes(&job->receipt), job->page, &request);
     result.task_id = job->task_id;
     result.request = &request;
+    result.traceparent = job->traceparent;
     frame.result = &result;
     exec_send(job->exec, &frame);
     job->sent = true;
@@ -212,6 +220,7 @@ static const char *outcome_name(Clm__Receipt__Outcome outcome)
 static void job_finish(struct job *job, Clm__Receipt__Outcome outcome, bool retryable, const char *message,
                        struct bytes result)
 {
+    LOG_TRACED(job->traceparent);
     struct status st;
     char text[1025];
     (void)snprintf(text, sizeof(text), "%s", message ? message : "");
@@ -254,6 +263,7 @@ void jobs_result_answer(struct exec *exec, const Clm__Agent__ResultAnswer *answe
     struct job *job = answer->task_id ? job_find(exec, answer->task_id, answer->attempt) : NULL;
     if (!job || job->state != JOB_FINISHED || answer->page != job->page)
         return;
+    LOG_TRACED(job->traceparent);
     if (answer->acknowledged && job->page < result_pages(job->result.len)) {
         job->page++;
         job_send_page(job);
@@ -283,6 +293,7 @@ static void job_sign_send(struct job *job)
     sign.has_id = sign.has_request = 1;
     sign.id = job->sign_id;
     sign.request = (ProtobufCBinaryData){job->sign_request.len, job->sign_request.data};
+    sign.traceparent = job->traceparent;
     frame.sign = &sign;
     exec_send(job->exec, &frame);
 }
@@ -333,6 +344,7 @@ void jobs_sign_answer(struct exec *exec, const Clm__Agent__SignAnswer *answer)
         job = job->next;
     if (!job || !job->runner)
         return;
+    LOG_TRACED(job->traceparent);
     struct status st;
     struct bytes root = {NULL, 0};
     const Clm__SignResponse *response = answer->code == CODE_OK ? answer->response : NULL;
@@ -406,6 +418,7 @@ static void on_runner_done(const struct runner_result *result, void *arg)
 {
     struct job *job = arg;
     struct exec *exec = job->exec;
+    LOG_TRACED(job->traceparent);
     job->state = JOB_WAITING;
     job->sign_id = 0;
     loop_timer_cancel(job->sign_timer);
@@ -450,6 +463,7 @@ static bool may_begin(const struct job *job, struct status *st)
 
 static void job_start(struct job *job)
 {
+    LOG_TRACED(job->traceparent); /* the child's lines carry it, too */
     struct exec *exec = job->exec;
     struct status st;
     struct runner_config config = {.loop = exec->loop,
@@ -535,6 +549,15 @@ struct known {
     uint32_t lease; /* under which it was accepted */
 };
 
+static void job_trace_from(struct job *job, struct bytes plain)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    struct order order;
+    struct status ignored;
+    if (order_decode(plain, arena, &order, &ignored) == CODE_OK)
+        job_set_trace(job, order.order->traceparent);
+}
+
 /* What the journal knows of a pair: a job for what is not over, or for what must be told again. */
 static enum code job_from_journal(struct exec *exec, const char *task_id, uint32_t attempt, bool tell_again,
                                   struct known *ret, struct status *st)
@@ -556,18 +579,21 @@ static enum code job_from_journal(struct exec *exec, const char *task_id, uint32
             acknowledged = true;
     }
     *ret = (struct known){accepted || finished, finished && acknowledged, accepted ? accepted->lease : 0};
+    struct job *job = NULL;
     if (finished && (!acknowledged || tell_again)) {
-        struct job *job = job_new(exec, task_id, attempt, accepted ? accepted->lease : 0);
+        job = job_new(exec, task_id, attempt, accepted ? accepted->lease : 0);
         job->state = JOB_FINISHED;
         job->page = 1;
         der_replace(&job->receipt, (struct bytes){finished->receipt.data, finished->receipt.len});
         der_replace(&job->result, (struct bytes){finished->result.data, finished->result.len});
     } else if (accepted && !finished) {
-        struct job *job = job_new(exec, task_id, attempt, accepted->lease);
+        job = job_new(exec, task_id, attempt, accepted->lease);
         job->resume = true;
         job->started_ms = accepted->at_ms;
         der_replace(&job->order, (struct bytes){accepted->order.data, accepted->order.len});
     }
+    if (job && accepted)
+        job_trace_from(job, (struct bytes){accepted->order.data, accepted->order.len});
     journal_close(journal);
     return CODE_OK;
 }
@@ -581,16 +607,19 @@ static enum code recover_one(const char *task_id, uint32_t attempt, void *arg, s
 enum code jobs_recover(struct exec *exec, struct status *st)
 {
     TRY(journal_scan(exec->state->journal_dir, recover_one, exec, st));
-    for (const struct job *job = exec->jobs; job; job = job->next)
+    for (const struct job *job = exec->jobs; job; job = job->next) {
+        LOG_TRACED(job->traceparent);
         log_info(job->state == JOB_FINISHED ? "a receipt is still to be delivered"
                                             : "a task was cut off and is resumed",
                  "task", job->task_id, "attempt", LOG_NUM(job->attempt), NULL);
+    }
     return CODE_OK;
 }
 
 static void refuse(struct exec *exec, const Clm__Delivery *delivery, enum order_verdict verdict,
-                   const struct status *why)
+                   const char *traceparent, const struct status *why)
 {
+    LOG_TRACED(traceparent);
     static const Clm__Receipt__Outcome outcomes[] = {
         [ORDER_REFUSED] = CLM__RECEIPT__OUTCOME__REFUSED,
         [ORDER_NOT_GENUINE] = CLM__RECEIPT__OUTCOME__NOT_GENUINE,
@@ -598,6 +627,7 @@ static void refuse(struct exec *exec, const Clm__Delivery *delivery, enum order_
     };
     struct job *job = job_new(exec, delivery->task_id, delivery->attempt, delivery->lease);
     job->fleeting = verdict != ORDER_REFUSED;
+    job_set_trace(job, traceparent);
     log_warn("an order is refused", "task", job->task_id, "attempt", LOG_NUM(job->attempt), "reason",
              why->msg, NULL);
     job_finish(job, outcomes[verdict], false, why->msg, (struct bytes){NULL, 0});
@@ -608,6 +638,7 @@ static void accept(struct exec *exec, const Clm__Delivery *delivery, const struc
     struct status st;
     struct job *job = job_new(exec, delivery->task_id, delivery->attempt, delivery->lease);
     der_replace(&job->order, order->plain);
+    job_set_trace(job, order->order->traceparent);
     if (journal_accepted(job, &st) == CODE_OK)
         return;
     /* Nothing is begun that could not be found again. */
@@ -653,7 +684,7 @@ static void deliver_new(struct exec *exec, const Clm__Delivery *delivery)
     if (verdict == ORDER_RUN)
         accept(exec, delivery, &order);
     else
-        refuse(exec, delivery, verdict, &why);
+        refuse(exec, delivery, verdict, verdict == ORDER_REFUSED ? order.order->traceparent : NULL, &why);
 }
 
 void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)
@@ -684,7 +715,7 @@ void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)
         deliver_new(exec, delivery);
     } else if (known.acknowledged && is_replayed(exec, delivery, &known, &st)) {
         job_remove(job_find(exec, delivery->task_id, delivery->attempt));
-        refuse(exec, delivery, ORDER_NOT_GENUINE, &st);
+        refuse(exec, delivery, ORDER_NOT_GENUINE, NULL, &st);
     }
     results_pump(exec);
     jobs_start_next(exec);

@@ -35,49 +35,13 @@ void result_page(uint32_t attempt, struct bytes result, struct bytes receipt, ui
     }
 }
 
-#define CLEAN_TEXT_MAX 1000
-
-static char *clean_text(const char *text, struct arena *arena)
-{
-    char *copy = arena_strndup(arena, text, strnlen(text, CLEAN_TEXT_MAX));
-    for (char *p = copy; *p; p++) {
-        if (*p < 0x20 || *p > 0x7e)
-            *p = '?';
-    }
-    return copy;
-}
-
-/* Every string of the message and what it holds. Messages here are not recursive (proto/), so the depth is
- * theirs. */
-static void clean_strings(ProtobufCMessage *msg, struct arena *arena) /* NOLINT(misc-no-recursion) */
-{
-    for (unsigned i = 0; i < msg->descriptor->n_fields; i++) {
-        const ProtobufCFieldDescriptor *field = &msg->descriptor->fields[i];
-        uint8_t *at = (uint8_t *)msg + field->offset;
-        size_t n = 1;
-        void **values = (void **)(void *)at;
-        if (field->type != PROTOBUF_C_TYPE_STRING && field->type != PROTOBUF_C_TYPE_MESSAGE)
-            continue;
-        if (field->label == PROTOBUF_C_LABEL_REPEATED) {
-            memcpy(&n, (uint8_t *)msg + field->quantifier_offset, sizeof(n));
-            memcpy(&values, at, sizeof(values));
-        }
-        for (size_t k = 0; k < n; k++) {
-            if (values[k] && field->type == PROTOBUF_C_TYPE_STRING)
-                values[k] = clean_text(values[k], arena);
-            else if (values[k])
-                clean_strings(values[k], arena);
-        }
-    }
-}
-
 /* The platform refuses a result whole if one field of it is not as the limits say. */
 static void result_clean(Clm__TaskResult *result, struct arena *arena)
 {
     struct status st;
     if (wire_check(&result->base, &st) == CODE_OK)
         return;
-    clean_strings(&result->base, arena);
+    wire_clean(&result->base, arena);
     if (wire_check(&result->base, &st) == CODE_OK)
         return;
     log_error("a result cannot be told and is left out", "reason", st.msg, NULL);

@@ -17,14 +17,21 @@
 #include "sandbox/sandbox.h"
 #include "wire/wire.h"
 
-#define SOON_MS     500  /* after the last change of a file */
-#define AGAIN_MS    2000 /* until what differs is looked at a second time */
-#define BUSY_MS     1000
-#define SLACK       2   /* 1 / SLACK of the interval: it may be so much longer or shorter */
-#define CHECK_SEC   120 /* processor time of a check */
-#define DIRS_MAX    192
-#define REPORT_MAX  (64 * 1024)
-#define FILE_EVENTS (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ONLYDIR)
+#define SOON_MS    500  /* after the last change of a file */
+#define AGAIN_MS   2000 /* until what differs is looked at a second time */
+#define BUSY_MS    1000
+#define SLACK      2   /* 1 / SLACK of the interval: it may be so much longer or shorter */
+#define CHECK_SEC  120 /* processor time of a check */
+#define DIRS_MAX   192
+#define REPORT_MAX (64 * 1024)
+#define FILE_EVENTS                                                                                          \
+    (IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR)
+#define DIR_GONE (IN_Q_OVERFLOW | IN_IGNORED | IN_DELETE_SELF | IN_MOVE_SELF)
+
+struct report { /* a copy */
+    struct arena *arena;
+    const Clm__DriftReport *msg; /* NULL: none */
+};
 
 struct watch {
     struct exec *exec;
@@ -33,18 +40,17 @@ struct watch {
     struct loop_timer *timer;
     struct spawned child;
     struct ipc *ipc;
-    struct arena *arena; /* of what was told */
-    const Clm__DriftReport *told;
-    uint8_t *seen; /* what the last check said, packed */
-    size_t seen_len;
+    struct report seen; /* what the last check said */
+    struct report told;
     int64_t checked_ms; /* monotonic: when the last check ended */
     bool again;         /* something happened while a check was at work */
 };
 
 /* --- the child ---------------------------------------------------------------------------------------- */
 
-static _Noreturn void child_main(struct exec *exec, int fd, pid_t parent)
+static _Noreturn void child_main(const struct watch *watch, int fd, pid_t parent)
 {
+    struct exec *exec = watch->exec;
     struct status st;
     struct arena *arena = arena_new();
     Clm__DriftReport report;
@@ -55,7 +61,7 @@ static _Noreturn void child_main(struct exec *exec, int fd, pid_t parent)
         _exit(126);
     (void)setrlimit(RLIMIT_CPU, &limit);
     sandbox_close_fds((const int[]){fd}, 1);
-    drift_check(exec->policy, exec->state->dir, arena, &report);
+    drift_check(exec->policy, exec->state->dir, watch->seen.msg, arena, &report);
     _exit(ipc_write(fd, &report.base, REPORT_MAX, &st) == CODE_OK ? 0 : 1);
 }
 
@@ -82,54 +88,58 @@ static void log_changes(const Clm__DriftReport *from, const Clm__DriftReport *to
         log_info("what is served is what was intended again", NULL);
 }
 
-static void tell(struct watch *watch)
+static void report_done(struct report *report)
 {
+    if (report->arena)
+        arena_free(report->arena);
+    *report = (struct report){0};
+}
+
+static void report_keep(struct report *report, const Clm__DriftReport *said)
+{
+    struct report copy = {.arena = arena_new()};
     ProtobufCMessage *msg;
-    struct status st;
-    struct arena *arena = arena_new();
-    if (wire_unpack(&clm__drift_report__descriptor, watch->seen, watch->seen_len, arena, &msg, &st) !=
-        CODE_OK) {
-        arena_free(arena);
-        return;
-    }
-    log_changes(watch->told, (const Clm__DriftReport *)msg);
-    if (watch->arena)
-        arena_free(watch->arena);
-    watch->arena = arena;
-    watch->told = (const Clm__DriftReport *)msg;
+    const uint8_t *packed;
+    size_t len;
+    wire_pack(&said->base, copy.arena, &packed, &len);
+    if (wire_unpack(&clm__drift_report__descriptor, packed, len, copy.arena, &msg, NULL) == CODE_OK)
+        copy.msg = (const Clm__DriftReport *)(const void *)msg;
+    report_done(report);
+    *report = copy;
+}
+
+static bool says(const struct report *report, const Clm__DriftReport *other)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    const uint8_t *a, *b;
+    size_t a_len, b_len;
+    if (!report->msg)
+        return false;
+    wire_pack(&report->msg->base, arena, &a, &a_len);
+    wire_pack(&other->base, arena, &b, &b_len);
+    return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
+}
+
+static void tell(struct watch *watch, const Clm__DriftReport *report)
+{
+    log_changes(watch->told.msg, report);
+    report_keep(&watch->told, report);
     exec_changed(watch->exec);
 }
 
-static bool is_told(const struct watch *watch, const uint8_t *packed, size_t len)
-{
-    AUTO_ARENA struct arena *arena = arena_new();
-    const uint8_t *told;
-    size_t told_len;
-    if (!watch->told)
-        return false;
-    wire_pack(&watch->told->base, arena, &told, &told_len);
-    return told_len == len && (len == 0 || memcmp(told, packed, len) == 0);
-}
-
+/* What differs, and what does not any more, is told when it was seen twice: in between a server may have had
+ * processes of both kinds. */
 static void on_report(const ProtobufCMessage *msg, void *arg)
 {
     struct watch *watch = arg;
     const Clm__DriftReport *report = (const Clm__DriftReport *)msg;
-    AUTO_ARENA struct arena *arena = arena_new();
-    const uint8_t *packed;
-    size_t len;
-    wire_pack(msg, arena, &packed, &len);
-    bool twice = watch->seen && watch->seen_len == len && memcmp(watch->seen, packed, len) == 0;
-    free(watch->seen);
-    watch->seen = malloc(len + 1);
-    if (!watch->seen)
-        abort();
-    memcpy(watch->seen, len ? packed : (const uint8_t *)"", len);
-    watch->seen_len = len;
-    if (is_told(watch, packed, len))
+    bool twice = says(&watch->seen, report);
+    bool first = !watch->told.msg && report->n_drifts == 0;
+    report_keep(&watch->seen, report);
+    if (says(&watch->told, report))
         next_round(watch);
-    else if (twice || report->n_drifts == 0)
-        tell(watch);
+    else if (twice || first)
+        tell(watch, report);
     else
         next_in(watch, AGAIN_MS);
 }
@@ -158,7 +168,7 @@ static void start_check(struct watch *watch)
     }
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
-        child_main(exec, pair[1], parent);
+        child_main(watch, pair[1], parent);
     (void)close(pair[1]);
     if (pid < 0) {
         (void)close(pair[0]);
@@ -175,12 +185,31 @@ static void start_check(struct watch *watch)
     watch->ipc = ipc_new(exec->loop, &config);
 }
 
+static void watch_dirs(struct watch *watch)
+{
+    unsigned left = watch->inotify >= 0 ? DIRS_MAX : 0;
+    for (struct policy_target **t = watch->exec->policy->targets; t && *t; t++) {
+        const char *const paths[] = {(*t)->certificate, (*t)->key, (*t)->chain, (*t)->password_file};
+        for (size_t i = 0; i < ARRAY_LEN(paths) && left > 0; i++) {
+            const char *slash = paths[i] ? strrchr(paths[i], '/') : NULL;
+            if (!slash)
+                continue;
+            char dir[4096];
+            int n =
+                snprintf(dir, sizeof(dir), "%.*s", slash == paths[i] ? 1 : (int)(slash - paths[i]), paths[i]);
+            if (n > 0 && (size_t)n < sizeof(dir) && inotify_add_watch(watch->inotify, dir, FILE_EVENTS) >= 0)
+                left--;
+        }
+    }
+}
+
 static void on_timer(void *arg)
 {
     struct watch *watch = arg;
     const struct policy *policy = watch->exec->policy;
     if (watch->ipc || !policy->targets || !policy->targets[0] || watch->exec->stopping)
         return;
+    watch_dirs(watch); /* those that took another's place, too */
     if (jobs_running(watch->exec) > 0)
         next_in(watch, BUSY_MS);
     else
@@ -211,7 +240,7 @@ void watch_awake(struct watch *watch)
 static bool is_ours(const struct policy *policy, const char *name)
 {
     for (struct policy_target **t = policy->targets; t && *t; t++) {
-        const char *const paths[] = {(*t)->certificate, (*t)->key, (*t)->chain};
+        const char *const paths[] = {(*t)->certificate, (*t)->key, (*t)->chain, (*t)->password_file};
         for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
             const char *slash = paths[i] ? strrchr(paths[i], '/') : NULL;
             if (slash && strcmp(slash + 1, name) == 0)
@@ -230,30 +259,12 @@ static void on_files(int fd, int events, void *arg)
     bool ours = false;
     for (ssize_t at = 0; n > 0 && at < n;) {
         const struct inotify_event *event = (const struct inotify_event *)(const void *)(buffer + at);
-        ours = ours || (event->mask & (IN_Q_OVERFLOW | IN_IGNORED)) ||
-               (event->len > 0 && is_ours(watch->exec->policy, event->name));
+        ours =
+            ours || (event->mask & DIR_GONE) || (event->len > 0 && is_ours(watch->exec->policy, event->name));
         at += (ssize_t)(sizeof(*event) + event->len);
     }
     if (ours)
         watch_soon(watch);
-}
-
-static void watch_dirs(struct watch *watch)
-{
-    unsigned left = DIRS_MAX;
-    for (struct policy_target **t = watch->exec->policy->targets; t && *t; t++) {
-        const char *const paths[] = {(*t)->certificate, (*t)->key, (*t)->chain};
-        for (size_t i = 0; i < ARRAY_LEN(paths) && left > 0; i++) {
-            const char *slash = paths[i] ? strrchr(paths[i], '/') : NULL;
-            if (!slash)
-                continue;
-            char dir[4096];
-            int n =
-                snprintf(dir, sizeof(dir), "%.*s", slash == paths[i] ? 1 : (int)(slash - paths[i]), paths[i]);
-            if (n > 0 && (size_t)n < sizeof(dir) && inotify_add_watch(watch->inotify, dir, FILE_EVENTS) >= 0)
-                left--;
-        }
-    }
 }
 
 void watch_policy_changed(struct watch *watch)
@@ -287,7 +298,7 @@ struct watch *watch_new(struct exec *exec)
 
 const Clm__DriftReport *watch_report(const struct watch *watch)
 {
-    return watch ? watch->told : NULL;
+    return watch ? watch->told.msg : NULL;
 }
 
 void watch_free(struct watch *watch)
@@ -302,8 +313,7 @@ void watch_free(struct watch *watch)
     if (watch->inotify >= 0)
         (void)close(watch->inotify);
     loop_timer_free(watch->timer);
-    if (watch->arena)
-        arena_free(watch->arena);
-    free(watch->seen);
+    report_done(&watch->seen);
+    report_done(&watch->told);
     free(watch);
 }

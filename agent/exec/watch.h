@@ -2,8 +2,8 @@
  * Watches what the agent manages: the files of the policy's targets (inotify) and, at an interval, what their
  * endpoints serve. The interval bends by half to go along with what exec is awake for anyway: a host at rest
  * is not woken more often than by its check-ins. A check runs in a short-lived child (kinds/drift.h) and
- * never beside a task that changes something. What differs twice in a row is told; what is as it should be
- * again, at once. Lives on exec's loop.
+ * never beside a task that changes something. What differs twice in a row is told, and what is as it should
+ * be again twice in a row, too. Lives on exec's loop.
  */
 #ifndef CLM_AGENT_EXEC_WATCH_H
 #define CLM_AGENT_EXEC_WATCH_H

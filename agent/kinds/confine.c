@@ -116,20 +116,36 @@ static Clm__CertificateInfo *info_message(struct arena *arena, const struct cert
     return msg;
 }
 
+static Clm__Agent__CertFacts *add_info(Clm__Agent__Facts *facts, struct arena *arena,
+                                       const struct cert_info *info, uint32_t file)
+{
+    Clm__Agent__CertFacts *cert = arena_alloc(arena, sizeof(*cert));
+    clm__agent__cert_facts__init(cert);
+    cert->certificate = info_message(arena, info);
+    cert->has_file = true;
+    cert->file = file;
+    ARENA_PUSH(arena, facts->certs, facts->n_certs, cert);
+    return cert;
+}
+
 enum code confine_add_cert(Clm__Agent__Facts *facts, struct arena *arena, struct bytes der, uint32_t file,
                            bool with_der, struct status *st)
 {
     AUTO_CERT_INFO struct cert_info info = {0};
     TRY(cert_read(der, &info, st));
-    Clm__Agent__CertFacts *cert = arena_alloc(arena, sizeof(*cert));
-    clm__agent__cert_facts__init(cert);
-    cert->certificate = info_message(arena, &info);
-    cert->has_file = true;
-    cert->file = file;
+    Clm__Agent__CertFacts *cert = add_info(facts, arena, &info, file);
     cert->has_der = with_der;
     if (with_der)
         cert->der = confine_bytes(arena, der.data, der.len);
-    ARENA_PUSH(arena, facts->certs, facts->n_certs, cert);
+    return CODE_OK;
+}
+
+enum code confine_list_cert(Clm__Agent__Facts *facts, struct arena *arena, struct bytes der, uint32_t file,
+                            struct status *st)
+{
+    AUTO_CERT_INFO struct cert_info info = {0};
+    TRY(cert_read_listed(der, &info, st));
+    (void)add_info(facts, arena, &info, file);
     return CODE_OK;
 }
 

@@ -34,6 +34,9 @@ void confine_fail(Clm__Agent__Facts *facts, struct arena *arena, enum code code,
 /* Reads the certificate and adds it; the DER too when with_der. */
 enum code confine_add_cert(Clm__Agent__Facts *facts, struct arena *arena, struct bytes der, uint32_t file,
                            bool with_der, struct status *st) MUST_CHECK;
+/* The same with cert_read_listed, for many. */
+enum code confine_list_cert(Clm__Agent__Facts *facts, struct arena *arena, struct bytes der, uint32_t file,
+                            struct status *st) MUST_CHECK;
 void confine_add_check(Clm__Agent__Facts *facts, struct arena *arena, const char *id,
                        Clm__Check__Outcome outcome, const char *remedy, const char *fmt, ...) PRINTF(6, 7);
 ProtobufCBinaryData confine_bytes(struct arena *arena, const void *data, size_t len);

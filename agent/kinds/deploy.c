@@ -33,8 +33,11 @@ enum code deploy_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, s
     if (!spec)
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no deploy specification");
     TRY(task_find_target(run, spec->target, &target, st));
-    if (transaction_begun(run))
-        return transaction_resume(run, target, ret_outcome, st);
+    if (transaction_begun(run)) {
+        TRY(transaction_resume(run, target, ret_outcome, st));
+        discover_installed(run, target, *ret_outcome);
+        return CODE_OK;
+    }
     transaction_forget(run, target);
     if (!spec->chain_pem || !spec->chain_pem[0])
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no certificate chain");
@@ -44,5 +47,7 @@ enum code deploy_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, s
         .chain_pem = {(const uint8_t *)spec->chain_pem, strlen(spec->chain_pem)},
         .key = key,
     };
-    return transaction_run(run, &change, ret_outcome, st);
+    TRY(transaction_run(run, &change, ret_outcome, st));
+    discover_installed(run, target, *ret_outcome);
+    return CODE_OK;
 }

@@ -4,144 +4,120 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/file.h"
+#include "kinds/installed.h"
 #include "kinds/judge.h"
 #include "kinds/kinds.h"
 #include "kinds/probe.h"
-#include "stores/store.h"
 
-/* A server may have several processes, of which one still has the old certificate. */
-#define LOOKS 3
+/* A server may have several processes, of which one still has the old certificate: where something differs,
+ * or did just now, it is looked at more often. */
+#define LOOKS          3
+#define LOOKS_IN_DOUBT 16
 
-void intended_put(const char *state_dir, const char *target, const char *fingerprint)
-{
-    char path[4096];
-    (void)snprintf(path, sizeof(path), "%s/intended", state_dir);
-    if (dir_make(path, 0700, NULL) != CODE_OK)
-        return;
-    (void)snprintf(path, sizeof(path), "%s/intended/%s", state_dir, target);
-    (void)!file_write_atomic(path, fingerprint, strlen(fingerprint), 0600, NULL);
-}
-
-bool intended_get(const char *state_dir, const char *target, char ret[SHA256_HEX_SIZE])
-{
-    char path[4096];
-    AUTO_BUF struct buf text = {0};
-    (void)snprintf(path, sizeof(path), "%s/intended/%s", state_dir, target);
-    if (file_read(path, SHA256_HEX_SIZE - 1, &text, NULL) != CODE_OK || text.len != SHA256_HEX_SIZE - 1 ||
-        strspn(buf_text(&text), "0123456789abcdef") != text.len)
-        return false;
-    memcpy(ret, buf_text(&text), SHA256_HEX_SIZE);
-    return true;
-}
-
-struct files {
-    struct secret *pem, *key;
-    struct store_meta key_meta;
-    const char *leaf; /* fingerprint of what is in place; NULL: nothing that can be read */
+struct subject {
+    const struct policy *policy;
+    const struct policy_target *target;
+    struct intended intended;
+    bool managed, in_doubt;
+    struct installed files;
+    const char *wanted; /* fingerprint of what should be served */
+    struct probe other; /* a look that showed something else; or the last one */
+    bool mixed;         /* others showed what is wanted */
 };
 
-static void files_done(struct files *files)
+static void subject_done(struct subject *subject)
 {
-    secret_free(files->pem);
-    secret_free(files->key);
+    installed_done(&subject->files);
+    probe_done(&subject->other);
 }
 
-/* A keystore: what is judged is what comes out of it. */
-static void read_keystore(const struct policy_target *target, struct arena *arena, struct files *ret)
+/* --- looking ------------------------------------------------------------------------------------------ */
+
+static bool shows(const struct probe *probe, const char *fingerprint)
 {
-    CLEANUP(store_view_done) struct store_view view = {0};
-    struct status st;
-    if (store_view_now(target, arena, &view, &st) != CODE_OK || !view.facts || view.facts->n_certs == 0)
-        return;
-    ret->pem = secret_dup(view.chain_pem.data, view.chain_pem.len);
-    ret->key = TAKE(view.key);
-    ret->leaf = view.facts->certs[0]->certificate->fingerprint_sha256;
+    return probe->tls && strcmp(probe->fingerprint, fingerprint) == 0;
 }
 
-static void read_files(const struct policy_target *target, struct arena *arena, struct files *ret)
+/* Until nobody doubts that all show the same, and what it is. */
+static void look_around(struct subject *s)
 {
-    if (store_of(target)->password) {
-        read_keystore(target, arena, ret);
-        return;
+    const char *name = s->target->server_name ? s->target->server_name : certificate_host(s->files.leaf);
+    struct look_at at = {s->target->endpoint, name, policy_target_starttls(s->target)};
+    unsigned looks = s->in_doubt ? LOOKS_IN_DOUBT : LOOKS, right = 0, wrong = 0;
+    for (unsigned i = 0; s->target->endpoint && i < looks; i++) {
+        struct probe probe;
+        (void)task_look(s->policy, &at, LOOK_TIMEOUT_MS, false, &probe);
+        right += shows(&probe, s->wanted);
+        wrong += probe.tls && !shows(&probe, s->wanted);
+        if (wrong > 0)
+            looks = LOOKS_IN_DOUBT;
+        /* The first that differs is the one to tell of. */
+        bool keep = i == 0 || (!shows(&probe, s->wanted) && shows(&s->other, s->wanted));
+        probe_done(keep ? &s->other : &probe);
+        if (keep)
+            s->other = probe;
+        if (!probe.connected)
+            break; /* not reachable: that is for others to see */
     }
-    AUTO_SECRET struct secret *leaf = NULL, *chain = NULL;
-    const Clm__Agent__Facts *facts;
-    struct status st;
-    if (store_read(target->certificate, &leaf, NULL, &st) != CODE_OK || !leaf)
-        return;
-    if (target->chain)
-        (void)!store_read(target->chain, &chain, NULL, &st);
-    size_t chain_len = chain ? chain->len : 0;
-    ret->pem = secret_new(leaf->len + chain_len);
-    memcpy(ret->pem->data, leaf->data, leaf->len);
-    if (chain_len)
-        memcpy(ret->pem->data + leaf->len, chain->data, chain_len);
-    (void)!store_read(target_key_path(target), &ret->key, &ret->key_meta, &st);
-    struct bytes bytes = {ret->pem->data, ret->pem->len};
-    if (confine_run(confine_pem, &bytes, arena, &facts, NULL) == CODE_OK && facts->n_certs > 0)
-        ret->leaf = facts->certs[0]->certificate->fingerprint_sha256;
+    s->mixed = right > 0 && wrong > 0;
 }
 
-/* Looks until one shows something else than was intended. *ret_mixed: others did show it. */
-static void look_around(const struct policy *policy, const struct policy_target *target, const char *wanted,
-                        struct probe *ret, bool *ret_mixed)
-{
-    struct look_at at = {target->endpoint, target->server_name, policy_target_starttls(target)};
-    *ret_mixed = false;
-    memset(ret, 0, sizeof(*ret));
-    for (unsigned i = 0; target->endpoint && i < LOOKS; i++) {
-        probe_done(ret);
-        bool tls = task_look(policy, &at, LOOK_TIMEOUT_MS, false, ret);
-        if (!tls || strcmp(ret->fingerprint, wanted) != 0)
-            return;
-        *ret_mixed = true;
-    }
-    *ret_mixed = false;
-}
+/* --- judging ------------------------------------------------------------------------------------------ */
 
-/* What is reported of a failed check. Of a target that this agent never deployed to, its files are somebody
- * else's business. */
-static bool matters(const Clm__Check *check, bool managed)
+/* A chain that builds to no root that this host knows was perhaps deployed so; but then it is that one. */
+static bool chain_differs(const struct subject *s, const Clm__Check *check)
 {
-    static const char *const of_managed[] = {"file", "key-match", "chain", "served-chain", "served"};
-    if (check->outcome != CLM__CHECK__OUTCOME__FAIL)
+    char served[SHA256_HEX_SIZE];
+    if (!s->intended.chain[0])
         return false;
-    for (size_t i = 0; managed && i < ARRAY_LEN(of_managed); i++) {
-        if (strcmp(check->id, of_managed[i]) == 0)
-            return true;
-    }
-    return strcmp(check->id, "served") == 0;
+    if (strcmp(check->id, "chain") == 0)
+        return strcmp(s->files.chain, s->intended.chain) != 0;
+    chain_digest(&s->other.chain, served);
+    return strcmp(check->id, "served-chain") == 0 && strcmp(served, s->intended.chain) != 0;
 }
 
-static void add(Clm__DriftReport *report, struct arena *arena, const struct policy_target *target,
-                const char *check, const char *reason, const char *wanted, const char *served)
+/* Of a target that this agent never deployed to, its files are somebody else's business. */
+static bool matters(const struct subject *s, const Clm__Check *check)
+{
+    static const char *const of_managed[] = {"file", "key-match", "chain", "served-chain"};
+    if (strcmp(check->id, "served") == 0)
+        return check->outcome == CLM__CHECK__OUTCOME__FAIL;
+    if (!s->managed || check->outcome == CLM__CHECK__OUTCOME__PASS)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(of_managed); i++) {
+        if (strcmp(check->id, of_managed[i]) == 0)
+            return check->outcome == CLM__CHECK__OUTCOME__FAIL || chain_differs(s, check);
+    }
+    return false;
+}
+
+static void add(struct subject *s, const char *check, const char *reason, const char *served,
+                struct arena *arena, Clm__DriftReport *report)
 {
     Clm__Drift *drift = arena_alloc(arena, sizeof(*drift));
     clm__drift__init(drift);
-    drift->target = arena_strdup(arena, target->name);
+    drift->target = arena_strdup(arena, s->target->name);
     drift->check = arena_strdup(arena, check);
     drift->reason = arena_strdup(arena, reason);
-    drift->intended_sha256 = arena_strdup(arena, wanted);
+    drift->intended_sha256 = arena_strdup(arena, s->wanted);
     drift->served_sha256 = served && served[0] ? arena_strdup(arena, served) : NULL;
     ARENA_PUSH(arena, report->drifts, report->n_drifts, drift);
 }
 
-static void judge_target(const struct policy_target *target, const struct files *files, const char *wanted,
-                         bool managed, const struct probe *probe, bool mixed, const struct buf *trust,
-                         struct arena *arena, Clm__DriftReport *report)
+static void judge_subject(struct subject *s, const struct buf *trust, struct arena *arena,
+                          Clm__DriftReport *report)
 {
     const Clm__Agent__Facts *facts;
+    const struct probe *probe = &s->other;
     struct judge_sound judge = {
-        .pem = {files->pem->data, files->pem->len},
-        .key = files->key,
-        .key_expected = managed,
-        .key_mode = files->key_meta.mode,
-        .key_owner_ok = true,
+        .pem = {s->files.pem->data, s->files.pem->len},
+        .key = s->files.key,
+        .key_expected = s->managed && !s->files.key_closed,
+        .key_no_file = true,
         .trust = {trust->data, trust->len},
-        .server_name = target->server_name,
-        .expected = wanted,
-        .endpoint = probe->tls ? target->endpoint : NULL,
+        .server_name = s->target->server_name,
+        .expected = s->wanted,
+        .endpoint = probe->tls ? s->target->endpoint : NULL,
         .connected = probe->connected,
         .tls = probe->tls,
         .protocol = probe->protocol,
@@ -152,58 +128,75 @@ static void judge_target(const struct policy_target *target, const struct files 
         return;
     for (size_t i = 0; i < facts->n_checks; i++) {
         const Clm__Check *check = facts->checks[i];
-        if (!matters(check, managed))
+        if (!matters(s, check))
             continue;
-        bool some = mixed && strcmp(check->id, "served") == 0;
-        add(report, arena, target, check->id,
-            arena_printf(arena, "%s: %s%s; %s", target->endpoint ? target->endpoint : target->certificate,
-                         check->reason, some ? " (some of its processes)" : "",
+        bool some = s->mixed && strcmp(check->id, "served") == 0;
+        add(s, check->id,
+            arena_printf(arena, "%s: %s%s; %s",
+                         s->target->endpoint ? s->target->endpoint : s->target->certificate, check->reason,
+                         some ? " (some of its processes)" : "",
                          check->remedy ? check->remedy : "look at it"),
-            wanted, probe->tls ? probe->fingerprint : NULL);
+            probe->tls ? probe->fingerprint : NULL, arena, report);
         return; /* the first says it */
     }
 }
 
-static void check_target(const struct policy *policy, const struct policy_target *target,
-                         const char *state_dir, const struct buf *trust, struct arena *arena,
-                         Clm__DriftReport *report)
+/* False: what is there is not what was deployed, and said so; or nobody knows what is there. */
+static bool files_are_right(struct subject *s, const char *state_dir, struct arena *arena,
+                            Clm__DriftReport *report)
 {
-    char intended[SHA256_HEX_SIZE];
-    CLEANUP(files_done) struct files files = {0};
-    CLEANUP(probe_done) struct probe probe = {0};
-    bool managed = intended_get(state_dir, target->name, intended), mixed;
-    read_files(target, arena, &files);
-    if (!managed && !files.leaf)
-        return;
-    const char *wanted = managed ? intended : files.leaf;
-    if (!files.leaf || !files.pem) {
-        add(report, arena, target, "file",
-            arena_printf(arena, "%s holds no certificate any more; renew, or deploy again",
-                         target->certificate),
-            wanted, NULL);
-        return;
-    }
-    if (strcmp(files.leaf, wanted) != 0) {
-        add(report, arena, target, "file",
-            arena_printf(
-                arena,
-                "%s was overwritten: it holds %.16s... and not %.16s..., which was deployed; renew, or "
-                "deploy again",
-                target->certificate, files.leaf, wanted),
-            wanted, NULL);
-        return;
-    }
-    look_around(policy, target, wanted, &probe, &mixed);
-    judge_target(target, &files, wanted, managed, &probe, mixed, trust, arena, report);
+    struct place_at at = {.target = s->target, .state_dir = state_dir, .once = true};
+    struct status why = {0};
+    enum code code = installed_read(&at, arena, &s->files, &why);
+    const char *reason = NULL;
+    s->wanted = s->managed ? s->intended.leaf : code == CODE_OK ? s->files.leaf->fingerprint_sha256 : "";
+    if (code == CODE_NOT_FOUND)
+        reason = arena_printf(arena, "%s holds no certificate any more", s->target->certificate);
+    else if (code != CODE_OK)
+        reason = arena_printf(arena, "%s holds no certificate any more: %s", s->target->certificate, why.msg);
+    else if (strcmp(s->files.leaf->fingerprint_sha256, s->wanted) != 0)
+        reason =
+            arena_printf(arena, "%s was overwritten: it holds %.16s... and not %.16s..., which was deployed",
+                         s->target->certificate, s->files.leaf->fingerprint_sha256, s->wanted);
+    bool known = code != CODE_INTERNAL && !code_info(code)->retryable;
+    if (reason && s->managed && known)
+        add(s, "file", arena_printf(arena, "%s; renew, or deploy again", reason), NULL, arena, report);
+    return !reason;
 }
 
-void drift_check(const struct policy *policy, const char *state_dir, struct arena *arena,
-                 Clm__DriftReport *ret)
+static bool was_told(const Clm__DriftReport *before, const char *target)
+{
+    for (size_t i = 0; before && i < before->n_drifts; i++) {
+        if (strcmp(before->drifts[i]->target, target) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void check_target(const struct policy *policy, const struct policy_target *target,
+                         const char *state_dir, bool in_doubt, const struct buf *trust, struct arena *arena,
+                         Clm__DriftReport *report)
+{
+    CLEANUP(subject_done) struct subject s = {.policy = policy, .target = target, .in_doubt = in_doubt};
+    s.managed = intended_get(state_dir, target->name, &s.intended);
+    if (!files_are_right(&s, state_dir, arena, report))
+        return;
+    look_around(&s);
+    judge_subject(&s, trust, arena, report);
+}
+
+void drift_check(const struct policy *policy, const char *state_dir, const Clm__DriftReport *before,
+                 struct arena *arena, Clm__DriftReport *ret)
 {
     AUTO_BUF struct buf trust = {0};
-    size_t n = 0;
     clm__drift_report__init(ret);
     trust_load(state_dir, &trust);
-    for (struct policy_target **t = policy->targets; t && *t && n < DRIFT_TARGETS_MAX; t++, n++)
-        check_target(policy, *t, state_dir, &trust, arena, ret);
+    /* What is far away comes last: it may keep the others waiting. */
+    for (unsigned far = 0; far <= 1; far++) {
+        size_t n = 0;
+        for (struct policy_target **t = policy->targets; t && *t && n < DRIFT_TARGETS_MAX; t++, n++) {
+            if (far == ((*t)->format == STORE_KUBERNETES))
+                check_target(policy, *t, state_dir, was_told(before, (*t)->name), &trust, arena, ret);
+        }
+    }
 }

@@ -9,17 +9,13 @@
 
 #include "agent/policy.h"
 #include "base/arena.h"
-#include "pki/digest.h"
 #include "proto/common.pb-c.h"
 
 #define DRIFT_TARGETS_MAX 64
 
-/* ret->drifts: what differs; a server that cannot be reached is no drift. Memory from the arena. */
-void drift_check(const struct policy *policy, const char *state_dir, struct arena *arena,
-                 Clm__DriftReport *ret);
-
-/* The leaf that was deployed to a target last: <state_dir>/intended/<target>. Best effort. */
-void intended_put(const char *state_dir, const char *target, const char *fingerprint);
-bool intended_get(const char *state_dir, const char *target, char ret[SHA256_HEX_SIZE]);
+/* ret->drifts: what differs; a server that cannot be reached is no drift. before: what the last check said,
+ * or NULL; those targets are looked at more closely. Memory from the arena. */
+void drift_check(const struct policy *policy, const char *state_dir, const Clm__DriftReport *before,
+                 struct arena *arena, Clm__DriftReport *ret);
 
 #endif

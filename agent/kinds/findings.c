@@ -78,7 +78,7 @@ static void on_cert(struct bytes der, void *arg)
         ARENA_PUSH(one->arena, one->facts->certs, one->facts->n_certs, cert);
         return;
     }
-    if (confine_add_cert(one->facts, one->arena, der, one->file, false, NULL) != CODE_OK)
+    if (confine_list_cert(one->facts, one->arena, der, one->file, NULL) != CODE_OK)
         return;
     size_t at = recent->next++ % RECENT;
     recent->der[at] = (struct bytes){arena_dup(one->arena, der.data, der.len), der.len};
@@ -139,6 +139,17 @@ static void parse_batch(void *arg, struct arena *arena, Clm__Agent__Facts *facts
 
 /* --- the result --------------------------------------------------------------------------------------- */
 
+/* Names of files, and what is in certificates, may be anything: one that the platform would refuse must not
+ * make it refuse the others. */
+static bool is_sound(Clm__FoundCertificate *found, struct arena *arena)
+{
+    if (wire_check(&found->base, NULL) == CODE_OK)
+        return true;
+    found->certificate = arena_dup(arena, found->certificate, sizeof(*found->certificate));
+    wire_clean(&found->base, arena);
+    return wire_check(&found->base, NULL) == CODE_OK;
+}
+
 static void add_found(struct findings *f, struct finding *item, const Clm__Agent__CertFacts *cert)
 {
     Clm__TaskResult *result = f->run->result;
@@ -162,7 +173,11 @@ static void add_found(struct findings *f, struct finding *item, const Clm__Agent
     found->process = arena_strdup(arena, item->process);
     found->has_pid = item->pid > 0;
     found->pid = (uint32_t)item->pid;
-    found->alias = arena_strdup(arena, cert->alias);
+    found->alias = arena_strdup(arena, cert->alias ? cert->alias : item->alias);
+    if (!is_sound(found, arena)) {
+        f->unreadable++;
+        return;
+    }
     size_t bytes = clm__found_certificate__get_packed_size(found) + 8;
     if (f->bytes + bytes > RESULT_BYTES) {
         f->full = true;

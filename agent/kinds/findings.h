@@ -13,6 +13,7 @@
 struct finding { /* bytes, and where they are from; texts live in the run's arena */
     Clm__FoundCertificate__Source source;
     const char *path, *endpoint, *server_name, *used_by, *key_path, *process;
+    const char *alias; /* where the bytes themselves do not say it */
     pid_t pid;
     const struct secret *password; /* of a keystore; NULL: none is known */
     uint8_t *data;

@@ -141,6 +141,15 @@ const char *target_key_path(const struct policy_target *target)
     return target_is_bundle(target) ? target->certificate : target->key;
 }
 
+const char *certificate_host(const Clm__CertificateInfo *info)
+{
+    for (size_t i = 0; i < info->n_dns_names; i++) {
+        if (info->dns_names[i][0] != '*')
+            return info->dns_names[i];
+    }
+    return NULL;
+}
+
 /* False: the policy does not allow it, says ret->error. */
 static bool aim(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, struct probe *ret)
 {

@@ -16,6 +16,11 @@ enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, st
 enum code validate_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st);
 enum code discover_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st);
 
+/* Rows for the inventory, after a transaction that put something there: what lies there and what is served.
+ */
+void discover_installed(struct task_run *run, const struct policy_target *target,
+                        Clm__Receipt__Outcome outcome);
+
 /* run->message, in the arena. */
 void task_message(struct task_run *run, const char *fmt, ...) PRINTF(2, 3);
 
@@ -29,6 +34,9 @@ enum code task_find_target(const struct task_run *run, const char *name, const s
 
 bool target_is_bundle(const struct policy_target *target);
 const char *target_key_path(const struct policy_target *target);
+
+/* Its first name that a host can have, to ask an endpoint for; NULL: it has none. */
+const char *certificate_host(const Clm__CertificateInfo *info);
 
 #define LOOK_TIMEOUT_MS 5000
 /* One look at an endpoint, if the policy allows it. True if a certificate was served; ret->error says why

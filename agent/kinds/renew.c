@@ -84,7 +84,7 @@ static enum code key_in_bundle(struct task_run *run, const struct policy_target 
 {
     CLEANUP(store_view_done) struct store_view now = {0};
     AUTO_SECRET struct secret *content = NULL, *password = NULL;
-    struct place_at at = {target, run->state_dir};
+    struct place_at at = {.target = target, .state_dir = run->state_dir};
     TRY(place_of(target)->read(&at, target->certificate, &content, NULL, st));
     TRY(store_password(target, &password, st));
     TRY(store_view(target, content, password, run->arena, &now, st));
@@ -197,8 +197,10 @@ static enum code renew_or_resume(struct task_run *run, const char *made, Clm__Re
     if (!run->spec->renew)
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no renew specification");
     TRY(task_find_target(run, run->spec->renew->target, &target, st));
-    return transaction_begun(run) ? transaction_resume(run, target, ret_outcome, st)
-                                  : renew(run, target, made, ret_outcome, st);
+    TRY(transaction_begun(run) ? transaction_resume(run, target, ret_outcome, st)
+                               : renew(run, target, made, ret_outcome, st));
+    discover_installed(run, target, *ret_outcome);
+    return CODE_OK;
 }
 
 enum code renew_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, struct status *st)

@@ -2,6 +2,7 @@
 #include "kinds/seen.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +13,7 @@
 #include "pki/digest.h"
 
 #define MAGIC    "clm-seen"
-#define VERSION  1u /* raise it when what is found in a file changes */
+#define VERSION  2u /* raise it when what is found in a file changes */
 #define AGE_MAX  4
 #define FILE_MAX (sizeof(struct head) + SEEN_FILES_MAX * sizeof(struct row) + SEEN_BYTES_MAX)
 #define BUCKETS  65536u
@@ -37,7 +38,8 @@ struct seen {
     struct head head;
     const struct row *row;
     const uint8_t *found;
-    uint32_t *bucket; /* first row of each top 16 bits */
+    uint32_t *bucket;     /* first row of each top 16 bits */
+    _Atomic uint8_t *met; /* of each row: seen_find found it; shared with processes forked since */
 };
 
 /* Finaliser of a 64-bit mix (splitmix64): spreads, hides nothing by itself; the secret is what is not known.
@@ -86,6 +88,11 @@ static void index_rows(struct seen *seen)
         seen->bucket[bucket++] = seen->head.rows;
 }
 
+static size_t met_bytes(const struct seen *seen)
+{
+    return seen->head.rows ? seen->head.rows : 1;
+}
+
 struct seen *seen_load(const char *path)
 {
     struct seen *seen = calloc(1, sizeof(*seen));
@@ -112,6 +119,10 @@ struct seen *seen_load(const char *path)
         seen->found = (const uint8_t *)(seen->row + seen->head.rows);
     }
     index_rows(seen);
+    void *met = mmap(NULL, met_bytes(seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (met == MAP_FAILED)
+        abort();
+    seen->met = met;
     return seen;
 }
 
@@ -119,6 +130,7 @@ void seen_free(struct seen *seen)
 {
     if (!seen)
         return;
+    (void)munmap((void *)seen->met, met_bytes(seen));
     free(seen->bucket);
     free(seen->data);
     free(seen);
@@ -155,6 +167,7 @@ bool seen_find(const struct seen *seen, struct seen_key key, struct bytes *ret)
     const struct row *row = find_row(seen, key.file);
     if (!row || row->state != key.state)
         return false;
+    atomic_store_explicit(&seen->met[row - seen->row], 1, memory_order_relaxed);
     *ret = found_at(seen, row->found);
     return true;
 }
@@ -190,6 +203,29 @@ static int by_file(const void *a, const void *b)
     return x->key.file < y->key.file ? -1 : x->key.file > y->key.file;
 }
 
+/* Keys are spread evenly: put apart by their top bits, few are left to be compared. */
+static void sort_entries(struct seen_entry *entries, size_t n)
+{
+    if (n < 2)
+        return;
+    uint32_t *from = calloc(BUCKETS + 1, sizeof(*from));
+    struct seen_entry *copy = calloc(n + 1, sizeof(*copy));
+    if (!from || !copy)
+        abort();
+    memcpy(copy, entries, n * sizeof(*copy));
+    for (size_t i = 0; i < n; i++)
+        from[(copy[i].key.file >> 48) + 1]++;
+    for (size_t b = 0; b < BUCKETS; b++)
+        from[b + 1] += from[b];
+    for (size_t i = 0; i < n; i++)
+        entries[from[copy[i].key.file >> 48]++] = copy[i];
+    /* from[b] is now where bucket b ends. */
+    for (size_t b = 0, start = 0; b < BUCKETS; start = from[b++])
+        qsort(entries + start, from[b] - start, sizeof(*entries), by_file);
+    free(copy);
+    free(from);
+}
+
 /* Both are sorted: one pass. */
 static bool merge(struct writer *writer, const struct seen *former, const struct seen_entry *entries,
                   size_t n)
@@ -211,9 +247,10 @@ static bool merge(struct writer *writer, const struct seen *former, const struct
             while (k < former->head.rows && former->row[k].file == file)
                 k++;
         } else {
-            if (row->age < AGE_MAX)
-                (void)put(writer, row->file, row->state, found_at(former, row->found), row->age + 1);
-            changed = true;
+            uint32_t age = atomic_load_explicit(&former->met[k], memory_order_relaxed) ? 0 : row->age + 1;
+            if (age <= AGE_MAX)
+                (void)put(writer, row->file, row->state, found_at(former, row->found), age);
+            changed |= age != row->age;
             k++;
         }
     }
@@ -234,7 +271,7 @@ static bool write_file(const struct writer *writer, const struct seen *former, c
         return false;
     sha256((struct bytes){out.data + sizeof(head), out.len - sizeof(head)}, head.digest);
     memcpy(out.data, &head, sizeof(head));
-    return file_write_atomic(path, out.data, out.len, 0600, NULL) == CODE_OK;
+    return file_replace(path, out.data, out.len, 0600, NULL) == CODE_OK;
 }
 
 bool seen_save(const struct seen *former, struct seen_entry *entries, size_t n, const char *path)
@@ -244,7 +281,7 @@ bool seen_save(const struct seen *former, struct seen_entry *entries, size_t n, 
     writer.row = calloc(rows ? rows : 1, sizeof(*writer.row));
     if (!writer.row)
         abort();
-    qsort(entries, n, sizeof(*entries), by_file);
+    sort_entries(entries, n);
     bool written = merge(&writer, former, entries, n) && write_file(&writer, former, path);
     free(writer.row);
     buf_done(&writer.found);

@@ -73,7 +73,7 @@ static enum code read_keystore(struct task_run *run, struct subject *subject, st
     AUTO_SECRET struct secret *content = NULL, *password = NULL;
     CLEANUP(store_view_done) struct store_view view = {0};
     int64_t started = clock_wall_ms();
-    struct place_at at = {subject->target, run->state_dir};
+    struct place_at at = {.target = subject->target, .state_dir = run->state_dir};
     TRY(place_of(subject->target)->read(&at, subject->certificate, &content, &subject->key_meta, st));
     TRY(store_password(subject->target, &password, st));
     enum code code = store_view(subject->target, content, password, run->arena, &view, st);
@@ -126,12 +126,7 @@ static const char *first_name(struct task_run *run, const struct subject *subjec
     if (pem.len == 0 || confine_run(confine_pem, &pem, run->arena, &facts, NULL) != CODE_OK ||
         facts->n_certs == 0)
         return NULL;
-    const Clm__CertificateInfo *info = facts->certs[0]->certificate;
-    for (size_t i = 0; i < info->n_dns_names; i++) {
-        if (info->dns_names[i][0] != '*')
-            return info->dns_names[i];
-    }
-    return NULL;
+    return certificate_host(facts->certs[0]->certificate);
 }
 
 static void look_at_endpoint(struct task_run *run, const struct subject *subject, struct probe *probe,

@@ -24,6 +24,7 @@
 
 #define PAGE_BYTES  4096 /* enough to tell text from what is not */
 #define FILE_MIN    64
+#define DASHES_MAX  32
 #define SETTLED_SEC 2
 #define NICE        10
 #define IOPRIO_LOW  (2 << 13 | 7) /* best effort, last */
@@ -31,6 +32,7 @@
 #define QUEUE_MAX   65536         /* of directories that wait; beyond it a thread goes down by itself */
 #define STACK_BYTES (1536 * 1024) /* for going down WALK_DEPTH_MAX directories */
 #define PIPE_BYTES  (1024 * 1024)
+#define OUT_BYTES   (64 * 1024)
 
 /* Seen by both processes. */
 struct walk_shared {
@@ -47,12 +49,27 @@ struct message { /* on the pipe, then path and data */
 
 /* --- what may be a certificate ------------------------------------------------------------------------ */
 
+static const char begin[] = "-----BEGIN ";
+
+/* Most text has few dashes, and to look for one of them is several times as fast as to look for all. */
+static const uint8_t *find_begin(const uint8_t *at, const uint8_t *end)
+{
+    for (unsigned dashes = 0; dashes < DASHES_MAX; dashes++) {
+        at = memchr(at, '-', (size_t)(end - at));
+        if (!at || (size_t)(end - at) < sizeof(begin) - 1)
+            return NULL;
+        if (memcmp(at, begin, sizeof(begin) - 1) == 0)
+            return at;
+        at++;
+    }
+    return memmem(at, (size_t)(end - at), begin, sizeof(begin) - 1);
+}
+
 static bool pem_mark(const uint8_t *data, size_t len)
 {
-    static const char begin[] = "-----BEGIN ";
     static const char *const labels[] = {"CERTIFICATE-", "X509 ", "TRUSTED ", "PKCS7-", "PKCS #7 ", "CMS-"};
     const uint8_t *end = data + len;
-    for (const uint8_t *at = data; (at = memmem(at, (size_t)(end - at), begin, sizeof(begin) - 1));) {
+    for (const uint8_t *at = data; (at = find_begin(at, end));) {
         at += sizeof(begin) - 1;
         for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
             size_t n = strlen(labels[i]);
@@ -113,6 +130,7 @@ struct walker {
 struct thread {
     struct walker *walker;
     uint8_t *buffer; /* WALK_STORE_MAX */
+    struct buf out;  /* what is handed over soon: each write wakes the reader */
 };
 
 static int open_beneath(int dir, const char *path)
@@ -163,15 +181,27 @@ static void remember(struct walker *walker, struct seen_key key)
         walker->shared->key[at] = key;
 }
 
-static void hand_over(struct walker *walker, const char *path, const struct message *message,
-                      const void *data)
+static void flush(struct thread *thread)
 {
+    struct walker *walker = thread->walker;
+    if (thread->out.len == 0)
+        return;
     (void)pthread_mutex_lock(&walker->out_lock);
-    if (fd_write_all(walker->out, message, sizeof(*message), NULL) != CODE_OK ||
-        fd_write_all(walker->out, path, message->path_len, NULL) != CODE_OK ||
-        fd_write_all(walker->out, data, message->data_len, NULL) != CODE_OK)
+    if (fd_write_all(walker->out, thread->out.data, thread->out.len, NULL) != CODE_OK)
         _exit(1); /* nobody reads any more */
     (void)pthread_mutex_unlock(&walker->out_lock);
+    buf_reset(&thread->out);
+}
+
+static void hand_over(struct thread *thread, const char *path, const struct message *message,
+                      const void *data)
+{
+    if (!buf_append(&thread->out, message, sizeof(*message)) ||
+        !buf_append(&thread->out, path, message->path_len) ||
+        !buf_append(&thread->out, data, message->data_len))
+        abort(); /* its limit is that of the largest message, and of what waits before it */
+    if (thread->out.len >= OUT_BYTES)
+        flush(thread);
 }
 
 static size_t read_more(int fd, uint8_t *buffer, size_t have, size_t want)
@@ -219,18 +249,18 @@ static bool full_path(const struct dir_job *job, const char *name, char out[4096
 }
 
 /* True when a former scan knows it. */
-static bool known(struct walker *walker, const struct dir_job *job, const char *name, const struct stat *info)
+static bool known(struct thread *thread, const struct dir_job *job, const char *name, const struct stat *info)
 {
+    struct walker *walker = thread->walker;
     struct seen_key key = seen_key(walker->seen, info);
     struct bytes found = {0};
     char path[4096];
     if (!seen_find(walker->seen, key, &found))
         return false;
     atomic_fetch_add(&walker->shared->unchanged, 1);
-    remember(walker, key);
     if (found.len > 0 && full_path(job, name, path)) {
         struct message message = {key, (uint32_t)strlen(path), (uint32_t)found.len, 1, 1};
-        hand_over(walker, path, &message, found.data);
+        hand_over(thread, path, &message, found.data);
     }
     return true;
 }
@@ -245,7 +275,7 @@ static void on_file(struct thread *thread, const struct dir_job *job, int dir, c
     }
     if (walker->anything_seen &&
         (fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode) ||
-         info.st_size < FILE_MIN || known(walker, job, name, &info)))
+         info.st_size < FILE_MIN || known(thread, job, name, &info)))
         return;
     AUTO_CLOSE int fd = openat(dir, name, walker->file_flags);
     if (fd < 0 || fstat(fd, &info) != 0) {
@@ -263,7 +293,7 @@ static void on_file(struct thread *thread, const struct dir_job *job, int dir, c
         remember(walker, key);
     if (len > 0 && full_path(job, name, path)) {
         struct message message = {key, (uint32_t)strlen(path), (uint32_t)len, settled, 0};
-        hand_over(walker, path, &message, thread->buffer);
+        hand_over(thread, path, &message, thread->buffer);
     }
 }
 
@@ -317,9 +347,10 @@ static void scan_dir(struct thread *thread, const struct dir_job *job)
 static void *work(void *arg)
 {
     struct walker *walker = arg;
-    struct thread thread = {walker, malloc(WALK_STORE_MAX)};
+    struct thread thread = {.walker = walker, .buffer = malloc(WALK_STORE_MAX)};
     if (!thread.buffer)
         abort();
+    buf_init(&thread.out, OUT_BYTES + sizeof(struct message) + 4096 + WALK_STORE_MAX);
     (void)pthread_mutex_lock(&walker->lock);
     for (;;) {
         while (!walker->stack && walker->busy > 0)
@@ -332,12 +363,14 @@ static void *work(void *arg)
         walker->busy++;
         (void)pthread_mutex_unlock(&walker->lock);
         scan_dir(&thread, job);
+        flush(&thread);
         free(job);
         (void)pthread_mutex_lock(&walker->lock);
         walker->busy--;
     }
     (void)pthread_cond_broadcast(&walker->more);
     (void)pthread_mutex_unlock(&walker->lock);
+    buf_done(&thread.out);
     free(thread.buffer);
     return NULL;
 }

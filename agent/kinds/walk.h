@@ -52,7 +52,7 @@ enum walk_state walk_next(struct walk *walk, int64_t timeout_ms, struct walk_fou
 /* True if the walk came to its end by itself. Kills it otherwise; to be called once, always. */
 bool walk_stop(struct walk *walk);
 struct walk_counts walk_counts(const struct walk *walk);
-/* Keys of files in which there is nothing, or what a former scan found; until walk_done. */
+/* Keys of files in which there is nothing, and which no former scan saw so; until walk_done. */
 const struct seen_key *walk_keys(const struct walk *walk, size_t *ret_n);
 void walk_done(struct walk *walk);
 

@@ -44,7 +44,7 @@ enum item_kind { ITEM_RESULT, ITEM_SIGN, ITEM_RENEW, ITEM_FAREWELL };
 struct item { /* a request of exec's, kept until it is answered for good */
     struct item *next;
     enum item_kind kind;
-    char task_id[UUID_TEXT_SIZE];
+    char task_id[UUID_TEXT_SIZE], traceparent[TRACEPARENT_SIZE]; /* "": of no task */
     uint32_t attempt, page;
     uint64_t sign_id;
     uint8_t *body;
@@ -321,7 +321,10 @@ static void item_send(struct link *link, struct item *item)
         (void)snprintf(path, sizeof(path), "/agent/v1/tasks/%s/result", item->task_id);
     else
         (void)snprintf(path, sizeof(path), "%s", paths[item->kind]);
-    static const struct http_header headers[] = {{"Content-Type", PROTOBUF_TYPE}, {NULL, NULL}};
+    const bool traced = *item->traceparent;
+    const struct http_header headers[] = {{"Content-Type", PROTOBUF_TYPE},
+                                          {traced ? "traceparent" : NULL, traced ? item->traceparent : NULL},
+                                          {NULL, NULL}};
     struct http_client_request request = {.method = "POST",
                                           .path = path,
                                           .headers = headers,
@@ -349,12 +352,16 @@ static enum code queue_add(struct link *link, struct item *item, struct status *
     return CODE_OK;
 }
 
-static struct item *item_new(enum item_kind kind, const ProtobufCMessage *body)
+/* traceparent may be NULL. What is none is not passed on: a header is made of it. */
+static struct item *item_new(enum item_kind kind, const ProtobufCMessage *body, const char *traceparent)
 {
+    char trace_id[TRACE_ID_SIZE];
     struct item *item = calloc(1, sizeof(*item));
     if (!item)
         abort();
     item->kind = kind;
+    if (traceparent_trace_id(traceparent, trace_id))
+        memcpy(item->traceparent, traceparent, TRACEPARENT_SIZE);
     item->body_len = protobuf_c_message_get_packed_size(body);
     item->body = malloc(item->body_len + 1);
     if (!item->body)
@@ -372,7 +379,7 @@ enum code link_send_result(struct link *link, const Clm__Agent__Result *result, 
             item->attempt == result->request->attempt && item->page == result->request->page)
             return CODE_OK;
     }
-    struct item *item = item_new(ITEM_RESULT, &result->request->base);
+    struct item *item = item_new(ITEM_RESULT, &result->request->base, result->traceparent);
     memcpy(item->task_id, result->task_id, UUID_TEXT_SIZE);
     item->attempt = result->request->attempt;
     item->page = result->request->page;
@@ -386,7 +393,7 @@ enum code link_send_sign(struct link *link, const Clm__Agent__Sign *sign, struct
     Clm__SignRequest body = CLM__SIGN_REQUEST__INIT;
     body.has_request = 1;
     body.request = sign->request;
-    struct item *item = item_new(ITEM_SIGN, &body.base);
+    struct item *item = item_new(ITEM_SIGN, &body.base, sign->traceparent);
     item->sign_id = sign->id;
     return queue_add(link, item, st);
 }
@@ -405,7 +412,7 @@ enum code link_send_renew(struct link *link, const Clm__Agent__Renew *renew, str
     Clm__RenewRequest body = CLM__RENEW_REQUEST__INIT;
     body.has_request = 1;
     body.request = renew->request;
-    return queue_add(link, item_new(ITEM_RENEW, &body.base), st);
+    return queue_add(link, item_new(ITEM_RENEW, &body.base, NULL), st);
 }
 
 enum code link_send_farewell(struct link *link, const Clm__Agent__Farewell *farewell, struct status *st)
@@ -415,7 +422,7 @@ enum code link_send_farewell(struct link *link, const Clm__Agent__Farewell *fare
     Clm__FarewellRequest body = CLM__FAREWELL_REQUEST__INIT;
     body.has_request = 1;
     body.request = farewell->request;
-    return queue_add(link, item_new(ITEM_FAREWELL, &body.base), st);
+    return queue_add(link, item_new(ITEM_FAREWELL, &body.base, NULL), st);
 }
 
 /* ---- check-ins --------------------------------------------------------------------------------------------

@@ -84,10 +84,11 @@ static void pause_before_retry(int64_t asked_ms, unsigned tries)
 }
 
 /* Until the server gives an answer that is one. Every call that is made here may be made twice. */
-static enum code call_api(const struct policy_target *target, const struct api_call *shape,
-                          struct api_answer *ret, struct status *st)
+static enum code call_api(const struct place_at *at, const struct api_call *shape, struct api_answer *ret,
+                          struct status *st)
 {
-    int64_t end_ms = clock_mono_ms() + PATIENCE_MS;
+    const struct policy_target *target = at->target;
+    int64_t end_ms = clock_mono_ms() + (at->once ? 0 : PATIENCE_MS);
     for (unsigned tries = 0;; tries++) {
         enum code code = call_once(target, shape, ret, st);
         if (!worth_another_try(code, ret->status))
@@ -210,15 +211,15 @@ static void read_in_child(void *arg, struct arena *arena, Clm__Agent__Facts *fac
 }
 
 /* *ret NULL: there is none. */
-static enum code get(const struct policy_target *target, struct secret **ret, char version[65],
-                     struct status *st)
+static enum code get(const struct place_at *at, struct secret **ret, char version[65], struct status *st)
 {
+    const struct policy_target *target = at->target;
     char path[600];
     CLEANUP(api_answer_done) struct api_answer answer = {0};
     *ret = NULL;
     version[0] = 0;
     secret_path(target, false, path, sizeof(path));
-    TRY(call_api(target, &(struct api_call){.method = "GET", .path = path}, &answer, st));
+    TRY(call_api(at, &(struct api_call){.method = "GET", .path = path}, &answer, st));
     if (answer.status == 404)
         return CODE_OK;
     if (answer.status != 200 || !answer.body)
@@ -240,7 +241,7 @@ static enum code kubernetes_read(const struct place_at *at, const char *path UNU
                                  struct store_meta *meta, struct status *st)
 {
     char version[65];
-    TRY(get(at->target, ret, version, st));
+    TRY(get(at, ret, version, st));
     if (meta)
         *meta = (struct store_meta){.exists = *ret != NULL, .mode = 0600};
     return CODE_OK;
@@ -274,9 +275,10 @@ static void digest_of(const struct secret *content, char out[SHA256_HEX_SIZE])
 }
 
 /* A merge patch (RFC 7386) leaves labels, annotations and other data as they are. version "": a new one. */
-static enum code put(const struct policy_target *target, const struct secret *content, const char *version,
+static enum code put(const struct place_at *at, const struct secret *content, const char *version,
                      struct api_answer *answer, struct status *st)
 {
+    const struct policy_target *target = at->target;
     char path[600];
     bool is_new = !version[0];
     const char *name = strchr(target->secret, '/') + 1;
@@ -290,20 +292,21 @@ static enum code put(const struct policy_target *target, const struct secret *co
                             .path = path,
                             .content_type = is_new ? "application/json" : "application/merge-patch+json",
                             .body = body};
-    return call_api(target, &call, answer, st);
+    return call_api(at, &call, answer, st);
 }
 
 enum change { CHANGE_DONE, CHANGE_AGAIN };
 
 /* One try, from what is there now. A conflict may be about a label, or be our own change whose answer was
  * lost: look again. */
-static enum code change_once(const struct policy_target *target, const struct store_move *move,
+static enum code change_once(const struct place_at *at, const struct store_move *move,
                              const struct secret *fresh, enum change *ret, struct status *st)
 {
+    const struct policy_target *target = at->target;
     AUTO_SECRET struct secret *now = NULL;
     CLEANUP(api_answer_done) struct api_answer answer = {0};
     char version[65], now_sha[SHA256_HEX_SIZE], fresh_sha[SHA256_HEX_SIZE];
-    TRY(get(target, &now, version, st));
+    TRY(get(at, &now, version, st));
     digest_of(now, now_sha);
     digest_of(fresh, fresh_sha);
     *ret = CHANGE_DONE;
@@ -312,7 +315,7 @@ static enum code change_once(const struct policy_target *target, const struct st
     if (strcmp(now_sha, move->old_sha) != 0)
         return status_set(st, CODE_ABORTED, "the secret %.100s was changed by somebody else meanwhile",
                           target->secret);
-    TRY(put(target, fresh, version, &answer, st));
+    TRY(put(at, fresh, version, &answer, st));
     if (answer.status == 200 || answer.status == 201)
         return CODE_OK;
     if (answer.status != 409 && !(answer.status == 404 && version[0]))
@@ -334,7 +337,7 @@ static enum code kubernetes_swap(const struct place_at *at, const struct store_m
                               at->target->secret);
         if (tries > 0)
             pause_before_retry(0, tries - 1);
-        TRY(change_once(at->target, moves, fresh, &change, st));
+        TRY(change_once(at, moves, fresh, &change, st));
     }
     (void)!store_remove_backup(at->state_dir, moves->staged, NULL);
     return CODE_OK;
@@ -348,7 +351,7 @@ static enum code kubernetes_remove(const struct place_at *at, const char *path U
     CLEANUP(api_answer_done) struct api_answer answer = {0};
     if (staged)
         return store_remove_backup(at->state_dir, staged, st);
-    TRY(get(at->target, &now, version, st));
+    TRY(get(at, &now, version, st));
     if (!now)
         return CODE_OK;
     AUTO_SECRET struct secret *body =
@@ -356,7 +359,7 @@ static enum code kubernetes_remove(const struct place_at *at, const char *path U
               "{\"resourceVersion\":\"%s\"}}",
               version);
     secret_path(at->target, false, api_path, sizeof(api_path));
-    TRY(call_api(at->target,
+    TRY(call_api(at,
                  &(struct api_call){
                      .method = "DELETE", .path = api_path, .content_type = "application/json", .body = body},
                  &answer, st));

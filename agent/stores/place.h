@@ -12,6 +12,7 @@
 struct place_at { /* borrowed */
     const struct policy_target *target;
     const char *state_dir;
+    bool once; /* what is away is not waited for: who looks comes again */
 };
 
 struct place {

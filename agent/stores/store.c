@@ -134,7 +134,7 @@ enum code store_view_now(const struct policy_target *target, struct arena *arena
 {
     AUTO_SECRET struct secret *content = NULL, *password = NULL;
     memset(ret, 0, sizeof(*ret));
-    struct place_at at = {target, NULL};
+    struct place_at at = {.target = target};
     TRY(place_of(target)->read(&at, target->certificate, &content, NULL, st));
     if (content)
         TRY(store_password(target, &password, st));

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "kinds/drift.h"
+#include "kinds/installed.h"
 #include "kinds/judge.h"
 #include "kinds/revocation.h"
 #include "transaction/tx.h"
@@ -15,7 +15,7 @@ static enum code commit(struct tx *tx, Clm__Receipt__Outcome outcome, const char
     struct task_run *run = tx->run;
     bool verified = outcome == CLM__RECEIPT__OUTCOME__SUCCEEDED;
     tx_note_late(tx, "commit", verified ? "verified" : "unverified", reason, tx->leaf);
-    intended_put(run->state_dir, tx->target->name, tx->leaf);
+    intended_put(&tx->at, tx->leaf);
     tx_discard_staged(tx);
     if (verified) {
         /* The next success ends the use of the former backups of this target. */

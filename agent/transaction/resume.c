@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "kinds/drift.h"
+#include "kinds/installed.h"
 #include "transaction/transaction.h"
 #include "transaction/tx.h"
 
@@ -78,7 +78,7 @@ static enum code report_commit(struct tx *tx, const Clm__Agent__JournalRecord *c
     char served[SHA256_HEX_SIZE] = "";
     int64_t started = clock_wall_ms();
     bool verified = commit->path && strcmp(commit->path, "verified") == 0;
-    intended_put(tx->run->state_dir, tx->target->name, tx->leaf);
+    intended_put(&tx->at, tx->leaf);
     tx_discard_staged(tx);
     if (tx->target->endpoint) {
         bool is_new = tx_look(tx, served, NULL, 0) && strcmp(served, tx->leaf) == 0;

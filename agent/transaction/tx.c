@@ -56,7 +56,7 @@ void tx_init(struct tx *tx, struct task_run *run, const struct policy_target *ta
     tx->target = target;
     tx->reload = target->reloads;
     tx->place = place_of(target);
-    tx->at = (struct place_at){target, run->state_dir};
+    tx->at = (struct place_at){.target = target, .state_dir = run->state_dir};
     tx->server_name = target->server_name;
     tx->let_pass =
         run->resume && (journal_find_step(run->journal, "pre") || journal_find_step(run->journal, "swap"));

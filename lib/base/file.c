@@ -118,8 +118,8 @@ enum code dir_fsync(const char *path, struct status *st)
     return CODE_OK;
 }
 
-static enum code write_and_sync(int fd, const char *temp, const void *data, size_t len, mode_t mode,
-                                struct status *st)
+static enum code write_beside(int fd, const char *temp, const void *data, size_t len, mode_t mode, bool sync,
+                              struct status *st)
 {
     /* fchmod, because the umask cut what open was asked for. */
     if (fchmod(fd, mode) != 0)
@@ -127,12 +127,13 @@ static enum code write_and_sync(int fd, const char *temp, const void *data, size
     enum code code = fd_write_all(fd, data, len, st);
     if (code != CODE_OK)
         return status_wrap(st, "%s", temp);
-    if (fsync(fd) != 0)
+    if (sync && fsync(fd) != 0)
         return status_errno(st, code_of_errno(errno), errno, "cannot fsync %s", temp);
     return CODE_OK;
 }
 
-enum code file_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct status *st)
+static enum code put_in_place(const char *path, const void *data, size_t len, mode_t mode, bool sync,
+                              struct status *st)
 {
     uint8_t suffix[6];
     char suffix_hex[13];
@@ -144,7 +145,7 @@ enum code file_write_atomic(const char *path, const void *data, size_t len, mode
     AUTO_CLOSE int fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return status_errno(st, code_of_errno(errno), errno, "cannot create %s", temp);
-    enum code code = write_and_sync(fd, temp, data, len, mode, st);
+    enum code code = write_beside(fd, temp, data, len, mode, sync, st);
     if (code == CODE_OK && rename(temp, path) != 0)
         code = status_errno(st, code_of_errno(errno), errno, "cannot rename %s to %s", temp, path);
     if (code != CODE_OK) {
@@ -152,7 +153,17 @@ enum code file_write_atomic(const char *path, const void *data, size_t len, mode
         return code;
     }
     AUTO_FREE char *dir = parent_of(path);
-    return dir_fsync(dir, st);
+    return sync ? dir_fsync(dir, st) : CODE_OK;
+}
+
+enum code file_write_atomic(const char *path, const void *data, size_t len, mode_t mode, struct status *st)
+{
+    return put_in_place(path, data, len, mode, true, st);
+}
+
+enum code file_replace(const char *path, const void *data, size_t len, mode_t mode, struct status *st)
+{
+    return put_in_place(path, data, len, mode, false, st);
 }
 
 enum code dir_make(const char *path, mode_t mode, struct status *st)

@@ -14,6 +14,9 @@ enum code file_read(const char *path, size_t max, struct buf *ret, struct status
 /* Writes beside the target, fsyncs, renames over it and fsyncs the directory. */
 enum code file_write_atomic(const char *path, const void *data, size_t len, mode_t mode,
                             struct status *st) MUST_CHECK;
+/* The same without waiting for the disk: after a crash of the host it may hold neither. For caches. */
+enum code file_replace(const char *path, const void *data, size_t len, mode_t mode,
+                       struct status *st) MUST_CHECK;
 /* mkdir -p with mode for what it makes. */
 enum code dir_make(const char *path, mode_t mode, struct status *st) MUST_CHECK;
 enum code dir_fsync(const char *path, struct status *st) MUST_CHECK;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/id.h"
 
 #define LINE_MAX_BYTES  8192
 #define VALUE_MAX_BYTES 2048 /* of input, per value */
@@ -46,6 +47,21 @@ void log_set_level(enum log_level level)
 void log_set_trace(const char *trace_id)
 {
     (void)snprintf(trace, sizeof(trace), "%s", trace_id ? trace_id : "");
+}
+
+struct log_trace log_trace_begin_(const char *traceparent)
+{
+    struct log_trace former;
+    char trace_id[TRACE_ID_SIZE];
+    memcpy(former.former, trace, sizeof(trace));
+    if (traceparent_trace_id(traceparent, trace_id))
+        log_set_trace(trace_id);
+    return former;
+}
+
+void log_trace_end_(struct log_trace *former)
+{
+    log_set_trace(former->former);
 }
 
 int log_level_parse(const char *name)

@@ -20,6 +20,16 @@ void log_set_level(enum log_level level);
  */
 void log_set_trace(const char *trace_id);
 
+/* `LOG_TRACED(traceparent);`: lines until the end of the block carry this trace instead, those after it the
+ * former one again. NULL, or what is no traceparent, changes nothing. */
+struct log_trace {
+    char former[33];
+};
+struct log_trace log_trace_begin_(const char *traceparent);
+void log_trace_end_(struct log_trace *trace);
+#define LOG_TRACED(traceparent)                                                                              \
+    CLEANUP(log_trace_end_) struct log_trace log_trace_ UNUSED = log_trace_begin_(traceparent)
+
 /* Fields are pairs of (name, value) C strings after the message, ended by NULL:
  *   log_info("agent registered", "agent", id, "hostname", hostname, NULL);
  * log_f builds a value on the spot: log_warn("slow", "ms", LOG_NUM(ms), NULL). A NULL value prints "-". */

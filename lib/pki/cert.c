@@ -52,7 +52,69 @@ static void read_signature_algorithm(const X509 *cert, char *out, size_t out_siz
     ossl_forget();
 }
 
-static enum code read_x509(X509 *cert, struct cert_info *ret, struct status *st)
+/* Of the kinds that nearly all certificates have; false for others. */
+static bool read_undecoded_key(const X509 *cert, struct cert_info *ret)
+{
+    ASN1_OBJECT *oid = NULL;
+    X509_ALGOR *algorithm = NULL;
+    const uint8_t *bits;
+    int len = 0, type = 0;
+    const void *parameter = NULL;
+    if (X509_PUBKEY_get0_param(&oid, &bits, &len, &algorithm, X509_get_X509_PUBKEY(cert)) != 1 || len <= 0)
+        return false;
+    X509_ALGOR_get0(NULL, &type, &parameter, algorithm);
+    struct bytes key = {bits, (size_t)len}, body, modulus;
+    switch (OBJ_obj2nid(oid)) {
+    case NID_X9_62_id_ecPublicKey: {
+        int curve = type == V_ASN1_OBJECT ? OBJ_obj2nid(parameter) : NID_undef;
+        bool p256 = curve == NID_X9_62_prime256v1;
+        if (!p256 && curve != NID_secp384r1)
+            return false;
+        (void)snprintf(ret->key_name, sizeof(ret->key_name), p256 ? "EC P-256" : "EC P-384");
+        ret->key_type = p256 ? KEY_EC_P256 : KEY_EC_P384;
+        ret->key_bits = p256 ? 256 : 384;
+        return true;
+    }
+    case NID_rsaEncryption: {
+        if (!strict_next(&key, DER_SEQUENCE, &body, NULL) ||
+            !strict_next(&body, V_ASN1_INTEGER, &modulus, NULL))
+            return false;
+        AUTO_BN BIGNUM *n = BN_bin2bn(modulus.data, (int)modulus.len, NULL);
+        int size = n ? BN_num_bits(n) : 0;
+        (void)snprintf(ret->key_name, sizeof(ret->key_name), "RSA %d", size);
+        ret->key_type = size == 2048 ? KEY_RSA_2048 : size == 3072 ? KEY_RSA_3072 : KEY_OTHER;
+        ret->key_bits = (unsigned)size;
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
+DEFINE_CLEANUP(eku, EXTENDED_KEY_USAGE *, EXTENDED_KEY_USAGE_free)
+
+/* OpenSSL's own answer needs a digest that an undecoded certificate cannot have. */
+static bool is_for_servers(const X509 *cert)
+{
+    int found = 0;
+    CLEANUP(cleanup_eku) EXTENDED_KEY_USAGE *eku = X509_get_ext_d2i(cert, NID_ext_key_usage, &found, NULL);
+    for (int i = 0; eku && i < sk_ASN1_OBJECT_num(eku); i++) {
+        int usage = OBJ_obj2nid(sk_ASN1_OBJECT_value(eku, i));
+        if (usage == NID_server_auth || usage == NID_anyExtendedKeyUsage)
+            return true;
+    }
+    return found == -1; /* absent */
+}
+
+/* Its issuer is itself by name, and by key where it says which. */
+static bool says_self_signed(X509 *cert)
+{
+    const ASN1_OCTET_STRING *own = X509_get0_subject_key_id(cert), *above = X509_get0_authority_key_id(cert);
+    bool same_key = !own || !above || ASN1_OCTET_STRING_cmp(own, above) == 0;
+    return (X509_get_extension_flags(cert) & EXFLAG_SI) && same_key;
+}
+
+static enum code read_x509(X509 *cert, bool decoded, struct cert_info *ret, struct status *st)
 {
     if (!ossl_time_ms(X509_get0_notBefore(cert), &ret->not_before_ms) ||
         !ossl_time_ms(X509_get0_notAfter(cert), &ret->not_after_ms))
@@ -62,7 +124,10 @@ static enum code read_x509(X509 *cert, struct cert_info *ret, struct status *st)
     (void)X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_serialNumber, ret->subject_serial,
                                     sizeof(ret->subject_serial));
     ossl_name_text(X509_get_issuer_name(cert), ret->issuer, sizeof(ret->issuer));
-    read_key(cert, ret);
+    if (decoded)
+        read_key(cert, ret);
+    else if (!read_undecoded_key(cert, ret))
+        return CODE_UNIMPLEMENTED;
     read_signature_algorithm(cert, ret->signature_algorithm, sizeof(ret->signature_algorithm));
 
     AUTO_DER struct der spki = {0};
@@ -73,10 +138,11 @@ static enum code read_x509(X509 *cert, struct cert_info *ret, struct status *st)
     AUTO_GENERAL_NAMES GENERAL_NAMES *san = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
     if (san)
         names_from_san_lenient(san, &ret->names);
+    /* Has the extensions read: where no digest can be had the first question fails, and only that one. */
+    (void)X509_get_extension_flags(cert);
     ret->is_ca = X509_check_ca(cert) == 1;
-    ret->self_signed = X509_self_signed(cert, 1) == 1;
-    uint32_t eku = X509_get_extended_key_usage(cert);
-    ret->server_auth = eku == UINT32_MAX || (eku & (XKU_SSL_SERVER | XKU_ANYEKU)) != 0;
+    ret->self_signed = decoded ? X509_self_signed(cert, 1) == 1 : says_self_signed(cert);
+    ret->server_auth = is_for_servers(cert);
     ossl_forget();
     return CODE_OK;
 }
@@ -87,10 +153,22 @@ enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st)
     AUTO_X509 X509 *cert = NULL;
     TRY(ossl_parse_cert(der, &cert, st));
     sha256_hex(der, ret->fingerprint);
-    enum code code = read_x509(cert, ret, st);
+    enum code code = read_x509(cert, true, ret, st);
     if (code != CODE_OK)
         cert_info_done(ret);
     return code;
+}
+
+enum code cert_read_listed(struct bytes der, struct cert_info *ret, struct status *st)
+{
+    memset(ret, 0, sizeof(*ret));
+    AUTO_X509 X509 *cert = NULL;
+    TRY(ossl_parse_cert_undecoded(der, &cert, st));
+    sha256_hex(der, ret->fingerprint);
+    enum code code = read_x509(cert, false, ret, st);
+    if (code != CODE_OK)
+        cert_info_done(ret);
+    return code == CODE_UNIMPLEMENTED ? cert_read(der, ret, st) : code;
 }
 
 DEFINE_CLEANUP(serial, ASN1_INTEGER *, ASN1_INTEGER_free)

@@ -38,6 +38,9 @@ void cert_info_done(struct cert_info *info);
 #define CERT_MAX_BYTES (64 * 1024)
 
 enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st) MUST_CHECK;
+/* The same for lists of many certificates that are only looked at, several times as fast: the key is not
+ * decoded (spki_sha256 and key_* are what it says of itself), and self_signed is what it says, unverified. */
+enum code cert_read_listed(struct bytes der, struct cert_info *ret, struct status *st) MUST_CHECK;
 /* What a record of a certificate needs, without decoding its key. For certificates of our own making: nothing
  * else of it is looked at. */
 struct cert_brief {

@@ -92,7 +92,7 @@ static enum code read_cert(struct jks *jks, const char *alias, bool with_key, st
         return CODE_OK;
     AUTO_X509 X509 *cert = NULL;
     struct bytes bytes = {der, len};
-    if (ossl_parse_cert(bytes, &cert, NULL) != CODE_OK)
+    if (ossl_parse_cert_undecoded(bytes, &cert, NULL) != CODE_OK)
         return CODE_OK;
     if (jks->given == jks->max) {
         jks->full = true;

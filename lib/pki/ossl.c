@@ -9,6 +9,7 @@
 
 #include <openssl/core_names.h>
 #include <openssl/err.h>
+#include <openssl/provider.h>
 
 #include "base/clock.h"
 
@@ -50,14 +51,16 @@ const EVP_MD *ossl_sha256(void)
     return digest_sha256;
 }
 
-enum code ossl_parse_cert(struct bytes der, X509 **ret, struct status *st)
+/* into: where it goes; NULL: a new one. */
+static enum code parse_cert(struct bytes der, X509 *into, X509 **ret, struct status *st)
 {
+    AUTO_X509 X509 *cert = into;
     if (der.len == 0 || der.len > CERT_MAX_BYTES)
         return status_set(st, CODE_INVALID_ARGUMENT, "certificate of %zu bytes: must be 1 to %d", der.len,
                           CERT_MAX_BYTES);
     const uint8_t *at = der.data;
-    AUTO_X509 X509 *cert = d2i_X509(NULL, &at, (long)der.len);
-    if (!cert)
+    /* Not d2i_X509, which reads the extensions of what it is given to fill in. */
+    if (!ASN1_item_d2i((ASN1_VALUE **)&cert, &at, (long)der.len, ASN1_ITEM_rptr(X509)))
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "not a DER certificate");
     if (at != der.data + der.len)
         return status_set(st, CODE_INVALID_ARGUMENT, "certificate followed by %zu stray bytes",
@@ -66,6 +69,26 @@ enum code ossl_parse_cert(struct bytes der, X509 **ret, struct status *st)
     ossl_forget();
     *ret = TAKE(cert);
     return CODE_OK;
+}
+
+enum code ossl_parse_cert(struct bytes der, X509 **ret, struct status *st)
+{
+    return parse_cert(der, NULL, ret, st);
+}
+
+static pthread_once_t keyless_once = PTHREAD_ONCE_INIT;
+static OSSL_LIB_CTX *keyless; /* knows no kind of key, so that none is decoded */
+
+static void make_keyless(void)
+{
+    keyless = MUST(OSSL_LIB_CTX_new());
+    (void)MUST(OSSL_PROVIDER_load(keyless, "null"));
+}
+
+enum code ossl_parse_cert_undecoded(struct bytes der, X509 **ret, struct status *st)
+{
+    (void)pthread_once(&keyless_once, make_keyless);
+    return parse_cert(der, MUST(X509_new_ex(keyless, NULL)), ret, st);
 }
 
 enum code ossl_parse_certs(const struct der_list *list, STACK_OF(X509) * *ret, struct status *st)

@@ -100,7 +100,7 @@ static bool give(struct sniff *sniff, struct bytes der)
 {
     AUTO_X509 X509 *cert = NULL;
     struct status ignored;
-    if (ossl_parse_cert(der, &cert, &ignored) != CODE_OK)
+    if (ossl_parse_cert_undecoded(der, &cert, &ignored) != CODE_OK)
         return false;
     if (sniff->found == sniff->max) {
         sniff->full = true;

@@ -86,9 +86,14 @@ static enum code claim_and_apply(struct consumer *c, const struct event_handler 
 {
     ProtobufCMessage *event = NULL;
     TRY(check_event(c, handler, m, arena, &event, st));
+    LOG_TRACED(((const Clm__Event *)event)->traceparent);
     bool fresh;
     TRY(inbox_claim(c->worker.db, m->id, &fresh, st));
-    return fresh ? handler->apply(&c->worker, arena, event, st) : CODE_OK;
+    if (fresh)
+        TRY(handler->apply(&c->worker, arena, event, st));
+    log_debug(fresh ? "event applied" : "event is known", "durable", c->durable, "event", m->id, "subject",
+              m->subject, NULL);
+    return CODE_OK;
 }
 
 static enum code apply_one(struct consumer *c, const struct event_handler *handler,
@@ -136,11 +141,6 @@ static enum code handle(struct consumer *c, const struct event_message *m, struc
     if (code == CODE_INVALID_ARGUMENT)
         return park(c, m, why.msg, st);
     return code == CODE_OK ? CODE_OK : status_set(st, code, "%s: %s", m->subject, why.msg);
-}
-
-static bool is_away(enum code code)
-{
-    return code == CODE_UNAVAILABLE || code == CODE_DEADLINE_EXCEEDED;
 }
 
 /* One that fails does not hold up those behind it, unless what fails is the database: then all would. */

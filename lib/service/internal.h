@@ -16,7 +16,6 @@ struct consumer; /* consumer.c */
 
 #define SERVICE_PERIODIC_MAX 16
 #define RETRY_MS             500
-#define STATEMENT_TIMEOUT_MS 30000
 
 struct periodic {
     struct service *service;
@@ -81,6 +80,13 @@ struct service {
     char said_why[256];
 };
 
+static inline bool is_away(enum code code)
+{
+    return code == CODE_UNAVAILABLE || code == CODE_DEADLINE_EXCEEDED;
+}
+
+/* Serves until it is told to leave; the exit code. */
+int service_serve(struct service *service);
 /* Waits at most ms, less if draining begins; true when draining. */
 bool service_wait(struct service *service, int64_t ms);
 /* Opens *db if it is NULL, replaces a session known to be lost; keeps the readiness of the database. */
@@ -91,6 +97,9 @@ void service_db_lost(struct service *service);
 bool service_is_ready(struct service *service, char *why, size_t size);
 /* Key of a session advisory lock out of a name; the schema keeps services of one database apart. */
 int64_t service_lock_key(const struct service *service, const char *name);
+
+enum code periodic_start(struct periodic *p, struct status *st) MUST_CHECK;
+void periodic_stop(struct periodic *p); /* draining has begun; waits for its round to end */
 
 enum code workers_start(struct service *service, struct workers **ret, struct status *st) MUST_CHECK;
 void workers_deliver(struct rpc_delivery *delivery, void *arg); /* arg: struct service; on a library thread */
@@ -114,8 +123,8 @@ void admin_free(struct admin *admin);
 
 /* Metrics of the frame itself, made once by service_main. */
 struct frame_metrics {
-    struct metric *requests, *request_ms, *queue, *refused;
-    struct metric *relayed, *outbox, *consumed, *parked, *ready, *certificate_ends;
+    struct metric *requests, *request_ms, *queue, *refused, *workers, *busy;
+    struct metric *relayed, *outbox, *outbox_lag, *consumed, *parked, *ready, *certificate_ends;
 };
 extern struct frame_metrics frame_metrics;
 

@@ -1,6 +1,6 @@
 /*
- * Metrics in the Prometheus text format. A metric has a few series, told apart by one label; a series is
- * found by scanning a short array and made with one compare-and-swap, so updating takes no lock. Beyond
+ * Metrics in the Prometheus text format. A metric has a few series, told apart by one label or two; a series
+ * is found by scanning a short array and made with one compare-and-swap, so updating takes no lock. Beyond
  * SERIES_MAX label values the rest is counted under "other": what a peer says never grows our memory. Metrics
  * live as long as the process.
  */
@@ -10,7 +10,8 @@
 #include "service/service.h"
 
 #define METRICS_MAX 128
-#define SERIES_MAX  48
+#define SERIES_MAX  256
+#define LABELS_MAX  2
 
 static const double bounds_ms[] = {0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000};
 #define BUCKETS ARRAY_LEN(bounds_ms)
@@ -18,9 +19,13 @@ static const double bounds_ms[] = {0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 10
 enum kind { COUNTER, GAUGE, HISTOGRAM };
 static const char *const kind_name[] = {[COUNTER] = "counter", [GAUGE] = "gauge", [HISTOGRAM] = "histogram"};
 
+struct label {
+    const char *name, *value;
+};
+
 struct series {
-    char label[64], value[128];
-    _Atomic double sum; /* or the value itself */
+    char name[LABELS_MAX][32], value[LABELS_MAX][96]; /* "": no such label */
+    _Atomic double sum;                               /* or the value itself */
     _Atomic uint64_t bucket[BUCKETS + 1];
 };
 
@@ -67,29 +72,39 @@ struct metric *metric_histogram_ms(const char *name, const char *help)
     return metric_new(HISTOGRAM, name, help);
 }
 
-static struct series *find(struct metric *metric, const char *label, const char *value)
+static bool is_of(const struct series *s, const struct label label[LABELS_MAX])
 {
-    if (!label)
-        label = value = "";
-    struct series *made = NULL;
+    for (size_t i = 0; i < LABELS_MAX; i++)
+        if (strcmp(s->value[i], label[i].value) != 0 || strcmp(s->name[i], label[i].name) != 0)
+            return false;
+    return true;
+}
+
+static struct series *series_new(const struct label label[LABELS_MAX], bool other)
+{
+    struct series *made = calloc(1, sizeof(*made));
+    if (!made)
+        abort();
+    for (size_t i = 0; i < LABELS_MAX; i++) {
+        (void)snprintf(made->name[i], sizeof(made->name[i]), "%s", label[i].name);
+        (void)snprintf(made->value[i], sizeof(made->value[i]), "%s",
+                       other && *label[i].name ? "other" : label[i].value);
+    }
+    return made;
+}
+
+static struct series *find(struct metric *metric, const struct label label[LABELS_MAX])
+{
     for (size_t i = 0; i < SERIES_MAX; i++) {
         struct series *s = atomic_load_explicit(&metric->series[i], memory_order_acquire);
         if (!s) {
-            if (i == SERIES_MAX - 1)
-                value = "other";
-            if (!made)
-                made = calloc(1, sizeof(*made));
-            if (!made)
-                abort();
-            (void)snprintf(made->label, sizeof(made->label), "%s", label);
-            (void)snprintf(made->value, sizeof(made->value), "%s", value);
+            struct series *made = series_new(label, i == SERIES_MAX - 1);
             if (atomic_compare_exchange_strong(&metric->series[i], &s, made))
                 return made;
-        }
-        if ((strcmp(s->value, value) == 0 && strcmp(s->label, label) == 0) || i == SERIES_MAX - 1) {
             free(made);
-            return s;
         }
+        if (is_of(s, label) || i == SERIES_MAX - 1)
+            return s;
     }
     abort();
 }
@@ -102,19 +117,32 @@ static void add(_Atomic double *to, double n)
         ;
 }
 
+static struct series *find_one(struct metric *metric, const char *name, const char *value)
+{
+    const struct label label[LABELS_MAX] = {{name ? name : "", name ? value : ""}, {"", ""}};
+    return find(metric, label);
+}
+
 void metric_add(struct metric *metric, const char *label_name, const char *label_value, double n)
 {
-    add(&find(metric, label_name, label_value)->sum, n);
+    add(&find_one(metric, label_name, label_value)->sum, n);
+}
+
+void metric_add_by(struct metric *metric, const char *name1, const char *value1, const char *name2,
+                   const char *value2, double n)
+{
+    const struct label label[LABELS_MAX] = {{name1, value1}, {name2, value2}};
+    add(&find(metric, label)->sum, n);
 }
 
 void metric_set(struct metric *metric, const char *label_name, const char *label_value, double n)
 {
-    atomic_store_explicit(&find(metric, label_name, label_value)->sum, n, memory_order_relaxed);
+    atomic_store_explicit(&find_one(metric, label_name, label_value)->sum, n, memory_order_relaxed);
 }
 
 void metric_observe_ms(struct metric *metric, const char *label_name, const char *label_value, double ms)
 {
-    struct series *s = find(metric, label_name, label_value);
+    struct series *s = find_one(metric, label_name, label_value);
     size_t i = 0;
     while (i < BUCKETS && ms > bounds_ms[i])
         i++;
@@ -143,13 +171,17 @@ static bool write_sample(struct buf *out, const char *name, const char *suffix, 
                          const char *le, double n)
 {
     bool ok = buf_printf(out, "%s%s", name, suffix);
-    if (*s->label || le)
-        ok = ok && buf_puts(out, "{");
-    if (*s->label)
-        ok = ok && buf_printf(out, "%s=\"", s->label) && write_value(out, s->value) && buf_puts(out, "\"");
-    if (le)
-        ok = ok && buf_printf(out, "%sle=\"%s\"", *s->label ? "," : "", le);
-    if (*s->label || le)
+    char before = '{';
+    for (size_t i = 0; i < LABELS_MAX && *s->name[i]; i++) {
+        ok = ok && buf_printf(out, "%c%s=\"", before, s->name[i]) && write_value(out, s->value[i]) &&
+             buf_puts(out, "\"");
+        before = ',';
+    }
+    if (le) {
+        ok = ok && buf_printf(out, "%cle=\"%s\"", before, le);
+        before = ',';
+    }
+    if (before == ',')
         ok = ok && buf_puts(out, "}");
     return ok && buf_printf(out, " %.17g\n", n);
 }

@@ -113,6 +113,22 @@ static enum code store_sequences(struct relay *r, const struct event_to_publish 
     return CODE_OK;
 }
 
+/* How long the first in the line has waited; its id says when it was made. NULL: none waits. */
+static void measure(const char *first_id)
+{
+    int64_t lag_ms = first_id ? clock_wall_ms() - uuid_v7_ms(first_id) : 0;
+    metric_set(frame_metrics.outbox_lag, NULL, NULL, lag_ms > 0 ? (double)lag_ms / 1000 : 0);
+}
+
+static enum code look_what_waits(struct relay *r, struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(r->db, "SELECT id FROM outbox WHERE stream_seq IS NULL ORDER BY id LIMIT 1", NULL, &rows,
+                 st));
+    measure(db_rows_count(rows) > 0 ? db_text(rows, 0, 0) : NULL);
+    return CODE_OK;
+}
+
 static enum code publish_batch(struct relay *r, size_t *ret_n, struct status *st)
 {
     static const char sql[] =
@@ -125,6 +141,7 @@ static enum code publish_batch(struct relay *r, size_t *ret_n, struct status *st
     size_t n = db_rows_count(rows);
     *ret_n = n;
     metric_set(frame_metrics.outbox, NULL, NULL, (double)n);
+    measure(n > 0 ? db_text(rows, 0, 0) : NULL);
     if (n == 0)
         return CODE_OK;
     struct event_to_publish *events = arena_array(arena, n, sizeof(*events));
@@ -203,10 +220,14 @@ static enum code session(struct relay *r, struct status *st)
 static enum code round_of_relay(struct relay *r, struct status *st)
 {
     TRY(session(r, st));
-    if (!r->locked)
+    if (!r->locked) {
+        measure(NULL);
         return wait_for_work(r, STANDBY_MS, st);
-    if (!bus_ready(r->service->bus))
-        return wait_for_work(r, IDLE_MS, st); /* bus_on_ready wakes us */
+    }
+    if (!bus_ready(r->service->bus)) {
+        TRY(look_what_waits(r, st));
+        return wait_for_work(r, STANDBY_MS, st); /* bus_on_ready wakes us */
+    }
     (void)pthread_mutex_lock(&r->service->mutex);
     unsigned bus_epoch = r->service->bus_epoch;
     (void)pthread_mutex_unlock(&r->service->mutex);
@@ -218,6 +239,8 @@ static enum code round_of_relay(struct relay *r, struct status *st)
     do
         TRY(publish_batch(r, &n, st));
     while (n == BATCH && !service_draining(r->service));
+    if (n < BATCH)
+        measure(NULL);
     TRY(clean(r, st));
     return wait_for_work(r, IDLE_MS, st);
 }

@@ -129,12 +129,14 @@ enum code service_renewal(struct service *service, const struct renewal *renewal
 
 /* ---- metrics (metrics.c): Prometheus text format ----------------------------------------------------------
  */
-struct metric; /* a counter or gauge with up to two labels, or a histogram; lock-free to update */
+struct metric; /* a counter or gauge with up to two labels, or a histogram with one; lock-free to update */
 struct metric *metric_counter(const char *name, const char *help);
 struct metric *metric_gauge(const char *name, const char *help);
 struct metric *metric_histogram_ms(const char *name, const char *help);
 void metric_add(struct metric *metric, const char *label_name, const char *label_value,
                 double n); /* labels may be NULL */
+void metric_add_by(struct metric *metric, const char *name1, const char *value1, const char *name2,
+                   const char *value2, double n);
 void metric_set(struct metric *metric, const char *label_name, const char *label_value, double n);
 void metric_observe_ms(struct metric *metric, const char *label_name, const char *label_value, double ms);
 enum code metrics_write(struct buf *out, struct status *st) MUST_CHECK;

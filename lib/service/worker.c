@@ -42,10 +42,9 @@ void workers_deliver(struct rpc_delivery *delivery, void *arg)
         w->ring[(w->first + w->n++) % w->size] = delivery;
         (void)pthread_cond_signal(&w->filled);
     }
-    size_t depth = w->n;
     bool stop = w->stop;
+    metric_set(frame_metrics.queue, NULL, NULL, (double)w->n);
     (void)pthread_mutex_unlock(&w->mutex);
-    metric_set(frame_metrics.queue, NULL, NULL, (double)depth);
     if (taken)
         return;
     metric_add(frame_metrics.refused, NULL, NULL, 1);
@@ -63,6 +62,7 @@ static struct rpc_delivery *take(struct workers *w)
         delivery = w->ring[w->first];
         w->first = (w->first + 1) % w->size;
         w->n--;
+        metric_set(frame_metrics.queue, NULL, NULL, (double)w->n);
     }
     (void)pthread_mutex_unlock(&w->mutex);
     return delivery;
@@ -80,9 +80,7 @@ static void serve(struct worker_thread *t, struct rpc_delivery *delivery, struct
     int64_t began_us = clock_mono_us();
     const char *method = NULL;
     enum code code = rpc_serve(service->rpc, delivery, arena, &t->worker, &method);
-    char label[96];
-    (void)snprintf(label, sizeof(label), "%s:%s", method, code_name(code));
-    metric_add(frame_metrics.requests, "method", label, 1);
+    metric_add_by(frame_metrics.requests, "method", method, "code", code_name(code), 1);
     metric_observe_ms(frame_metrics.request_ms, "method", method,
                       (double)(clock_mono_us() - began_us) / 1000);
     /* A handler that failed in the middle leaves nothing to the next. */
@@ -113,7 +111,9 @@ static void *worker_main(void *arg)
 
     AUTO_ARENA struct arena *arena = arena_new();
     for (struct rpc_delivery *delivery; !failed && (delivery = take(w));) {
+        metric_add(frame_metrics.busy, NULL, NULL, 1);
         serve(t, delivery, arena);
+        metric_add(frame_metrics.busy, NULL, NULL, -1);
         arena_reset(arena);
     }
     if (descriptor->worker_free && t->worker.state)
@@ -137,6 +137,9 @@ enum code workers_start(struct service *service, struct workers **ret, struct st
     (void)pthread_mutex_init(&w->mutex, NULL);
     (void)pthread_cond_init(&w->filled, NULL);
     (void)pthread_cond_init(&w->ready, NULL);
+    metric_set(frame_metrics.workers, NULL, NULL, (double)config->workers);
+    metric_set(frame_metrics.busy, NULL, NULL, 0);
+    metric_set(frame_metrics.queue, NULL, NULL, 0);
     for (size_t i = 0; i < (size_t)config->workers; i++) {
         struct worker_thread *t = &w->thread[i];
         t->all = w;

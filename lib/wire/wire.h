@@ -21,6 +21,9 @@ enum code wire_unpack(const ProtobufCMessageDescriptor *desc, const void *data, 
                       struct arena *arena, ProtobufCMessage **ret, struct status *st) MUST_CHECK;
 /* The check alone, for a message that came another way. */
 enum code wire_check(const ProtobufCMessage *msg, struct status *st) MUST_CHECK;
+/* Puts '?' for every byte of its texts, and of what it holds, that is no printable UTF-8, and cuts what is
+ * longer than its limit. The texts are copied into the arena. For messages of this project: not recursive. */
+void wire_clean(ProtobufCMessage *msg, struct arena *arena);
 /* Packs into the arena. */
 void wire_pack(const ProtobufCMessage *msg, struct arena *arena, const uint8_t **ret, size_t *ret_len);
 

@@ -2,7 +2,8 @@
 renews the certificate that an nginx container serves. Everything is removed afterwards; no registry is asked for anything.
 
 The images that the Dockerfile builds upon come from the distribution: debian:bookworm-slim is made with mmdebstrap, PostgreSQL and NATS
-are stand-ins built of packages under the names that the shipped files use.
+are stand-ins built of packages under the names that the shipped files use. What was made once is used again: the base and the packages'
+layers stay in podman's store, objects in build/containers (ccache).
 """
 import argparse
 import hashlib
@@ -13,12 +14,15 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import yaml
 
+from clm import machines
 from clm.platform import TOP
 from clm.process import Failed, wait_until
 from clm.rest import Rest
@@ -27,8 +31,14 @@ DEPLOY = TOP / "deploy"
 BASE = "docker.io/library/debian:bookworm-slim"
 OURS = ("registry", "bootstrap", "tasks", "gateway", "agent", "clmctl")
 STAND_INS = {"postgres": "docker.io/library/postgres:15-bookworm", "nats": "docker.io/library/nats:2.10.29-alpine",
-             "nginx": "localhost/clm-test-nginx:0.1.0"}
-IMAGE_MAX_MIB = 320
+             "nginx": "localhost/clm-test-nginx:0.1.0", "machine": machines.IMAGE}
+PACKAGES = "localhost/clm-packages:0.1.0"
+VERSION = "0.1.0"
+IMAGE_MAX_MIB = 200
+CACHE = TOP / "build" / "containers"
+# What the published slim image leaves out, too.
+BASE_OPTIONS = ["--variant=minbase", "--include=ca-certificates", *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("man", "info", "locale", "doc", "lintian")),
+                "--dpkgopt=path-include=/usr/share/doc/*/copyright"]
 # Works as well where cgroups are hybrid and limits cannot be raised.
 CONTAINERS_CONF = """\
 [containers]
@@ -70,23 +80,49 @@ class Podman:
             raise Failed(f"podman {' '.join(map(str, argv[:6]))}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
         return done
 
-    def has_image(self, name):
-        return self("image", "exists", name, check=False).returncode == 0
+    def label(self, image, name):
+        """A label of an image; None if there is no such image."""
+        if self("image", "exists", image, check=False).returncode != 0:
+            return None
+        return (json.loads(self("image", "inspect", image).stdout)[0]["Config"].get("Labels") or {}).get(name, "")
+
+    def must_work(self, image):
+        """A machine that cannot run containers fails the test; it is not left out."""
+        tried = self("run", "--rm", "--network=none", image, "/bin/true", check=False)
+        if tried.returncode != 0:
+            raise Failed("podman cannot run a container on this machine, which ./dev test containers needs. It wants root, cgroups that podman may "
+                         "write to (/sys/fs/cgroup) and mount and network namespaces: a virtual machine has them; a container needs to be privileged. "
+                         f"What podman said:\n{tried.stderr[-2000:]}")
+
+
+PULSE_SEC = 30
 
 
 def step(name, function):
-    started = time.monotonic()
-    detail = function()
+    """One line when it is done; one now and then while it takes long, so that a slow machine is not taken for one that hangs."""
+    started, over = time.monotonic(), threading.Event()
+
+    def pulse():
+        while not over.wait(PULSE_SEC):
+            print(f"  …      {time.monotonic() - started:6.0f} s  {name}", flush=True)
+    watcher = threading.Thread(target=pulse, daemon=True)
+    watcher.start()
+    try:
+        detail = function()
+    finally:
+        over.set()
+        watcher.join()
     print(f"  ok     {time.monotonic() - started:6.2f} s  {name:24} {detail or ''}".rstrip(), flush=True)
     return detail
 
 
 def make_base(podman, scratch):
-    if podman.has_image(BASE):
+    made_with = hashlib.sha256(" ".join(BASE_OPTIONS).encode()).hexdigest()[:16]
+    if podman.label(BASE, "clm.base") == made_with:
         return "there already"
     tar = scratch / "base.tar"
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "--include=ca-certificates", "bookworm", tar], check=True)
-    podman("import", tar, BASE)
+    subprocess.run(["mmdebstrap", "--quiet", *BASE_OPTIONS, "bookworm", tar], check=True)
+    podman("import", "--change", f"LABEL clm.base={made_with}", tar, BASE)
     tar.unlink()
     return "made with mmdebstrap"
 
@@ -95,12 +131,20 @@ def make_base(podman, scratch):
 TRUST = "/etc/ssl/certs/ca-certificates.crt"
 
 
-def build(podman, file, target, name, commit="unknown"):
-    trust = ["--volume", f"{TRUST}:/etc/machine-ca.pem:ro", "--build-arg", "NODE_EXTRA_CA_CERTS=/etc/machine-ca.pem"]
-    if target not in OURS or not Path(TRUST).exists():
-        trust = []
-    podman("build", "--quiet", "--format=docker", "--pull=never", "--network=host", *trust, "--build-arg", f"COMMIT={commit}", "--target", target, "-t", name,
-           "-f", file, TOP, timeout=1800)
+def build(podman, file, target, name, commit=None):
+    given = []
+    if commit:
+        cache = CACHE / "ccache"
+        cache.mkdir(parents=True, exist_ok=True)
+        given = ["--volume", f"{cache}:/root/.cache/ccache", "--build-arg", f"COMMIT={commit}"]
+        if Path(TRUST).exists():
+            given += ["--volume", f"{TRUST}:/etc/machine-ca.pem:ro", "--build-arg", "NODE_EXTRA_CA_CERTS=/etc/machine-ca.pem"]
+    podman("build", "--quiet", "--format=docker", "--pull=never", "--layers", "--network=host", *given, "--target", target, "-t", name, "-f", file, TOP,
+           timeout=1800)
+
+
+def tag_of(target):
+    return f"localhost/{target if target == 'clmctl' else 'clm-' + target}:{VERSION}"
 
 
 def inspect_image(podman, name):
@@ -115,10 +159,19 @@ def inspect_image(podman, name):
         raise Failed(f"{name} runs as root")
     if "clmctl" not in name and not image.get("HealthCheck", image.get("Healthcheck", config.get("Healthcheck"))):
         raise Failed(f"{name}: no health check")
+    if labels["org.opencontainers.image.version"] != VERSION:
+        raise Failed(f"{name} is labelled {labels['org.opencontainers.image.version']}")
+    # It runs with nothing but itself: nothing to write to, no capability, no network.
+    argument = "version" if name in (tag_of("agent"), tag_of("clmctl")) else "--version"
+    said = podman("run", "--rm", "--network=none", "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+                  name, argument).stdout
+    if VERSION not in said:
+        raise Failed(f"{name} {argument}: {said}")
     mib = image["Size"] / 2**20
     if mib > IMAGE_MAX_MIB:
         raise Failed(f"{name} has {mib:.0f} MiB, more than {IMAGE_MAX_MIB}")
-    return mib
+    base = json.loads(podman("image", "inspect", BASE).stdout)[0]["Size"] / 2**20
+    return f"{mib:.0f} MiB, {mib - base:.0f} of them ours and its libraries; user {config.get('User') or 'root'}"
 
 
 class Compose:
@@ -231,10 +284,46 @@ def served(address):
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
-def walk(podman, compose, scratch):
+def admin_files(podman, compose):
+    return Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", compose.volume("admin")).stdout.strip())
+
+
+def operator(podman, compose):
+    admin = admin_files(podman, compose)
+    return RestThere(compose.address("clm-gateway"), compose.variables["CLM_GATEWAY_NAME"], admin / "roots.pem", (admin / "api-key").read_text().strip())
+
+
+def clmctl(podman, compose, *arguments):
     gateway = compose.variables["CLM_GATEWAY_NAME"]
-    admin = Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", compose.volume("admin")).stdout.strip())
-    rest = RestThere(compose.address("clm-gateway"), gateway, admin / "roots.pem", (admin / "api-key").read_text().strip())
+    return podman("run", "--rm", "--network", compose.prefix, "--user", "10001", "--read-only", "--cap-drop=ALL", "--volume",
+                  f"{compose.volume('admin')}:/admin:ro", "--env", f"CLMCTL_URL=https://{gateway}:8080", "--env", "CLMCTL_CA=/admin/roots.pem", "--env",
+                  "CLMCTL_API_KEY_FILE=/admin/api-key", tag_of("clmctl"), *arguments).stdout
+
+
+def register(podman, compose, rest, hostname):
+    """(agent id, token, the line that clmctl prints)"""
+    line = clmctl(podman, compose, "agents", "register", hostname, "--allow", "renew,validate,discover", "--path", "/etc/nginx/**",
+                  "--dns", "www.clm.test").strip()
+    token = re.search("'([^']+)'", line)[1]
+    agent = next(a for a in rest.get("/api/v1/agents", pageSize=500)["agents"] if a["hostname"] == hostname)
+    return agent["id"], token, line
+
+
+def first_administrator(compose, admin):
+    """The link that the first start made leads to an administrator with a password of their own, once."""
+    gateway, roots = compose.variables["CLM_GATEWAY_NAME"], admin / "roots.pem"
+    address, secret = (admin / "link").read_text().strip().split("#")
+    if address != f"https://{gateway}:8080/first-admin":
+        raise Failed(f"the console's link is {address}")
+    nobody = RestThere(compose.address("clm-gateway"), gateway, roots, None)
+    body = json.dumps({"link": secret, "name": "first", "password": f"a long password {uuid.uuid4().hex}"}).encode()
+    answers = [nobody.raw("POST", "/api/v1/links:redeem", body, {"Content-Type": "application/json", "X-Clm-Csrf": "1"})[0] for _ in range(2)]
+    nobody.close()
+    if answers != [201, 401]:
+        raise Failed(f"the console's link, used twice: {answers}")
+
+
+def walk(podman, compose, rest, scratch):
     tls, policy, state = (scratch / name for name in ("tls", "policy", "state"))
     for directory in (tls, policy, state):
         directory.mkdir(mode=0o755)
@@ -264,7 +353,7 @@ def walk(podman, compose, scratch):
            "--read-only-tmpfs=false", "--tmpfs", "/tmp", "--cap-drop", "ALL",
            *(f"--cap-add={c}" for c in ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID", "SETPCAP")),
            "--volume", f"{tls}:/tls", "--volume", f"{policy}:/etc/clm-agent:ro", "--volume", f"{state}:/var/lib/clm-agent",
-           "localhost/clm-agent:0.1.0", "run", "--config", "/etc/clm-agent/agent.conf", "--token-file", "/var/lib/clm-agent/token")
+           tag_of("agent"), "run", "--config", "/etc/clm-agent/agent.conf", "--token-file", "/var/lib/clm-agent/token")
     rest.wait_agent(agent_id, "ONLINE")
     if podman("healthcheck", "run", agent, check=False).returncode != 0:
         raise Failed("the agent is ONLINE, but its health check fails")
@@ -278,12 +367,31 @@ def walk(podman, compose, scratch):
     bad = [c for c in checks if c["outcome"] != "PASS"]
     if bad:
         raise Failed(f"VALIDATE: {bad}")
-    listed = podman("run", "--rm", "--network", compose.prefix, "--user", "10001", "--volume", f"{compose.volume('admin')}:/admin:ro",
-                    "--env", f"CLMCTL_URL=https://{gateway}:8080", "--env", "CLMCTL_CA=/admin/roots.pem", "--env",
-                    "CLMCTL_API_KEY_FILE=/admin/api-key", "localhost/clmctl:0.1.0", "agents", "list").stdout
+    listed = clmctl(podman, compose, "agents", "list")
     if "ONLINE" not in listed:
         raise Failed(f"clmctl agents list:\n{listed}")
     return f"{before[:12]} → {after[:12]}, {len(checks)} checks pass"
+
+
+def build_all(podman, commit):
+    """The stand-ins beside the first of ours, which compiles: one waits for the network, the other for the processors."""
+    def stand_in(target):
+        step(f"{target} (stand-in)", lambda: build(podman, TOP / "tests/containers/Dockerfile", target, STAND_INS[target]))
+
+    def ours(target):
+        def make():
+            build(podman, DEPLOY / "docker/Dockerfile", target, tag_of(target), commit)
+            return inspect_image(podman, tag_of(target))
+        step(target, make)
+    def packages():
+        step("packages", lambda: build(podman, DEPLOY / "docker/Dockerfile", "packages", PACKAGES, commit))
+    with ThreadPoolExecutor(1) as beside:
+        waiting = [beside.submit(stand_in, target) for target in STAND_INS]
+        for target in OURS:
+            ours(target)
+        packages()
+        for done in waiting:
+            done.result()
 
 
 def run():
@@ -293,15 +401,8 @@ def run():
         commit = subprocess.run(["git", "-C", TOP, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
         print("==> images", flush=True)
         step("base", lambda: make_base(podman, scratch))
-        for target, tag in STAND_INS.items():
-            step(f"{target} (stand-in)", lambda target=target, tag=tag: build(podman, TOP / "tests/containers/Dockerfile", target, tag))
-        for target in OURS:
-            tag = f"localhost/{target if target == 'clmctl' else 'clm-' + target}:0.1.0"
-
-            def make(target=target, tag=tag):
-                build(podman, DEPLOY / "docker/Dockerfile", target, tag, commit or "unknown")
-                return f"{inspect_image(podman, tag):.0f} MiB"
-            step(target, make)
+        step("podman runs containers", lambda: podman.must_work(BASE))
+        build_all(podman, commit or "unknown")
         print("==> the platform of deploy/compose.yaml", flush=True)
         # The name is the gateway's on the network, too, so the token that is printed leads there.
         compose = Compose(podman, {"CLM_GATEWAY_NAME": "clm-gateway", "CLM_TRUST_DOMAIN": "clm.test"})
@@ -312,7 +413,11 @@ def run():
                 step(f"{service} healthy", lambda service=service: wait_until(
                     f"{service} to be healthy", lambda: compose.healthy(service), 60, 0.3) and None)
             print("==> an agent's container renews what an nginx container serves", flush=True)
-            step("renew", lambda: walk(podman, compose, scratch))
+            rest = operator(podman, compose)
+            step("renew", lambda: walk(podman, compose, rest, scratch))
+            step("first administrator", lambda: first_administrator(compose, admin_files(podman, compose)))
+            print("==> hosts that install the agent from packages", flush=True)
+            step("install", lambda: machines.install(podman, compose, rest, lambda name: register(podman, compose, rest, name), PACKAGES, scratch))
         except BaseException:
             print(compose.logs(), file=sys.stderr)
             raise

@@ -20,7 +20,7 @@ http {{
     client_body_temp_path {dir}/tmp; proxy_temp_path {dir}/tmp; fastcgi_temp_path {dir}/tmp;
     uwsgi_temp_path {dir}/tmp; scgi_temp_path {dir}/tmp;
     server {{
-        listen {host}:{port} ssl;
+        listen {host}:{port} {listen};
         server_name {name};
         ssl_certificate {dir}/site.crt;
         ssl_certificate_key {dir}/site.key;
@@ -51,6 +51,7 @@ class Nginx:
             write(self.port_file, str(port or free_port()))
         self.port = int(self.port_file.read_text())
         self.conf, self.certificate, self.key = self.dir / "nginx.conf", self.dir / "site.crt", self.dir / "site.key"
+        self.listen = "ssl"
         self.program = shutil.which("nginx") or "/usr/sbin/nginx"
         self.process = Process("nginx", [self.program, "-e", self.dir / "error.log", "-c", self.conf], self.dir / "stdout.log")
 
@@ -61,7 +62,8 @@ class Nginx:
                  "-addext", f"subjectAltName=DNS:{self.name}"])
             self.key.chmod(0o600)
         user = "user nobody nogroup;\n" if os.geteuid() == 0 else ""
-        write(self.conf, NGINX_CONF.format(user=user, dir=self.dir, host=HOST, port=self.port, name=self.name))
+        write(self.conf, NGINX_CONF.format(user=user, dir=self.dir, host=HOST, port=self.port, name=self.name,
+                                           listen=self.listen))
         self.process.start()
         wait_until("nginx to serve", self.serves, process=self.process)
         return self

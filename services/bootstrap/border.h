@@ -24,7 +24,7 @@ struct app { /* the process's state; constant while it serves */
 
 /* Counters of this service, made by main.c before it serves. */
 struct bootstrap_metrics {
-    struct metric *tokens_refused, *certificates, *signer_restarts, *crl_ends;
+    struct metric *tokens_refused, *certificates, *signer_restarts, *crl_begins, *crl_ends;
 };
 extern struct bootstrap_metrics bootstrap_metrics;
 

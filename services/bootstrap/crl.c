@@ -88,7 +88,7 @@ static bool is_due(const struct crl_row *crl, int64_t now_ms)
     return crl->unlisted || now_ms >= crl->this_update_ms + (crl->next_update_ms - crl->this_update_ms) / 2;
 }
 
-static enum code tend(struct request *req, enum issuing_ca ca, int64_t life_sec, int64_t *ret_next_update_ms,
+static enum code tend(struct request *req, enum issuing_ca ca, int64_t life_sec, struct crl_times *ret,
                       struct status *st)
 {
     struct crl_row crl = {0}, next = {0};
@@ -97,12 +97,13 @@ static enum code tend(struct request *req, enum issuing_ca ca, int64_t life_sec,
     enum code code = store_crl_get(req->db, req->arena, issuing_ca_name(ca), &crl, &absent);
     if (code != CODE_OK && code != CODE_NOT_FOUND)
         return status_set(st, code, "%s", absent.msg);
-    *ret_next_update_ms = code == CODE_OK ? crl.next_update_ms : -1;
+    if (code == CODE_OK)
+        *ret = (struct crl_times){crl.this_update_ms, crl.next_update_ms};
     if (code == CODE_OK && !is_due(&crl, now_ms))
         return CODE_OK;
     code = issue(req, ca, crl.number + 1, life_sec, &next, st);
     if (code == CODE_OK) {
-        *ret_next_update_ms = next.next_update_ms;
+        *ret = (struct crl_times){next.this_update_ms, next.next_update_ms};
         return CODE_OK;
     }
     int64_t quarter_ms = (crl.next_update_ms - crl.this_update_ms) / 4;
@@ -114,14 +115,14 @@ static enum code tend(struct request *req, enum issuing_ca ca, int64_t life_sec,
 }
 
 /* One that fails does not keep the others from being made. */
-enum code crls_tend(struct request *req, int64_t life_sec, int64_t ret_next_update_ms[ISSUING_CA_COUNT],
+enum code crls_tend(struct request *req, int64_t life_sec, struct crl_times ret[ISSUING_CA_COUNT],
                     struct status *st)
 {
     enum code worst = CODE_OK;
     for (size_t ca = 0; ca < ISSUING_CA_COUNT; ca++) {
         struct status one = {0};
-        ret_next_update_ms[ca] = -1;
-        if (tend(req, (enum issuing_ca)ca, life_sec, &ret_next_update_ms[ca], &one) != CODE_OK)
+        ret[ca] = (struct crl_times){-1, -1};
+        if (tend(req, (enum issuing_ca)ca, life_sec, &ret[ca], &one) != CODE_OK)
             worst = status_set(st, one.code, "%s", one.msg);
     }
     return worst;

@@ -13,8 +13,11 @@ enum code agent_certificates_revoke(struct request *req, const char *agent_id, i
 
 /* Makes the lists that are due: none there, half of its life over, or something revoked since. What fails
  * leaves the old list standing; when less than a quarter of its life is left, that is told as an event, once.
- * For one replica at a time. ret_next_update_ms: of each CA's newest list, -1 for none. */
-enum code crls_tend(struct request *req, int64_t life_sec, int64_t ret_next_update_ms[ISSUING_CA_COUNT],
+ * For one replica at a time. ret: of each CA's newest list. */
+struct crl_times {
+    int64_t this_update_ms, next_update_ms; /* -1: there is none */
+};
+enum code crls_tend(struct request *req, int64_t life_sec, struct crl_times ret[ISSUING_CA_COUNT],
                     struct status *st) MUST_CHECK;
 
 /* issuer: "agents"; NOT_FOUND for no such CA or no list yet. */

@@ -60,6 +60,8 @@ static void make_metrics(void)
             metric_counter("clm_certificates_given_total", "Answers that gave a certificate, by profile."),
         .signer_restarts =
             metric_counter("clm_signer_restarts_total", "Times the signer had to be started again."),
+        .crl_begins = metric_gauge("clm_crl_this_update_seconds",
+                                   "When each CA's revocation list was made, as Unix time, by issuer."),
         .crl_ends = metric_gauge("clm_crl_next_update_seconds",
                                  "When each CA's revocation list ends, as Unix time, by issuer."),
     };
@@ -126,14 +128,16 @@ static enum code tend_crls(struct worker *worker, struct status *st)
     AUTO_ARENA struct arena *arena = arena_new();
     struct request req;
     struct border border;
-    int64_t next_update_ms[ISSUING_CA_COUNT];
+    struct crl_times times[ISSUING_CA_COUNT];
 
     request_init(&req, &border, worker, NULL, arena);
-    enum code code = crls_tend(&req, config->crl_life_ms / 1000, next_update_ms, st);
+    enum code code = crls_tend(&req, config->crl_life_ms / 1000, times, st);
     for (size_t ca = 0; ca < ISSUING_CA_COUNT; ca++) {
-        if (next_update_ms[ca] >= 0)
-            metric_set(bootstrap_metrics.crl_ends, "issuer", issuing_ca_name((enum issuing_ca)ca),
-                       (double)next_update_ms[ca] / 1000);
+        const char *issuer = issuing_ca_name((enum issuing_ca)ca);
+        if (times[ca].next_update_ms < 0)
+            continue;
+        metric_set(bootstrap_metrics.crl_begins, "issuer", issuer, (double)times[ca].this_update_ms / 1000);
+        metric_set(bootstrap_metrics.crl_ends, "issuer", issuer, (double)times[ca].next_update_ms / 1000);
     }
     return code;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "events.h"
 #include "peers.h"
 #include "pki/cms.h"
@@ -200,6 +201,7 @@ enum code certificate_sign(struct request *req, const char *agent_id, struct byt
     if (!found) {
         TRY(authorize(req, &said, &csr.names, &life_sec, st));
         TRY(issue_once(req, &said, spki, life_sec, &row, st));
+        log_info("certificate issued", "agent", agent_id, "task", said.task_id, "serial", row.serial, NULL);
     }
     ret_chain[0] = row.certificate;
     ret_chain[1] = row.issuer_certificate;

@@ -57,13 +57,30 @@ static void refuse(struct http_request *request, int http_status, const struct s
 struct carried {
     struct http_request *request; /* NULL once the client left */
     void (*convert)(struct http_request *request, const ProtobufCMessage *reply);
+    const char *method;
+    int64_t began_us; /* monotonic */
+    char traceparent[TRACEPARENT_SIZE];
 };
 
-static void on_carried(struct edge *edge UNUSED, struct arena *arena UNUSED, const ProtobufCMessage *reply,
+static void count(const struct edge *edge, const char *method, enum code code)
+{
+    metric_add_by(edge->gateway->metric.agent_requests, "method", method, "code", code_name(code), 1);
+}
+
+static void on_carried(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
                        const struct status *st, void *arg)
 {
     struct carried *carried = arg;
     if (carried->request) {
+        const struct http_connection *connection = http_request_connection(carried->request);
+        const struct agent *agent = http_connection_user(connection);
+        LOG_TRACED(carried->traceparent);
+        log_info("agent call", "path", http_request_path(carried->request), "agent",
+                 agent ? agent_id(agent) : NULL, "peer", http_connection_peer(connection), "code",
+                 code_name(reply ? CODE_OK : st->code), NULL);
+        count(edge, carried->method, reply ? CODE_OK : st->code);
+        metric_observe_ms(edge->gateway->metric.agent_ms, "method", carried->method,
+                          (double)(clock_mono_us() - carried->began_us) / 1000);
         http_request_set_user(carried->request, NULL);
         if (reply)
             carried->convert(carried->request, reply);
@@ -81,6 +98,9 @@ static void carry(struct edge *edge, struct http_request *request, const struct 
         abort();
     carried->request = request;
     carried->convert = convert;
+    carried->method = call->method;
+    carried->began_us = clock_mono_us();
+    (void)snprintf(carried->traceparent, sizeof carried->traceparent, "%s", call->traceparent);
     http_request_set_user(request, carried);
     edge_call(edge, call, on_carried, carried);
 }
@@ -246,6 +266,14 @@ static const struct agent_route *find_route(const char *path, char task_id[UUID_
     return NULL;
 }
 
+/* Before it was anything that is carried. */
+static void turn_away(const struct edge *edge, struct http_request *request, int http_status,
+                      const struct status *st)
+{
+    count(edge, "none", st->code);
+    refuse(request, http_status, st);
+}
+
 static void on_request(struct http_request *request, void *arg)
 {
     struct edge *edge = arg;
@@ -259,18 +287,18 @@ static void on_request(struct http_request *request, void *arg)
         return;
     if (!route) {
         (void)status_set(&st, CODE_NOT_FOUND, "there is nothing at %.100s on the agent listener", path);
-        refuse(request, 0, &st);
+        turn_away(edge, request, 0, &st);
         return;
     }
     if (strcmp(http_request_method(request), "POST") != 0) {
         (void)status_set(&st, CODE_INVALID_ARGUMENT, "%.100s takes POST", path);
-        refuse(request, 405, &st);
+        turn_away(edge, request, 405, &st);
         return;
     }
     const char *type = http_request_header(request, "Content-Type");
     if (!type || strcasecmp(type, PROTOBUF_TYPE) != 0) {
         (void)status_set(&st, CODE_INVALID_ARGUMENT, "the body must be " PROTOBUF_TYPE);
-        refuse(request, 415, &st);
+        turn_away(edge, request, 415, &st);
         return;
     }
     if (!agent && !route->without_certificate) {
@@ -278,7 +306,7 @@ static void on_request(struct http_request *request, void *arg)
                          "%.100s needs the agent's client certificate; only bootstrap goes without", path);
         refusals_add(edge->gateway->refusals, REFUSAL_AGENT,
                      http_connection_peer(http_request_connection(request)), NULL, st.msg);
-        refuse(request, 0, &st);
+        turn_away(edge, request, 0, &st);
         return;
     }
     if (agent &&
@@ -286,7 +314,7 @@ static void on_request(struct http_request *request, void *arg)
         if (st.code != CODE_UNAVAILABLE)
             refusals_add(edge->gateway->refusals, REFUSAL_AGENT,
                          http_connection_peer(http_request_connection(request)), agent_id(agent), st.msg);
-        refuse(request, 0, &st);
+        turn_away(edge, request, 0, &st);
         return;
     }
     AUTO_ARENA struct arena *arena = arena_new();
@@ -294,7 +322,7 @@ static void on_request(struct http_request *request, void *arg)
     size_t len;
     const uint8_t *data = http_request_body(request, &len);
     if (wire_unpack(route->body, data, len, arena, &body, &st) != CODE_OK) {
-        refuse(request, 0, &st);
+        turn_away(edge, request, 0, &st);
         return;
     }
     traceparent_child(http_request_header(request, "traceparent"), traceparent);
@@ -323,6 +351,7 @@ static void on_pending_behind(struct http_request *request, void *arg UNUSED)
 static bool on_connection_open(struct http_connection *connection, void *arg)
 {
     struct edge *edge = arg;
+    edge_opened(edge, connection, "agents");
     struct status st = {0};
     AUTO_BUF struct buf leaf = {0};
     AUTO_CERT_INFO struct cert_info info = {0};
@@ -342,8 +371,9 @@ static bool on_connection_open(struct http_connection *connection, void *arg)
     return true;
 }
 
-static void on_connection_close(struct http_connection *connection, void *arg UNUSED)
+static void on_connection_close(struct http_connection *connection, void *arg)
 {
+    edge_closed(arg, "agents");
     struct agent *agent = http_connection_user(connection);
     if (agent)
         agent_close(agent);

@@ -130,6 +130,19 @@ void edge_call(struct edge *edge, const struct rpc_call *rpc,
     rpc_call_async(service_bus(service), service_identity(service), rpc, on_bus_reply, call);
 }
 
+void edge_opened(struct edge *edge, const struct http_connection *connection, const char *listener)
+{
+    const struct gateway *gateway = edge->gateway;
+    metric_add_by(gateway->metric.handshakes, "listener", listener, "resumed",
+                  http_connection_resumed(connection) ? "true" : "false", 1);
+    metric_add(gateway->metric.open, "listener", listener, 1);
+}
+
+void edge_closed(struct edge *edge, const char *listener)
+{
+    metric_add(edge->gateway->metric.open, "listener", listener, -1);
+}
+
 void edge_retry_header(enum code code, struct http_header ret[2])
 {
     ret[0] = ret[1] = (struct http_header){0};

@@ -51,6 +51,10 @@ void edge_call(struct edge *edge, const struct rpc_call *call,
                                 const struct status *st, void *arg),
                void *arg);
 
+/* Both listeners' connections, for the metrics. */
+void edge_opened(struct edge *edge, const struct http_connection *connection, const char *listener);
+void edge_closed(struct edge *edge, const char *listener);
+
 /* JSON and protobuf answers need Retry-After when the code means "wait". Fills at most two rows of ret. */
 #define EDGE_HEADERS_MAX 6
 void edge_retry_header(enum code code, struct http_header ret[2]);

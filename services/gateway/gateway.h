@@ -55,8 +55,9 @@ struct gateway {
     size_t n_proxies;
     struct buf openapi, docs;
     struct {
-        struct metric *connections, *held, *checkins, *deliveries, *heartbeat_batch, *lease_batch, *refusals,
-            *requests;
+        struct metric *open, *handshakes, *refusals; /* of both listeners */
+        struct metric *connections, *held, *checkins, *deliveries, *heartbeat_batch, *lease_batch;
+        struct metric *agent_requests, *agent_ms, *requests, *request_ms;
     } metric;
 };
 

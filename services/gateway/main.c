@@ -323,8 +323,18 @@ static void make_metrics(struct gateway *gateway)
         metric_histogram_ms("clm_gateway_lease_batch_size", "Agents in one lease request");
     gateway->metric.refusals = metric_counter("clm_gateway_handshakes_refused_total",
                                               "TLS handshakes that ended early, by who ended them");
+    gateway->metric.handshakes = metric_counter("clm_gateway_handshakes_total",
+                                                "TLS handshakes that held, by listener and whether resumed");
+    gateway->metric.open = metric_gauge("clm_gateway_connections", "Connections that are open, by listener");
+    gateway->metric.agent_requests =
+        metric_counter("clm_gateway_agent_requests_total",
+                       "Answers to agents, by method and code; check-ins are counted apart");
+    gateway->metric.agent_ms = metric_histogram_ms("clm_gateway_agent_duration_ms",
+                                                   "Time from an agent's request to its answer, by method");
     gateway->metric.requests =
-        metric_counter("clm_gateway_rest_requests_total", "REST answers, by HTTP status");
+        metric_counter("clm_gateway_rest_requests_total", "REST answers, by method and HTTP status");
+    gateway->metric.request_ms = metric_histogram_ms("clm_gateway_rest_duration_ms",
+                                                     "Time from a REST request to its answer, by method");
 }
 
 static enum code gateway_start(struct service *service, struct status *st)

@@ -255,6 +255,7 @@ static void on_request(struct http_request *request, void *arg)
         abort();
     op->edge = edge;
     op->request = request;
+    op->began_us = clock_mono_us();
     op->arena = arena_new();
     http_request_set_user(request, op);
     traceparent_child(http_request_header(request, "traceparent"), op->traceparent);
@@ -298,7 +299,20 @@ static void on_writable(struct http_request *request, void *arg UNUSED)
         stream_writable(op->stream);
 }
 
+static bool on_connection_open(struct http_connection *connection, void *arg)
+{
+    edge_opened(arg, connection, "operators");
+    return true;
+}
+
+static void on_connection_close(struct http_connection *connection UNUSED, void *arg)
+{
+    edge_closed(arg, "operators");
+}
+
 const struct http_handler operator_handler = {
+    .on_connection_open = on_connection_open,
+    .on_connection_close = on_connection_close,
     .on_request = on_request,
     .on_gone = on_gone,
     .on_writable = on_writable,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "gateway/problem.h"
 #include "gateway/rest_parts.h"
@@ -16,11 +17,22 @@ void op_free(struct op *op)
     free(op);
 }
 
+/* The client is still there. What changes something is told in the log, with the trace that its effects
+ * carry. */
 void op_count(struct op *op, int status)
 {
     char text[8];
     (void)snprintf(text, sizeof text, "%d", status);
-    metric_add(op->edge->gateway->metric.requests, "status", text, 1);
+    if (strcmp(http_request_method(op->request), "GET") != 0 &&
+        status < 500) /* those are told with the reason */
+        log_info("REST call", "method", http_request_method(op->request), "path",
+                 http_request_path(op->request), "status", text, "actor", *op->actor ? op->actor : NULL,
+                 "trace", op->trace_id, NULL);
+    const struct gateway *gateway = op->edge->gateway;
+    const char *method = op->match.route ? op->match.route->rpc : "none";
+    metric_add_by(gateway->metric.requests, "method", method, "status", text, 1);
+    metric_observe_ms(gateway->metric.request_ms, "method", method,
+                      (double)(clock_mono_us() - op->began_us) / 1000);
 }
 
 static void note_refusal(struct op *op, const struct status *st)

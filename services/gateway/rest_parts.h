@@ -24,6 +24,7 @@ struct op { /* one REST call */
     char actor[96];                 /* "" until it is known */
     char rate[48], rate_policy[48]; /* values of their fields; "" until the actor is known */
     uint32_t rate_reset_sec;
+    int64_t began_us; /* monotonic */
     bool if_match;
 };
 

@@ -227,6 +227,15 @@ enum code audit_root_at(struct db *db, uint64_t size, struct merkle_hash *ret, s
 
 /* ---- heads ---- */
 
+enum code audit_delay_get(struct db *db, struct arena *arena, struct audit_delay *ret, struct status *st)
+{
+    struct audit_tree tree;
+    TRY(store_audit_oldest(db, arena, &ret->oldest_pending_id, st));
+    TRY(store_audit_state(db, arena, &tree, st));
+    ret->unsigned_records = tree.frontier.size - tree.head_size;
+    return CODE_OK;
+}
+
 enum code audit_head_next(struct db *db, struct arena *arena, struct audit_next_head *ret, bool *ret_due,
                           struct status *st)
 {

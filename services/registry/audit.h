@@ -82,6 +82,12 @@ struct audit_next_head { /* what there is to sign */
 /* *ret_due is false when the newest head covers the tree. */
 enum code audit_head_next(struct db *db, struct arena *arena, struct audit_next_head *ret, bool *ret_due,
                           struct status *st) MUST_CHECK;
+struct audit_delay {
+    const char *oldest_pending_id; /* of an event that was put down and is not in the tree; NULL: none */
+    uint64_t unsigned_records;     /* in the tree, under no head */
+};
+enum code audit_delay_get(struct db *db, struct arena *arena, struct audit_delay *ret,
+                          struct status *st) MUST_CHECK;
 enum code audit_head_store(struct db *db, const struct audit_head *head, struct arena *arena,
                            struct status *st) MUST_CHECK;
 /* The newest; NOT_FOUND before the first. */

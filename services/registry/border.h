@@ -54,6 +54,9 @@ rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
     on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,
     on_list_activity;
+/* gauges.c */
+void gauges_make(void);
+enum code gauges_work(struct worker *worker, struct status *st);
 /* platform_rpc.c */
 rpc_handler on_get_platform, on_enter_platform_safe_mode, on_leave_platform_safe_mode;
 /* inventory_rpc.c */

@@ -29,6 +29,8 @@ enum code inventory_apply(struct db *tx, const struct scan_page *page, struct ar
         TRY(store_certificates_add(tx, page, arena, st));
         TRY(store_places_add(tx, page, arena, st));
     }
+    if (page->supersedes)
+        TRY(store_places_supersede(tx, page, arena, st));
     return page->replace ? store_places_replace(tx, page, arena, st) : CODE_OK;
 }
 

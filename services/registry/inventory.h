@@ -39,6 +39,7 @@ struct scan_page {
     size_t n_certificates;
     struct certificate_place *places;
     size_t n_places;
+    bool supersedes; /* what else was said of these very places is gone */
     bool replace; /* the last page of a scan that came to its end: what it covered and did not find is gone */
     bool files, configurations, listening;
     const char *const *roots; /* of files; none: everywhere */

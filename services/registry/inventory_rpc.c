@@ -113,6 +113,7 @@ enum code inventory_take(struct db *tx, const Clm__InventoryReported *in, int64_
         .certificates = certificates,
         .places = places,
         .n_places = n,
+        .supersedes = in->has_supersedes && in->supersedes,
         .replace = in->has_last && in->last && in->has_complete && in->complete,
         .files = in->has_files && in->files,
         .configurations = in->has_configurations && in->configurations,

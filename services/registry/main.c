@@ -17,6 +17,7 @@ extern const struct embed registry_migrations[];
 #define HOUSE_MS 60000
 #define AUDIT_MS 250
 #define COPY_MS  10000
+#define GAUGE_MS 5000
 
 static const struct config_key config_keys[] = {
     {.section = "registry",
@@ -113,10 +114,12 @@ static enum code start(struct service *service, struct status *st)
     *timing = (struct timing){.reattach_window_ms = config->reattach_window_ms,
                               .gateway_silence_ms = GATEWAY_SILENCE_MS};
     service_set_state(service, timing);
+    gauges_make();
     TRY(service_periodic(service, "tick", TICK_MS, false, tick, st));
     TRY(service_periodic(service, "sweep", SWEEP_MS, true, sweep_work, st));
     TRY(service_periodic(service, "audit-append", AUDIT_MS, true, audit_append_work, st));
     TRY(service_periodic(service, "audit-head", config->head_interval_ms, true, audit_head_work, st));
+    TRY(service_periodic(service, "gauges", GAUGE_MS, false, gauges_work, st));
     TRY(service_periodic(service, "platform-copy", COPY_MS, true, platform_copy_work, st));
     return service_periodic(service, "house", HOUSE_MS, true, house_work, st);
 }

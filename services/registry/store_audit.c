@@ -274,6 +274,14 @@ static void read_heads(const struct db_rows *rows, struct arena *arena, struct a
                                         .origin_leaf = copy_bytes(rows, i, 8, arena)};
 }
 
+enum code store_audit_oldest(struct db *db, struct arena *arena, const char **ret_event_id, struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, "SELECT event_id FROM audit_pending ORDER BY event_id LIMIT 1", NULL, &rows, st));
+    *ret_event_id = db_rows_count(rows) > 0 ? copy_text(rows, 0, 0, arena) : NULL;
+    return CODE_OK;
+}
+
 enum code store_audit_state(struct db *db, struct arena *arena, struct audit_tree *ret, struct status *st)
 {
     AUTO_ROWS struct db_rows *rows = NULL;

@@ -43,6 +43,9 @@ enum code store_audit_hashes(struct db *db, const struct audit_tree *tree, unsig
 enum code store_audit_select(struct db *db, const struct audit_filter *filter, size_t max,
                              struct arena *arena, struct audit_leaf **ret, size_t *ret_n,
                              struct status *st) MUST_CHECK;
+/* NULL: nothing waits. */
+enum code store_audit_oldest(struct db *db, struct arena *arena, const char **ret_event_id,
+                             struct status *st) MUST_CHECK;
 enum code store_audit_state(struct db *db, struct arena *arena, struct audit_tree *ret,
                             struct status *st) MUST_CHECK;
 enum code store_audit_head_insert(struct db *db, const struct audit_head *head, struct arena *arena,

@@ -96,6 +96,25 @@ enum code store_places_add(struct db *tx, const struct scan_page *page, struct a
     return db_query(tx, sql, args, NULL, st);
 }
 
+enum code store_places_supersede(struct db *tx, const struct scan_page *page, struct arena *arena,
+                                 struct status *st)
+{
+    static const char sql[] =
+        "DELETE FROM certificate_places p USING unnest($3::bigint[], $4::text[], $5::text[]) AS x(s, l, n) "
+        "WHERE p.agent_id = $1::uuid AND p.last_seen_at < $2 AND p.source = x.s AND p.place = x.l "
+        "AND coalesce(p.server_name, '') = coalesce(x.n, '')";
+    COLUMN(int64_t, source, page->places, page->n_places, source);
+    COLUMN(const char *, place, page->places, page->n_places, place);
+    COLUMN(const char *, server_name, page->places, page->n_places, server_name);
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, page->agent_id);
+    db_arg_time(args, page->seen_ms);
+    db_arg_int_array(args, source, page->n_places);
+    db_arg_text_array(args, place, page->n_places);
+    db_arg_text_array(args, server_name, page->n_places);
+    return db_query(tx, sql, args, NULL, st);
+}
+
 enum code store_places_replace(struct db *tx, const struct scan_page *page, struct arena *arena,
                                struct status *st)
 {

@@ -9,6 +9,9 @@ enum code store_certificates_add(struct db *tx, const struct scan_page *page, st
                                  struct status *st) MUST_CHECK;
 enum code store_places_add(struct db *tx, const struct scan_page *page, struct arena *arena,
                            struct status *st) MUST_CHECK;
+/* What was said earlier of the same places, by source and server name. */
+enum code store_places_supersede(struct db *tx, const struct scan_page *page, struct arena *arena,
+                                 struct status *st) MUST_CHECK;
 /* What the scan covered and did not see. */
 enum code store_places_replace(struct db *tx, const struct scan_page *page, struct arena *arena,
                                struct status *st) MUST_CHECK;

@@ -38,6 +38,10 @@ enum code wake_pending(struct worker *worker, struct status *st);
 /* certificate.c: a new envelope certificate when one is due. */
 enum code certificate_renew_when_due(struct worker *worker, struct status *st);
 
+/* gauges.c */
+void gauges_make(void);
+enum code gauges_work(struct worker *worker, struct status *st);
+
 /* projection.c */
 extern const struct event_handler tasks_events[];
 enum code projection_snapshot_when_due(struct worker *worker, struct status *st);

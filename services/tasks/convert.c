@@ -128,6 +128,7 @@ enum code order_write(const struct order *order, struct arena *arena, struct byt
     message.safe_mode = order->safe_mode;
     message.has_break_glass = task->break_glass;
     message.break_glass = task->break_glass;
+    message.traceparent = arena_strdup(arena, task->traceparent);
     wire_pack(&message.base, arena, &ret->data, &ret->len);
     return CODE_OK;
 }
@@ -246,6 +247,24 @@ static size_t page_size(Clm__FoundCertificate *const *found, size_t n)
     return fit;
 }
 
+/* What a scan covered; a deployment only knows better of the places that it names. */
+static void cover(Clm__InventoryReported *body, enum task_kind kind, const Clm__DiscoverSpec *spec,
+                  bool complete)
+{
+    body->has_last = body->has_complete = 1;
+    if (kind != KIND_DISCOVER) {
+        body->has_supersedes = body->supersedes = 1;
+        return;
+    }
+    body->complete = complete;
+    body->has_files = body->has_configurations = body->has_listening = 1;
+    body->files = !spec || !spec->has_files || spec->files;
+    body->configurations = !spec || !spec->has_configurations || spec->configurations;
+    body->listening = !spec || !spec->has_listening || spec->listening;
+    body->n_roots = spec ? spec->n_roots : 0;
+    body->roots = spec ? spec->roots : NULL;
+}
+
 enum code inventory_write(const struct task *task, struct bytes result, bool ended, int64_t now_ms,
                           struct arena *arena, struct packed_event **ret, size_t *ret_n, struct status *st)
 {
@@ -256,21 +275,16 @@ enum code inventory_write(const struct task *task, struct bytes result, bool end
     const Clm__DiscoverSpec *spec = ((const Clm__TaskSpec *)spec_msg)->discover;
     *ret = arena_array(arena, found->n_certificates + 1, sizeof(**ret));
     *ret_n = 0;
+    if (task->kind != KIND_DISCOVER && found->n_certificates == 0)
+        return CODE_OK; /* an older agent's */
     for (size_t at = 0; at < found->n_certificates || *ret_n == 0;) {
         Clm__InventoryReported body = CLM__INVENTORY_REPORTED__INIT;
         body.agent_id = arena_strdup(arena, task->agent_id);
         body.certificates = found->certificates + at;
         body.n_certificates = page_size(body.certificates, found->n_certificates - at);
         at += body.n_certificates;
-        body.has_last = body.has_complete = 1;
+        cover(&body, task->kind, spec, ended && !(found->has_truncated && found->truncated));
         body.last = at >= found->n_certificates;
-        body.complete = ended && !(found->has_truncated && found->truncated);
-        body.has_files = body.has_configurations = body.has_listening = 1;
-        body.files = !spec || !spec->has_files || spec->files;
-        body.configurations = !spec || !spec->has_configurations || spec->configurations;
-        body.listening = !spec || !spec->has_listening || spec->listening;
-        body.n_roots = spec ? spec->n_roots : 0;
-        body.roots = spec ? spec->roots : NULL;
         (*ret)[(*ret_n)++] = inventory_page(task, &body, now_ms, arena);
     }
     return CODE_OK;

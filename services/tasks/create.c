@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "convert.h"
 #include "events.h"
 #include "store.h"
@@ -126,6 +127,9 @@ enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, c
     TRY(check_after(db, arena, request, st));
     bool fresh;
     TRY(insert(db, arena, facts.kind, request, ret, &fresh, st));
+    if (fresh)
+        log_info("task created", "task", ret->id, "agent", ret->agent_id, "kind", task_kind_name(ret->kind),
+                 "by", request->created_by, NULL);
     if (ret->state == STATE_READY)
         tasks->wake(tasks, &request->agent_id, 1);
     return CODE_OK;

@@ -166,6 +166,9 @@ static enum code lease_batch(struct batch *batch, struct lease_answer *ret, stru
     ret->deliveries = arena_array(batch->arena, batch->n_taken, sizeof(*ret->deliveries));
     for (size_t i = 0; i < batch->n_taken; i++) {
         const struct task *task = &batch->candidates[i].task;
+        LOG_TRACED(task->traceparent);
+        log_info("task leased", "task", task->id, "agent", task->agent_id, "attempt", LOG_NUM(task->attempt),
+                 "lease", LOG_NUM(task->lease), NULL);
         ret->deliveries[i] =
             (struct delivery){task->agent_id, task->id, task->attempt, task->lease, batch->envelopes[i]};
     }

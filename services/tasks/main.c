@@ -10,6 +10,7 @@
 
 #define SWEEP_INTERVAL_MS 1000
 #define FOLD_INTERVAL_MS  60000
+#define GAUGE_INTERVAL_MS 5000
 #define WAKE_INTERVAL_MS  200
 #define RENEW_INTERVAL_MS 1000
 
@@ -73,10 +74,12 @@ static enum code start(struct service *service, struct status *st)
         .service = service,
     };
     service_set_state(service, app);
+    gauges_make();
     TRY(service_periodic(service, "envelope_certificate", RENEW_INTERVAL_MS, false,
                          certificate_renew_when_due, st));
     TRY(service_periodic(service, "projection", RENEW_INTERVAL_MS, false, projection_snapshot_when_due, st));
     TRY(service_periodic(service, "wakes", WAKE_INTERVAL_MS, false, wake_pending, st));
+    TRY(service_periodic(service, "gauges", GAUGE_INTERVAL_MS, false, gauges_work, st));
     TRY(service_periodic(service, "statistics", FOLD_INTERVAL_MS, true, fold, st));
     return service_periodic(service, "sweep", SWEEP_INTERVAL_MS, true, sweep, st);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "convert.h"
 #include "events.h"
 #include "pki/cms.h"
@@ -25,6 +26,18 @@ struct taken { /* a receipt that held */
     char signer[SHA256_HEX_SIZE]; /* fingerprint of the certificate that it was verified with */
     int64_t now_ms;
 };
+
+static const char *outcome_name(enum outcome outcome)
+{
+    static const char *const names[] = {
+        [OUTCOME_SUCCEEDED] = "SUCCEEDED",     [OUTCOME_INSTALLED_UNVERIFIED] = "INSTALLED_UNVERIFIED",
+        [OUTCOME_FAILED] = "FAILED",           [OUTCOME_CANCELLED] = "CANCELLED",
+        [OUTCOME_REFUSED] = "REFUSED",         [OUTCOME_CANNOT_OPEN] = "CANNOT_OPEN",
+        [OUTCOME_NOT_GENUINE] = "NOT_GENUINE",
+    };
+    _Static_assert(ARRAY_LEN(names) == OUTCOME_NOT_GENUINE + 1, "one name for each outcome");
+    return names[outcome];
+}
 
 static enum code verify(struct db *db, struct arena *arena, const struct result_submission *submission,
                         struct taken *taken, struct status *st)
@@ -76,7 +89,8 @@ static enum code collect_result(struct db *db, struct arena *arena, struct taken
     return result_check(taken->result, &taken->says, st);
 }
 
-/* The registry keeps the inventory: it hears of what a scan found in the transaction that ends the scan. */
+/* The registry keeps the inventory: it hears of what a scan found, and of what a deployment left, in the
+ * transaction that ends the task. */
 static enum code report_inventory(struct db *tx, struct arena *arena, const struct task *task,
                                   const struct taken *taken, bool ended, struct status *st)
 {
@@ -108,7 +122,8 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     change.signer_sha256 = taken->signer;
     TRY(changes_emit(tx, arena, &change, 1, taken->now_ms, st));
-    bool found = task->kind == KIND_DISCOVER && (to == STATE_SUCCEEDED || to == STATE_CANCELLED);
+    bool found = task->kind == KIND_DISCOVER ? to == STATE_SUCCEEDED || to == STATE_CANCELLED
+                                             : to == STATE_SUCCEEDED || to == STATE_INSTALLED_UNVERIFIED;
     return found ? report_inventory(tx, arena, &ended, taken, to == STATE_SUCCEEDED, st) : CODE_OK;
 }
 
@@ -265,6 +280,10 @@ enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *a
         TRY(ready_followers(tx, arena, task.id, taken.now_ms, &agents, &n_agents, st));
     }
     TRY(db_commit(tx, st));
+    LOG_TRACED(task.traceparent);
+    if (has_receipt)
+        log_info("receipt taken", "task", task.id, "agent", task.agent_id, "attempt",
+                 LOG_NUM(submission->attempt), "outcome", outcome_name(taken.receipt.outcome), NULL);
     *ret_finished = has_receipt;
     if (n_agents > 0)
         tasks->wake(tasks, agents, n_agents);

@@ -15,6 +15,19 @@ enum code tasks_statistics(struct db *db, struct arena *arena, int64_t now_ms, s
                               st);
 }
 
+enum code tasks_by_state(struct db *db, struct arena *arena, int64_t now_ms, struct task_counts *ret,
+                         struct status *st)
+{
+    struct task_period *hours;
+    size_t n;
+    TRY(store_open_tasks(db, ret->n, st));
+    TRY(store_task_periods(db, arena, PERIOD_HOUR, now_ms - STATISTICS_HOURS * HOUR_MS, &hours, &n, st));
+    for (size_t i = 0; i < n; i++)
+        for (int state = STATE_SUCCEEDED; state <= STATE_COUNT; state++)
+            ret->n[state] += hours[i].n[state];
+    return CODE_OK;
+}
+
 enum code tasks_agent_jobs(struct db *db, struct arena *arena, const char *agent_id,
                            struct job_statistics **ret, size_t *ret_n, struct status *st)
 {

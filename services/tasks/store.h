@@ -128,6 +128,7 @@ enum code store_void_leases(struct db *db, struct arena *arena, int64_t before_m
 
 enum code store_task_periods(struct db *db, struct arena *arena, int64_t period, int64_t from_ms,
                              struct task_period **ret, size_t *ret_n, struct status *st) MUST_CHECK;
+enum code store_open_tasks(struct db *db, int64_t ret[STATE_COUNT + 1], struct status *st) MUST_CHECK;
 enum code store_agent_jobs(struct db *db, struct arena *arena, const char *agent_id,
                            struct job_statistics **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 enum code store_tallies_fold(struct db *db, struct arena *arena, int64_t hours_from_ms, int64_t days_from_ms,

@@ -1,4 +1,4 @@
-/* Reports of VALIDATE tasks, by the index of those that have one (migrations/0005_reports.sql). */
+/* Reports of VALIDATE tasks, by the index of those that have one (migrations/0006_reports.sql). */
 #include "store_parts.h"
 
 #define LAST_ID "ffffffff-ffff-ffff-ffff-ffffffffffff"

@@ -1,4 +1,6 @@
 /* What became of tasks (migrations/0003_tallies.sql). */
+#include <string.h>
+
 #include "store_parts.h"
 
 enum code store_task_periods(struct db *db, struct arena *arena, int64_t period, int64_t from_ms,
@@ -20,6 +22,20 @@ enum code store_task_periods(struct db *db, struct arena *arena, int64_t period,
             (*ret)[(*ret_n)++] = (struct task_period){.at_ms = at_ms};
         if (state > 0 && state <= STATE_COUNT)
             (*ret)[*ret_n - 1].n[state] = db_int(rows, i, 2);
+    }
+    return CODE_OK;
+}
+
+/* Sets the states that are no ends; the others to 0. */
+enum code store_open_tasks(struct db *db, int64_t ret[STATE_COUNT + 1], struct status *st)
+{
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(db, "SELECT state, sum(n) FROM task_tallies WHERE period = 0 GROUP BY 1", NULL, &rows, st));
+    memset(ret, 0, (STATE_COUNT + 1) * sizeof(*ret));
+    for (size_t i = 0; i < db_rows_count(rows); i++) {
+        int64_t state = db_int(rows, i, 0);
+        if (state > 0 && state <= STATE_COUNT)
+            ret[state] = db_int(rows, i, 1);
     }
     return CODE_OK;
 }
@@ -68,7 +84,7 @@ enum code store_tallies_fold(struct db *db, struct arena *arena, int64_t hours_f
         db,
         "WITH old AS (DELETE FROM task_tallies RETURNING period, at, state, n) "
         "INSERT INTO task_tallies (period, at, state, n) SELECT period, at, state, sum(n) FROM old "
-        "WHERE at >= CASE period WHEN 1 THEN $1::timestamptz ELSE $2::timestamptz END "
-        "GROUP BY 1, 2, 3",
+        "WHERE period = 0 OR at >= CASE period WHEN 1 THEN $1::timestamptz ELSE $2::timestamptz END "
+        "GROUP BY 1, 2, 3 HAVING sum(n) <> 0",
         args, NULL, st);
 }

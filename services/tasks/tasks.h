@@ -237,6 +237,11 @@ struct task_period {
 enum code tasks_statistics(struct db *db, struct arena *arena, int64_t now_ms, struct task_period **ret_hours,
                            size_t *ret_n_hours, struct task_period **ret_days, size_t *ret_n_days,
                            struct status *st) MUST_CHECK;
+struct task_counts {
+    int64_t n[STATE_COUNT + 1]; /* by state: now; of terminal states, those of the last STATISTICS_HOURS */
+};
+enum code tasks_by_state(struct db *db, struct arena *arena, int64_t now_ms, struct task_counts *ret,
+                         struct status *st) MUST_CHECK;
 struct job_statistics {
     enum task_kind kind;
     int64_t succeeded, unverified, failed, cancelled, expired, timed, total_ms, longest_ms;

@@ -38,6 +38,21 @@ def test_every_query_of_the_dashboard_parses(tmp_path):
     assert len(queries) > 10
 
 
+def asked_for():
+    return set(re.findall(r"\bclm_\w+", RULES.read_text() + DASHBOARD.read_text()))
+
+
 def test_only_what_is_exported_is_asked_for():
-    asked = set(re.findall(r"\bclm_\w+", RULES.read_text() + DASHBOARD.read_text()))
-    assert asked and asked <= exported(), asked - exported()
+    assert asked_for() and asked_for() <= exported(), asked_for() - exported()
+
+
+def test_nothing_is_exported_that_nobody_looks_at():
+    seen = {re.sub("_(bucket|sum|count)$", "", name) for name in asked_for()}
+    unseen = {name for name in exported() if not name.endswith(("_bucket", "_sum", "_count"))} - seen
+    assert not unseen
+
+
+def test_every_alert_has_a_case_in_which_it_fires():
+    alerts = {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+    cases = yaml.safe_load((Path(__file__).parent / "alerts_test.yaml").read_text())["tests"]
+    assert {check["alertname"] for case in cases for check in case["alert_rule_test"] if check["exp_alerts"]} == alerts

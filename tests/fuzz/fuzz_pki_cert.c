@@ -25,6 +25,11 @@ static void on_cert(struct bytes der, void *arg)
             (strcmp(brief.serial, info.serial) != 0 || brief.not_after_ms != info.not_after_ms ||
              strcmp(brief.fingerprint, info.fingerprint) != 0))
             abort();
+        AUTO_CERT_INFO struct cert_info listed = {0};
+        if (cert_read_listed(der, &listed, &st) != CODE_OK || strcmp(listed.serial, info.serial) != 0 ||
+            strcmp(listed.subject, info.subject) != 0 || listed.not_after_ms != info.not_after_ms ||
+            listed.names.n_dns != info.names.n_dns)
+            abort();
         (void)cert_matches_host(der, "www.example.com");
         (void)cert_matches_host(der, "192.0.2.1");
     }

@@ -46,6 +46,33 @@ def test_scans_fill_the_inventory_and_replace_what_is_gone(host, rest):
     assert ("FILE", str(host.nginx.certificate)) in {(p["source"], p["place"]) for p in known()[0]["places"]}
 
 
+def places_of(rest, host, fingerprint_sha256):
+    return {(p["source"], p["place"], p.get("serverName", "")): p
+            for view in certificates(rest, agentId=host.id, fingerprintSha256=fingerprint_sha256) for p in view["places"]}
+
+
+def test_what_was_deployed_is_in_the_inventory_at_once(host, rest):
+    """No scan has to come by: the receipt of the deployment says what lies at the target and what is served."""
+    before = fingerprint(host.nginx.served())
+    assert rest.run_task(host.id, "DISCOVER", {"roots": [str(host.nginx.dir)]})["state"] == "SUCCEEDED"
+    was = wait_until("the former one", lambda: places_of(rest, host, before))
+    listener = f"127.0.0.1:{host.nginx.port}"
+    assert {("FILE", str(host.nginx.certificate), ""), ("LISTENER", listener, ""), ("LISTENER", listener, host.nginx.name)} <= set(was)
+    task = rest.run_task(host.id, "RENEW", {"target": "nginx"})
+    assert task["state"] == "SUCCEEDED", task
+    after = task["result"]["fingerprintAfterSha256"]
+    now = wait_until("the new one", lambda: places_of(rest, host, after))
+    assert set(now) == set(was), now
+    assert now["FILE", str(host.nginx.certificate), ""]["keyPath"] == str(host.nginx.key)
+    assert now["LISTENER", listener, ""]["process"] == "nginx" and all(p["served"] for p in now.values())
+    assert not places_of(rest, host, before)
+    views = certificates(rest, agentId=host.id, served="true", fingerprintSha256=after)
+    assert len(views) == 1 and views[0]["certificate"]["dnsNames"] == [host.nginx.name]
+    # A scan afterwards says the same.
+    assert rest.run_task(host.id, "DISCOVER", {"roots": [str(host.nginx.dir)]})["state"] == "SUCCEEDED"
+    assert set(places_of(rest, host, after)) == set(now)
+
+
 def test_ranges_are_refused_unless_the_policy_holds_them(host, rest):
     task = rest.run_task(host.id, "DISCOVER", {"files": False, "ranges": ["127.0.0.0/30"],
                                               "ports": [host.nginx.port]})

@@ -1,9 +1,11 @@
 """Served = intended, always: what differs on a host is an alert and an event within seconds, and over when it is mended."""
+import shutil
 import signal
 
 import pytest
 
-from clm.process import run, wait_until
+from clm.platform import write
+from clm.process import Process, run, wait_until
 from conftest import Host
 
 
@@ -12,7 +14,12 @@ def host(platform, scratch):
     """What it serves was deployed by the agent."""
     host = Host(platform, scratch / "drift", "drift")
     rest = platform.rest()
-    host.start(rest)
+    host.nginx.listen = "ssl reuseport"
+    host.prepare()
+    host.agent.change("[policy]", "[policy]\nwatch_interval = 5s")  # what no file's change tells, sooner
+    host.register(rest)
+    host.agent.start()
+    rest.wait_agent(host.id, "ONLINE", process=host.agent.process)
     task = rest.run_task(host.id, "RENEW", {"target": "nginx"})
     assert task["state"] == "SUCCEEDED", task
     yield host
@@ -69,8 +76,43 @@ def test_a_server_that_went_on_with_something_else_is_told_though_the_files_are_
     mended(rest, host)
 
 
+def test_a_chain_that_lost_its_intermediate_is_told(host, rest):
+    kept = host.nginx.certificate.read_text()
+    end = "-----END CERTIFICATE-----\n"
+    assert kept.count(end) > 1, kept
+    host.nginx.certificate.write_text(kept[:kept.index(end) + len(end)])
+    alert = told(rest, host, "issuer is not known")
+    assert alert["entityId"] == f"{host.id}/nginx"
+    host.nginx.certificate.write_text(kept)
+    mended(rest, host)
+
+
+def test_a_process_that_still_serves_the_former_certificate_is_told(host, rest):
+    """Two servers share the port; what one of them has was replaced meanwhile."""
+    old = host.dir / "old"
+    (old / "tmp").mkdir(parents=True)
+    for file in (host.nginx.certificate, host.nginx.key):
+        shutil.copy(file, old / file.name)
+    write(old / "nginx.conf", host.nginx.conf.read_text().replace(str(host.nginx.dir), str(old)))
+    assert rest.run_task(host.id, "RENEW", {"target": "nginx"})["state"] == "SUCCEEDED"
+    second = Process("nginx-old", [host.nginx.program, "-e", old / "error.log", "-c", old / "nginx.conf"], old / "stdout.log")
+    second.start()
+    try:
+        told(rest, host, "(some of its processes)")
+    finally:
+        second.stop()
+    mended(rest, host)
+
+
 def test_renewing_is_no_drift(host, rest):
     before = len(activity(rest, host, "certificate.drifted"))
     assert rest.run_task(host.id, "RENEW", {"target": "nginx"})["state"] == "SUCCEEDED"
     assert rest.run_task(host.id, "VALIDATE", {"target": "nginx"})["state"] == "SUCCEEDED"
-    assert len(activity(rest, host, "certificate.drifted")) == before
+    # What a check behind these would have told is told before this.
+    kept = host.nginx.certificate.read_bytes(), host.nginx.key.read_bytes()
+    other_pair(host)
+    told(rest, host, "was overwritten")
+    assert len(activity(rest, host, "certificate.drifted")) == before + 1
+    host.nginx.certificate.write_bytes(kept[0])
+    host.nginx.key.write_bytes(kept[1])
+    mended(rest, host)

@@ -9,10 +9,10 @@ export const tokenLives: [number, string][] = [[900, "15 minutes"], [3600, "1 ho
 
 /** One row a way to run the agent. Each asks for the token or reads it from a file: it stays out of shell histories and process lists. */
 const ways: { name: string; help: string; line: string }[] = [
-  { name: "Debian", help: "The first command shows what the agent would be allowed to do there, and asks. The second asks for the token.",
-    line: "sudo clm-agent setup && sudo clm-agent enroll && sudo systemctl enable --now clm-agent" },
+  { name: "Debian", help: "The second command shows what the agent would be allowed to do there, and asks. The third asks for the token.",
+    line: "sudo apt-get install -y clm-agent && sudo clm-agent setup && sudo clm-agent enroll && sudo systemctl enable --now clm-agent" },
   { name: "Container", help: "Paste the token when the first command waits for it, then press Ctrl-D. The local policy is /etc/clm-agent/agent.conf.",
-    line: "podman secret create clm-token - && podman run -d --name clm-agent --secret clm-token -v /etc/clm-agent:/etc/clm-agent:ro -v clm-agent:/var/lib/clm-agent clm-agent run --token-file /run/secrets/clm-token" },
+    line: "podman secret create clm-token - && podman run -d --name clm-agent --secret clm-token -v /etc/clm-agent:/etc/clm-agent:ro -v clm-agent:/var/lib/clm-agent ghcr.io/ssl-clm/clm-agent:0.1.0 run --token-file /run/secrets/clm-token" },
   { name: "Kubernetes", help: "Paste the token when the second command waits for it, then press Ctrl-D. Once the agent is online, delete the Secret.",
     line: "kubectl apply -k deploy/kubernetes/agent/deployment && kubectl -n clm-agents create secret generic clm-agent-token --from-file=token=/dev/stdin" },
 ];

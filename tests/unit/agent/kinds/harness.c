@@ -22,6 +22,7 @@
 unsigned sign_calls;
 char last_spki[65];
 enum code sign_answer;
+bool (*run_stop)(struct task_run *run);
 const struct der *sign_root;
 static struct host *signing_host;
 static struct arena *texts;
@@ -282,6 +283,7 @@ int host_setup(void **state)
     sign_answer = CODE_OK;
     sign_root = NULL;
     run_cancelled = false;
+    run_stop = NULL;
     *state = host;
     return 0;
 }
@@ -351,7 +353,7 @@ const Clm__TaskSpec *renewing(const char *target)
 static bool cancelled(struct task_run *run)
 {
     (void)run;
-    return run_cancelled;
+    return run_stop ? run_stop(run) : run_cancelled;
 }
 
 struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec)

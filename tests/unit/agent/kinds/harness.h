@@ -86,8 +86,9 @@ extern bool run_cancelled;
  * for. */
 extern unsigned sign_calls;
 extern char last_spki[65];
-extern enum code sign_answer;       /* CODE_OK, or what to fail with */
-extern const struct der *sign_root; /* said to be the root; NULL: the host's own */
+extern bool (*run_stop)(struct task_run *run); /* asked instead, if not NULL */
+extern enum code sign_answer;                  /* CODE_OK, or what to fail with */
+extern const struct der *sign_root;            /* said to be the root; NULL: the host's own */
 
 const Clm__Check *find_check(const struct outcome *outcome, const char *id);
 const Clm__Step *find_step(const struct outcome *outcome, const char *name);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/file.h"
 #include "kinds/seen.h"
@@ -38,6 +39,18 @@ static void what_was_seen_is_found_in_the_same_state_only(void **state)
         assert_false(seen_find(seen, key_of(seen, i, 6), &found)); /* it changed */
         assert_false(seen_find(seen, key_of(seen, 300 + i, 5), &found));
     }
+    /* What a process forked since came across counts. */
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool known = true;
+        for (unsigned i = 0; i < 300; i++)
+            known = known && seen_find(seen, key_of(seen, i, 5), &found);
+        _exit(known ? 0 : 1);
+    }
+    int how = -1;
+    assert_int_equal(waitpid(pid, &how, 0), pid);
+    assert_int_equal(how, 0);
+    assert_false(seen_save(seen, NULL, 0, path));
     /* Nothing new: nothing is written. What was found stays, though it is not given again. */
     for (unsigned i = 0; i < 300; i++)
         entries[i] = (struct seen_entry){.key = key_of(seen, i, 5)};
@@ -62,9 +75,11 @@ static void files_elsewhere_are_forgotten_after_some_scans(void **state)
     struct seen_entry entry = {key_of(seen, 1, 1), text("x")};
     assert_true(seen_save(seen, &entry, 1, path));
     for (unsigned scan = 0; scan < 6; scan++) {
+        struct seen *look = seen_load(path);
+        assert_true(seen_find(look, key_of(look, 1, 1), &found) == (scan < 5));
+        seen_free(look); /* and what it met with it: the scan itself does not come across the file */
         seen_free(seen);
         seen = seen_load(path);
-        assert_true(seen_find(seen, key_of(seen, 1, 1), &found) == (scan < 5));
         struct seen_entry other = {key_of(seen, 2, scan), {0}};
         assert_true(seen_save(seen, &other, 1, path));
     }

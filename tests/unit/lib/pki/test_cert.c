@@ -243,11 +243,68 @@ static void a_brief_says_the_same_as_the_whole(void **state UNUSED)
         assert_code(CODE_INVALID_ARGUMENT, cert_read_brief((struct bytes){cert.data, len}, &brief, &st), &st);
 }
 
+static void assert_listed_as_read(struct bytes cert)
+{
+    struct status st;
+    AUTO_CERT_INFO struct cert_info whole = {0}, listed = {0};
+    assert_ok(cert_read(cert, &whole, &st), &st);
+    assert_ok(cert_read_listed(cert, &listed, &st), &st);
+    assert_string_equal(listed.key_name, whole.key_name);
+    assert_int_equal(listed.key_type, whole.key_type);
+    assert_int_equal(listed.key_bits, whole.key_bits);
+    assert_int_equal(listed.names.n_dns, whole.names.n_dns);
+    for (size_t i = 0; i < whole.names.n_dns; i++)
+        assert_string_equal(listed.names.dns[i], whole.names.dns[i]);
+    assert_int_equal(listed.is_ca, whole.is_ca);
+    assert_int_equal(listed.self_signed, whole.self_signed);
+    assert_int_equal(listed.server_auth, whole.server_auth);
+    /* All else lies in one piece. */
+    pki_names_done(&listed.names);
+    pki_names_done(&whole.names);
+    assert_memory_equal(&listed, &whole, sizeof(listed));
+}
+
+static void listed_certificates_say_the_same_as_read_ones(void **state UNUSED)
+{
+    struct pki pki;
+    AUTO_DER struct der server = {0};
+    pki_init(&pki, NOW);
+    server_cert(&server);
+    assert_listed_as_read(der_bytes(&server));
+    assert_listed_as_read(der_bytes(&pki.root.cert));
+    assert_listed_as_read(der_bytes(&pki.managed.cert));
+    EVP_PKEY *const keys[] = {
+        EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"), EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-521"),
+        EVP_PKEY_Q_keygen(NULL, NULL, "EC", "secp256k1"), EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)1024),
+        EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048)};
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
+        AUTO_DER struct der cert = {0};
+        foreign("DNS:a.example,DNS:*.b.example", keys[i], (long)i + 1, &cert);
+        assert_listed_as_read(der_bytes(&cert));
+    }
+    pki_done(&pki);
+}
+
+static void only_a_signature_tells_who_signed(void **state UNUSED)
+{
+    struct status st;
+    AUTO_DER struct der cert = {0};
+    AUTO_CERT_INFO struct cert_info whole = {0}, listed = {0};
+    foreign("DNS:a.example", EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"), 1, &cert);
+    cert.data[cert.len - 1] ^= 1;
+    assert_ok(cert_read(der_bytes(&cert), &whole, &st), &st);
+    assert_ok(cert_read_listed(der_bytes(&cert), &listed, &st), &st);
+    assert_false(whole.self_signed);
+    assert_true(listed.self_signed); /* as it says of itself */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_field_is_read),
         cmocka_unit_test(a_brief_says_the_same_as_the_whole),
+        cmocka_unit_test(listed_certificates_say_the_same_as_read_ones),
+        cmocka_unit_test(only_a_signature_tells_who_signed),
         cmocka_unit_test(roots_and_clients_are_told_apart),
         cmocka_unit_test(issuer_holds_the_name_that_its_certificates_give),
         cmocka_unit_test(names_match_as_browsers_match_them),

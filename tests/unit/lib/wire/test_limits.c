@@ -79,9 +79,9 @@ static void count_if_sought(const ProtobufCMessageDescriptor *desc, const Protob
 /* Frames between the agent's processes: this test does not see them. */
 static bool is_agents_own(const char *field)
 {
-    static const char *const own[] = {"Identity.chain", "Identity.roots", "Snapshot.",    "EnrolAnswer.",
-                                      "Done.",          "Issued.",        "IdentityCsr.", "Renew.",
-                                      "RenewAnswer.",   "Farewell.",      "Proxy."};
+    static const char *const own[] = {
+        "Identity.chain", "Identity.roots", "Snapshot.", "EnrolAnswer.", "Done.",   "Issued.", "IdentityCsr.",
+        "Renew.",         "RenewAnswer.",   "Farewell.", "Proxy.",       "Result.", "Sign."};
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
         if (!strncmp(field, own[i], strlen(own[i])))
             return true;

@@ -13,7 +13,7 @@
 #define LIFE_SEC 3600
 
 static struct request *req;
-static int64_t ends[ISSUING_CA_COUNT];
+static struct crl_times times[ISSUING_CA_COUNT];
 
 static int setup(void **state)
 {
@@ -90,7 +90,7 @@ static void revoke_agent(const struct agent *agent, enum crl_reason reason)
 
 static void tend(void)
 {
-    assert_ok(crls_tend(req, LIFE_SEC, ends, &why));
+    assert_ok(crls_tend(req, LIFE_SEC, times, &why));
 }
 
 static void every_issuing_ca_has_a_list_that_its_own_key_signed(void **state)
@@ -107,7 +107,8 @@ static void every_issuing_ca_has_a_list_that_its_own_key_signed(void **state)
         assert_true(X509_CRL_get_ext_by_NID(crl, NID_crl_number, -1) >= 0);
         assert_true(X509_CRL_get_ext_by_NID(crl, NID_authority_key_identifier, -1) >= 0);
         assert_int_equal(row.next_update_ms - row.this_update_ms, LIFE_SEC * 1000);
-        assert_int_equal(ends[ca], row.next_update_ms);
+        assert_int_equal(times[ca].this_update_ms, row.this_update_ms);
+        assert_int_equal(times[ca].next_update_ms, row.next_update_ms);
         X509_free(issuer);
         X509_CRL_free(crl);
     }
@@ -216,14 +217,14 @@ static void a_list_that_cannot_be_renewed_is_told_once_and_stops_nobody(void **s
     size_t late = fixture_events_count("crl.late");
     assert_int_equal(kill(signer_pid(req->signer), SIGKILL), 0);
     clock_advance(LIFE_SEC * 1000 * 2 / 3);
-    assert_int_equal(crls_tend(req, LIFE_SEC, ends, &why), CODE_UNAVAILABLE);
+    assert_int_equal(crls_tend(req, LIFE_SEC, times, &why), CODE_UNAVAILABLE);
     assert_int_equal(fixture_events_count("crl.late"), late); /* there is time left */
     clock_advance(LIFE_SEC * 1000 / 4);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(crls_tend(req, LIFE_SEC, ends, &why), CODE_UNAVAILABLE);
+        assert_int_equal(crls_tend(req, LIFE_SEC, times, &why), CODE_UNAVAILABLE);
     assert_int_equal(fixture_events_count("crl.late"), late + ISSUING_CA_COUNT);
     assert_int_equal(newest("managed").number, before.number); /* the old one stands */
-    assert_int_equal(ends[CA_MANAGED], before.next_update_ms);
+    assert_int_equal(times[CA_MANAGED].next_update_ms, before.next_update_ms);
 
     clock_advance(LIFE_SEC * 1000); /* past its end */
     assert_ok(signer_ensure(req->signer, &why));
@@ -231,7 +232,8 @@ static void a_list_that_cannot_be_renewed_is_told_once_and_stops_nobody(void **s
     fixture_confirmed_agent(req, &agent, NULL);
     tend();
     assert_int_equal(newest("managed").number, before.number + 1);
-    assert_int_equal(ends[CA_MANAGED], newest("managed").next_update_ms); /* by the signer's own clock */
+    assert_int_equal(times[CA_MANAGED].next_update_ms,
+                     newest("managed").next_update_ms); /* by the signer's own clock */
 }
 
 static void the_signer_bounds_what_it_signs(void **state)

@@ -105,6 +105,42 @@ static void scans_replace_what_they_covered(void **state)
     assert_int_equal(fixture_number("SELECT count(*) FROM certificates"), 1);
 }
 
+/* A deployment knows better of the places that it names, and says nothing of others. */
+static void deployment_supersedes_what_was_said_of_its_places(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    struct certificate *rows;
+    const char *agent = fixture_agent("host", "prod"), *other = fixture_agent("other", "prod");
+    struct certificate c[] = {cert("aa", T0 + 100), cert("bb", T0 + 200)};
+    struct certificate_place old[] = {place(&c[0], PLACE_FILE, "/etc/a.pem", true),
+                                      place(&c[0], PLACE_FILE, "/etc/copy.pem", true),
+                                      place(&c[0], PLACE_LISTENER, "127.0.0.1:443", true),
+                                      place(&c[0], PLACE_LISTENER, "127.0.0.1:443", true)};
+    old[3].server_name = "www.example.test";
+    apply(agent, c, 1, old, 4, T0, true, NULL);
+    apply(other, c, 1, old, 1, T0, true, NULL);
+    struct certificate_place now[] = {place(&c[1], PLACE_FILE, "/etc/a.pem", true),
+                                      place(&c[1], PLACE_LISTENER, "127.0.0.1:443", true)};
+    now[1].server_name = "www.example.test";
+    const struct scan_page page = {.agent_id = agent,
+                                   .seen_ms = T0 + 1,
+                                   .certificates = &c[1],
+                                   .n_certificates = 1,
+                                   .places = now,
+                                   .n_places = 2,
+                                   .supersedes = true};
+    for (unsigned twice = 0; twice < 2; twice++) { /* delivered twice */
+        assert_int_equal(inventory_apply(fixture_db, &page, fixture_arena, &st), CODE_OK);
+        assert_int_equal(list((struct certificate_filter){ANY, .agent_id = agent}, &rows), 2);
+        assert_int_equal(rows[0].n_places, 2); /* the copy, and the socket without a name */
+        assert_int_equal(rows[1].n_places, 2);
+        assert_true(rows[1].served);
+        assert_int_equal(list((struct certificate_filter){ANY, .agent_id = other}, &rows), 1);
+        assert_int_equal(rows[0].n_places, 1);
+    }
+}
+
 static void lists_are_filtered_and_paged_by_their_end(void **state)
 {
     (void)state;
@@ -177,6 +213,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup(name, fixture_reset)
     const struct CMUnitTest tests[] = {
         TEST(scans_replace_what_they_covered),
+        TEST(deployment_supersedes_what_was_said_of_its_places),
         TEST(lists_are_filtered_and_paged_by_their_end),
         TEST(unknown_agents_and_lying_ones_change_nothing_of_others),
     };

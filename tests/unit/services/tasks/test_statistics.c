@@ -51,6 +51,11 @@ static void equals_a_scan(void)
             of_agents +=
                 jobs[k].succeeded + jobs[k].unverified + jobs[k].failed + jobs[k].cancelled + jobs[k].expired;
     }
+    struct task_counts counts;
+    assert_ok(tasks_by_state(db, arena, clock_wall_ms(), &counts, &st));
+    for (int state = STATE_SCHEDULED; state < STATE_SUCCEEDED; state++)
+        assert_int_equal(counts.n[state],
+                         scanned(arena_printf(arena, "SELECT count(*) FROM tasks WHERE state = %d", state)));
     assert_int_equal(of_agents, in_days);
     assert_int_equal(of_agents, scanned("SELECT count(*) FROM tasks WHERE finished_at IS NOT NULL"));
 }
@@ -101,6 +106,20 @@ static void every_way_to_end_is_counted_once(void **state)
     equals_a_scan();
     assert_int_equal(fixture_count("SELECT count(*) FROM task_tallies"),
                      fixture_count("SELECT count(DISTINCT (period, at, state)) FROM task_tallies"));
+}
+
+static void states_that_are_no_ends_are_counted_at_every_step(void **state)
+{
+    (void)state;
+    (void)fixture_task(AGENT_A, CLM__TASK__KIND__VALIDATE);
+    for (unsigned i = 0; i < 5; i++)
+        (void)fixture_task(AGENT_B, CLM__TASK__KIND__VALIDATE);
+    equals_a_scan();
+    (void)fixture_lease(AGENT_A);
+    equals_a_scan();
+    assert_true(scanned("SELECT count(*) FROM tasks WHERE state = 3") > 0);
+    assert_ok(tasks_statistics_fold(db, arena, clock_wall_ms(), &st));
+    equals_a_scan();
 }
 
 static void agent_shows_its_last_result_and_durations_by_kind(void **state)
@@ -165,6 +184,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(every_way_to_end_is_counted_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(states_that_are_no_ends_are_counted_at_every_step, setup, teardown),
         cmocka_unit_test_setup_teardown(agent_shows_its_last_result_and_durations_by_kind, setup, teardown),
         cmocka_unit_test_setup_teardown(old_periods_are_forgotten, setup, teardown),
     };

@@ -1,0 +1,127 @@
+"""Hosts of an administrator, as containers with systemd or something that passes for it: packages come from a repository made and served as
+docs/operations.md says, and the agent is installed by the very lines that the console and clmctl print."""
+import functools
+import http.server
+import os
+import pty
+import re
+import select
+import subprocess
+import threading
+import time
+
+from clm.platform import TOP
+from clm.process import Failed, run, wait_until
+from clm.runbook import commands
+
+CONSOLE = TOP / "services/gateway/web/src/token.tsx"
+IMAGE = "localhost/clm-test-machine:0.1.0"
+
+
+def console_line(name):
+    """What the console shows behind a new token, for one way to run the agent."""
+    found = re.search(rf'name: "{name}".*?line: "([^"]*)"', CONSOLE.read_text(), re.DOTALL)
+    if not found:
+        raise Failed(f"{CONSOLE} has no line for {name}")
+    return found[1]
+
+
+class Repository:
+    """Signed, in a directory, behind a web server on the containers' network."""
+
+    def __init__(self, podman, packages_image, directory, address):
+        self.directory, home, packages = directory, directory.parent / "gnupg", directory.parent / "packages"
+        for made, mode in ((directory, 0o755), (home, 0o700), (packages, 0o755)):
+            made.mkdir(mode=mode)
+        container = podman("create", packages_image, "none").stdout.strip()
+        podman("cp", f"{container}:/.", packages)
+        podman("rm", container)
+        env = {"GNUPGHOME": str(home), "REPOSITORY": str(directory)}
+        run(["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "archive@clm.test", "ed25519", "sign", "1d"], env=env)
+        run(["sh", "-euc", commands("repository").replace("build/release/", f"{packages}/")], env=env)
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
+        handler.log_message = lambda *_: None
+        self.server = http.server.ThreadingHTTPServer((address, 0), handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://{address}:{self.server.server_port}"
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Machine:
+    def __init__(self, podman, name, network):
+        self.podman, self.name = podman, name
+        podman("run", "-d", "--name", name, "--hostname", "web.clm.test", "--network", network, "--systemd=always", IMAGE)
+
+    def sh(self, text, env=None, check=True):
+        given = [word for key, value in (env or {}).items() for word in ("--env", f"{key}={value}")]
+        return self.podman("exec", *given, self.name, "bash", "-ec", text, check=check)
+
+    def wait_booted(self):
+        wait_until(f"{self.name} to have started", lambda: self.sh("systemctl is-active --quiet nginx", check=False).returncode == 0, 60, 0.3)
+
+    def use_repository(self, repository):
+        self.sh(commands("source"), {"REPOSITORY_URL": repository.url})
+
+    def type(self, line, answers, timeout=180):
+        """Runs a line at a terminal, as somebody sits there: each answer is typed when its question is on the screen."""
+        screen, told, controller, terminal = "", 0, *pty.openpty()
+        shell = subprocess.Popen(["podman", "exec", "-it", self.name, "bash", "-c", line], stdin=terminal, stdout=terminal, stderr=terminal,
+                                 env=self.podman.env, start_new_session=True)
+        os.close(terminal)
+        deadline = time.monotonic() + timeout
+        try:
+            while time.monotonic() < deadline:
+                if select.select([controller], [], [], 0.2)[0]:
+                    try:
+                        part = os.read(controller, 65536)
+                    except OSError:
+                        part = b""
+                    if not part:
+                        break
+                    screen += part.decode(errors="replace")
+                elif shell.poll() is not None:
+                    break
+                if told < len(answers) and answers[told][0] in screen:
+                    os.write(controller, answers[told][1].encode() + b"\n")
+                    told += 1
+            code = shell.wait(10)
+        finally:
+            if shell.poll() is None:
+                shell.kill()
+                shell.wait()
+            os.close(controller)
+        if code != 0 or told < len(answers):
+            raise Failed(f"{self.name}: exit {code} after {told} answers\n{screen[-4000:]}")
+        return screen
+
+
+QUESTION, PROMPT = "[y/N] ", "Bootstrap token (not shown): "
+
+
+def install(podman, compose, rest, new_agent, packages_image, scratch):
+    """new_agent(hostname) → (agent id, token, the line that clmctl prints)."""
+    network = compose.prefix
+    gateway = podman("network", "inspect", "--format", "{{range .Subnets}}{{.Gateway}}{{end}}", network).stdout.strip()
+    repository = Repository(podman, packages_image, scratch / "repository", gateway)
+    try:
+        for printed_by in ("console", "clmctl"):
+            machine = Machine(podman, f"{network}-{printed_by}-host", network)
+            machine.wait_booted()
+            machine.use_repository(repository)
+            agent_id, token, line = new_agent(f"{printed_by}-host.clm.test")
+            if printed_by == "console":
+                machine.type(console_line("Debian"), [(QUESTION, "yes"), (PROMPT, token)])
+            else:
+                machine.type(line, [(QUESTION, "yes")])
+            rest.wait_agent(agent_id, "ONLINE")
+            task = rest.run_task(agent_id, "RENEW", {"target": "nginx"})
+            if task["state"] != "SUCCEEDED":
+                raise Failed(f"{machine.name}: RENEW ended as {task}")
+            machine.sh("systemctl is-enabled --quiet clm-agent && systemctl restart clm-agent")
+            rest.wait_agent(agent_id, "ONLINE")
+    finally:
+        repository.close()
+    return "two hosts, by the lines of the console and of clmctl"
