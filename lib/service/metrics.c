@@ -75,7 +75,8 @@ struct metric *metric_histogram_ms(const char *name, const char *help)
 static bool is_of(const struct series *s, const struct label label[LABELS_MAX])
 {
     for (size_t i = 0; i < LABELS_MAX; i++)
-        if (strcmp(s->value[i], label[i].value) != 0 || strcmp(s->name[i], label[i].name) != 0)
+        if (strncmp(s->value[i], label[i].value, sizeof(s->value[i]) - 1) != 0 ||
+            strcmp(s->name[i], label[i].name) != 0)
             return false;
     return true;
 }

@@ -121,7 +121,10 @@ def make_base(podman, scratch):
     if podman.label(BASE, "clm.base") == made_with:
         return "there already"
     tar = scratch / "base.tar"
-    subprocess.run(["mmdebstrap", "--quiet", *BASE_OPTIONS, "bookworm", tar], check=True)
+    made = subprocess.run(["mmdebstrap", "--quiet", *BASE_OPTIONS, "bookworm", tar], text=True, capture_output=True, check=False)
+    if made.returncode != 0:
+        raise Failed("mmdebstrap cannot make a base system on this machine, which ./dev test containers needs: it wants root, Debian's archive, and to "
+                     f"mount file systems. What it said:\n{made.stderr[-3000:]}")
     podman("import", "--change", f"LABEL clm.base={made_with}", tar, BASE)
     tar.unlink()
     return "made with mmdebstrap"
@@ -429,6 +432,8 @@ def main():
     argparse.ArgumentParser(prog="./dev test containers", description=__doc__.split("\n\n", 1)[0]).parse_args()
     started = time.monotonic()
     try:
+        if os.geteuid() != 0:
+            raise Failed("./dev test containers makes file systems, networks and containers: run it as root")
         run()
     except (Failed, subprocess.CalledProcessError) as error:
         print(f"\nfailed: {error}\n0 passed, 1 failed", file=sys.stderr)

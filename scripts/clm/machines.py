@@ -26,6 +26,11 @@ def console_line(name):
     return found[1]
 
 
+class Files(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 class Repository:
     """Signed, in a directory, behind a web server on the containers' network."""
 
@@ -39,9 +44,7 @@ class Repository:
         env = {"GNUPGHOME": str(home), "REPOSITORY": str(directory)}
         run(["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "archive@clm.test", "ed25519", "sign", "1d"], env=env)
         run(["sh", "-euc", commands("repository").replace("build/release/", f"{packages}/")], env=env)
-        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
-        handler.log_message = lambda *_: None
-        self.server = http.server.ThreadingHTTPServer((address, 0), handler)
+        self.server = http.server.ThreadingHTTPServer((address, 0), functools.partial(Files, directory=directory))
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.url = f"http://{address}:{self.server.server_port}"
 

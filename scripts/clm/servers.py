@@ -1,5 +1,4 @@
-"""The servers beside nginx that the agent has a preset for, each private: a directory, a port, a certificate that is about to
-expire. Nothing of the machine's own servers is touched; only the distribution's programs are used."""
+"""The servers that the agent has a preset for, each private: a directory, a port, a certificate that is about to expire. Nothing of the machine's own servers is touched; only the distribution's programs are used."""
 import os
 import shutil
 import smtplib
@@ -26,7 +25,9 @@ class Server:
         self.owner = self.user if os.geteuid() == 0 else None
         self.port = free_port()
         self.conf = self.dir / "server.conf"
-        self.certificate, self.key = self.dir / "site.crt", self.dir / "site.key"
+        self.tls = self.dir / "tls"  # holds what the certificate's files are, and nothing else
+        self.tls.mkdir()
+        self.certificate, self.key = self.tls / "site.crt", self.tls / "site.key"
         self.process = Process(self.preset, self.argv(), self.dir / "stdout.log", stop_signal=self.stop_signal, env=self.env())
 
     def env(self):
@@ -94,6 +95,27 @@ class Server:
         self.process.kill()
 
 
+class Nginx(Server):
+    preset, refusal = "nginx", "unknown directive"
+
+    def argv(self):
+        return ["/usr/sbin/nginx", "-e", self.dir / "error.log", "-c", self.conf]
+
+    def prepare(self):
+        (self.dir / "tmp").mkdir()
+
+    def configuration(self):
+        user = "user nobody nogroup;\n" if os.geteuid() == 0 else ""
+        paths = " ".join(f"{name}_temp_path {self.dir}/tmp;" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        return (f"{user}daemon off;\npid {self.dir}/nginx.pid;\nerror_log {self.dir}/error.log notice;\n"
+                f"events {{ worker_connections 64; }}\nhttp {{\n    access_log off;\n    {paths}\n    server {{\n"
+                f"        listen {HOST}:{self.port} ssl;\n        server_name {self.name};\n"
+                f"        ssl_certificate {self.certificate};\n        ssl_certificate_key {self.key};\n    }}\n}}\n")
+
+    def break_conf(self):
+        self.write_conf("this is no directive;\n")
+
+
 class Apache(Server):
     preset, refusal = "apache", "Invalid command"
 
@@ -121,15 +143,15 @@ class Haproxy(Server):
 
     def make_certificate(self):
         super().make_certificate()
-        write(self.dir / "site.pem", self.certificate.read_text() + self.key.read_text(), 0o600)
+        write(self.tls / "site.pem", self.certificate.read_text() + self.key.read_text(), 0o600)
         self.certificate.unlink()
         self.key.unlink()
-        self.certificate = self.key = self.dir / "site.pem"
+        self.certificate = self.key = self.tls / "site.pem"
 
     def configuration(self):
         return (f"global\n    pidfile {self.dir}/haproxy.pid\ndefaults\n    mode http\n    timeout client 10s\n"
                 f"    timeout connect 5s\n    timeout server 10s\n"
-                f"frontend tls\n    bind {HOST}:{self.port} ssl crt {self.dir}/site.pem\n    http-request return status 200\n")
+                f"frontend tls\n    bind {HOST}:{self.port} ssl crt {self.certificate}\n    http-request return status 200\n")
 
 
 class Postgresql(Server):
@@ -284,10 +306,10 @@ class Tomcat(Server):
         """A PKCS#12 keystore, as Tomcat's own documentation has it; its password stands in server.xml."""
         super().make_certificate()
         run(["openssl", "pkcs12", "-export", "-in", self.certificate, "-inkey", self.key, "-name", "tomcat", "-out",
-             self.dir / "site.p12", "-passout", "stdin"], stdin=self.password)
+             self.tls / "site.p12", "-passout", "stdin"], stdin=self.password)
         self.certificate.unlink()
         self.key.unlink()
-        self.certificate = self.key = self.dir / "site.p12"
+        self.certificate = self.key = self.tls / "site.p12"
 
     def private_key(self, out):
         run(["openssl", "pkcs12", "-in", self.key, "-nocerts", "-nodes", "-out", out, "-passin", "stdin"], stdin=self.password)
@@ -304,4 +326,4 @@ class Tomcat(Server):
         return f"/usr/bin/curl -sS --fail --netrc-file {self.netrc} http://{HOST}:{self.manager_port}/manager/text/sslReload"
 
 
-SERVERS = {server.preset: server for server in (Apache, Haproxy, Tomcat, Postgresql, Postfix, Dovecot)}
+SERVERS = {server.preset: server for server in (Nginx, Apache, Haproxy, Tomcat, Postgresql, Postfix, Dovecot)}

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from clm.host import Agent, Nginx  # noqa: E402
 from clm.platform import Platform, write  # noqa: E402
+from support.bus import Spy, add_spy  # noqa: E402
 
 BALANCER = "127.0.0.99"
 CRL_URL = "http://crl.clm.test/crl"
@@ -72,6 +73,21 @@ def platform(make_platform):
     platform = make_platform("platform")
     return start_platform(platform, lambda name: name == "configuration" and platform.write_config(
         "gateway", {"gateway": {"proxy_protocol_from": BALANCER}}))
+
+
+@pytest.fixture(scope="session")
+def overheard(make_platform):
+    """A platform with somebody who listens to every message on its bus, from the first one on."""
+    platform = make_platform("overheard")
+
+    def between(name):
+        if name == "certificate authorities":
+            add_spy(platform)
+        if name == "nats-server":
+            platform.spy = Spy(platform).start()
+    yield start_platform(platform, between)
+    platform.spy.stop()
+    platform.stop()
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Served(threading.Thread):
 class Authority:
     """A CA of openssl's with its database, a responder, a CRL, and one certificate that names both."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, name="www.example.test"):
         self.dir = directory
         directory.mkdir()
         self.crl, self.ocsp_port, self.responder = Served(), free_port(), None
@@ -56,12 +56,12 @@ class Authority:
         write(directory / "openssl.conf",
               "[ca]\ndefault_ca = a\n[a]\ndatabase = index.txt\nserial = serial\ncertificate = ca.pem\nprivate_key = ca.key\n"
               "default_md = sha256\npolicy = p\nnew_certs_dir = .\ndefault_crl_days = 1\nunique_subject = no\n[p]\ncommonName = supplied\n"
-              "[leaf]\nsubjectAltName = DNS:www.example.test\nextendedKeyUsage = serverAuth\n"
+              f"[leaf]\nsubjectAltName = DNS:{name}\nextendedKeyUsage = serverAuth\n"
               f"authorityInfoAccess = OCSP;URI:http://{HOST}:{self.ocsp_port}/\n"
               f"crlDistributionPoints = URI:http://{HOST}:{self.crl.port}/ca.crl\n")
         (directory / "index.txt").touch()
         write(directory / "serial", "1001\n")
-        self.in_dir(["openssl", "req", *key, "-subj", "/CN=www.example.test", "-keyout", "leaf.key", "-out", "leaf.csr"])
+        self.in_dir(["openssl", "req", *key, "-subj", f"/CN={name}", "-keyout", "leaf.key", "-out", "leaf.csr"])
         self.in_dir(["openssl", "ca", "-config", "openssl.conf", "-batch", "-days", "20", "-extensions", "leaf", "-in", "leaf.csr", "-out",
                      "leaf.pem", "-notext"])
         (directory / "chain.pem").write_bytes((directory / "leaf.pem").read_bytes() + (directory / "ca.pem").read_bytes())
@@ -163,3 +163,32 @@ def test_nobody_is_asked_whom_the_policy_does_not_name(authority, check):
 def test_the_table_of_checks_stands_in_the_documentation(programs):
     table = run([programs / "clm-agent", "checks"]).stdout
     assert table.count("\n") > 10 and table in (TOP / "docs" / "checks.md").read_text()
+
+
+@pytest.mark.parametrize("revoked", [False, True], ids=["good", "revoked"])
+def test_a_revoked_certificate_is_not_gone_back_to(revoked, make_host, rest, tmp_path):
+    """nginx is never told to reload, so the new certificate is not served: is the former one worth going back to?"""
+    host = make_host()
+    authority = Authority(tmp_path / "ca", host.nginx.name)
+    try:
+        if revoked:
+            authority.revoke()
+            authority.make_crl()
+        write(host.nginx.certificate, (authority.dir / "chain.pem").read_text())
+        write(host.nginx.key, (authority.dir / "leaf.key").read_text(), 0o600)
+        host.prepare()
+        host.agent.change("[policy]", f"[policy]\nfetch_hosts = {HOST}")
+        host.agent.change("command = ", "command = /bin/true ")
+        host.agent.change("timeout = 30s", "timeout = 3s")
+        host.register(rest)
+        host.agent.start()
+        rest.wait_agent(host.id, "ONLINE", process=host.agent.process)
+        before = host.nginx.certificate.read_bytes()
+        task = rest.run_task(host.id, "RENEW", {"target": "nginx"}, maxAttempts=1)
+    finally:
+        authority.crl.stop()
+    assert "still serves another certificate" in task["message"], task
+    asked = [step for step in task["result"]["steps"] if step["name"] == "revocation" and step["ok"]]
+    assert len(asked) == 1 and authority.crl.asked == 1, task
+    assert task["state"] == ("INSTALLED_UNVERIFIED" if revoked else "FAILED"), task
+    assert (host.nginx.certificate.read_bytes() == before) == (not revoked)

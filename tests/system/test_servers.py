@@ -1,14 +1,17 @@
-"""Every server that the agent has a preset for beside nginx, real and private: a renewal is served, and what the server refuses
-leaves the old certificate served, with the server's own reason. One platform, one host and one agent for all of them."""
+"""Every server that the agent has a preset for, real and private: a renewal is served, and whatever goes wrong leaves the old
+certificate served, with the exact reason. One platform, one host and one agent for all of them."""
+import contextlib
 import os
+import re
+import signal
 
 import pytest
 
 from clm.host import Agent, fingerprint
 from clm.platform import private_file
-from clm.process import wait_until
+from clm.process import run, wait_until
 from clm.servers import SERVERS
-from test_deploy import certificate_for
+from support.pki import Authority, csr, new_key, to_pem
 
 PRESETS = tuple(SERVERS)
 
@@ -39,8 +42,22 @@ class Fleet:
         self.rest.wait_agent(self.id, "ONLINE", process=self.agent.process)
         return self
 
-    def task(self, kind, spec):
-        return self.rest.run_task(self.id, kind, spec)
+    def task(self, kind, spec, **more):
+        return self.rest.run_task(self.id, kind, spec, **more)
+
+    @contextlib.contextmanager
+    def policy(self, old, new):
+        """The local policy with other words in it, for a while."""
+        def swap(a, b):
+            times = self.agent.process.text().count("local policy reloaded")
+            self.agent.change(a, b)
+            self.agent.process.signal(signal.SIGHUP)
+            wait_until("the policy to be loaded", lambda: self.agent.process.text().count("local policy reloaded") > times, 10)
+        swap(old, new)
+        try:
+            yield
+        finally:
+            swap(new, old)
 
     def stop(self):
         for part in (self.agent.process, *self.servers.values()):
@@ -106,17 +123,6 @@ def test_a_renewed_certificate_is_served_by(server, fleet):
     assert {"test", "reload", "verify"} <= {name for name, step in steps(task).items() if step["ok"]}
 
 
-def test_a_certificate_for_another_name_is_not_given_to(server, fleet, tmp_path):
-    before = server.fingerprint()
-    files = server.certificate.read_bytes(), server.key.read_bytes()
-    key = server.private_key(tmp_path / "key.pem")
-    task = fleet.task("DEPLOY", {"target": server.preset, "chainPem": certificate_for(key, "somebody-else.clm.test", tmp_path)})
-    assert task["state"] == "FAILED", task
-    assert f"does not cover {server.name}" in task["message"] or "name somebody-else.clm.test" in task["message"], task
-    assert server.fingerprint() == before
-    assert (server.certificate.read_bytes(), server.key.read_bytes()) == files
-
-
 def test_a_broken_configuration_leaves_the_old_certificate_to(server, fleet):
     before = server.fingerprint()
     files = server.certificate.read_bytes(), server.key.read_bytes()
@@ -146,3 +152,114 @@ def test_a_key_that_postgresql_refuses_at_its_reload_is_rolled_back(fleet):
     assert steps(task)["rollback"]["ok"] and steps(task)["rollback-verify"]["ok"], task
     assert "private key file" in server.process.text()
     assert server.fingerprint() == before == fingerprint(server.served())
+
+
+# ---- whatever goes wrong ------------------------------------------------------------------------------------------
+
+
+def leaf(server, directory, key=None, names=None, start="250101000000Z", end="491231000000Z"):
+    """A certificate of an outside CA for the server's own name and key, or others; and that CA."""
+    outside = Authority(directory / "ca")
+    key = key or server.private_key(directory / "key.pem")
+    extensions = f"subjectAltName=DNS:{names or server.name}\nextendedKeyUsage=serverAuth\nkeyUsage=digitalSignature"
+    return to_pem(outside.issue(csr(key, f"/CN={server.name}"), extensions, start, end)), outside
+
+
+@contextlib.contextmanager
+def wrong_key(fleet, server, directory):
+    chain, outside = leaf(server, directory, new_key(directory / "other.key"))
+    yield "DEPLOY", chain + outside.certificate.read_text()
+
+
+@contextlib.contextmanager
+def wrong_name(fleet, server, directory):
+    chain, outside = leaf(server, directory, names="somebody-else.clm.test")
+    yield "DEPLOY", chain + outside.certificate.read_text()
+
+
+@contextlib.contextmanager
+def broken_chain(fleet, server, directory):
+    chain, _ = leaf(server, directory)
+    yield "DEPLOY", chain + Authority(directory / "unrelated", "another CA").certificate.read_text()
+
+
+@contextlib.contextmanager
+def expired(fleet, server, directory):
+    chain, outside = leaf(server, directory, end="250601000000Z")
+    yield "DEPLOY", chain + outside.certificate.read_text()
+
+
+@contextlib.contextmanager
+def refuses_to_reload(fleet, server, directory):
+    with fleet.policy(f"[reload {server.preset}]\ncommand = ", f"[reload {server.preset}]\ncommand = /bin/false "):
+        yield "RENEW", None
+
+
+@contextlib.contextmanager
+def mounted(server, options):
+    """What the server has, on a file system of its own."""
+    kept = [(path, path.read_bytes(), path.stat()) for path in server.tls.iterdir()]
+    run(["mount", "-t", "tmpfs", "-o", f"mode=755,{options}", "none", server.tls])
+    try:
+        for path, content, status in kept:
+            path.write_bytes(content)
+            path.chmod(status.st_mode & 0o777)
+            os.chown(path, status.st_uid, status.st_gid)
+        yield
+    finally:
+        run(["umount", "--lazy", server.tls])
+
+
+@contextlib.contextmanager
+def full_disk(fleet, server, directory):
+    with mounted(server, "size=64k"):
+        filler = server.tls.parent / "tls" / "filler"
+        with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as out:
+            while True:
+                out.write(b"x" * 4096)
+        yield "RENEW", None
+
+
+@contextlib.contextmanager
+def read_only_directory(fleet, server, directory):
+    with mounted(server, "size=1m"):
+        run(["mount", "-o", "remount,ro", server.tls])
+        yield "RENEW", None
+
+
+@contextlib.contextmanager
+def replaced_meanwhile(fleet, server, directory):
+    """By somebody who is quicker than the agent: after it has looked at what is in place."""
+    kept, status = server.certificate.read_bytes(), server.certificate.stat()
+    line = f"[reload {server.preset}]\n"
+    with fleet.policy(line, f"{line}pre = /bin/sh -c 'echo >> {server.certificate}'\n"):
+        yield "RENEW", None
+    assert server.certificate.read_bytes() == kept + b"\n", "somebody else's change is gone"
+    server.certificate.write_bytes(kept)
+    assert status.st_mode == server.certificate.stat().st_mode
+
+
+# what happens, and what the task says of it
+FAULTS = {
+    wrong_key: "for another key than the one on this host",
+    wrong_name: "does not cover|name somebody-else.clm.test",
+    broken_chain: "chain",
+    expired: "expired at",
+    refuses_to_reload: "the reload failed",
+    full_disk: "No space left on device",
+    read_only_directory: "Read-only file system",
+    replaced_meanwhile: "changed by somebody else meanwhile",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_the_old_certificate_stays_with(server, fault, fleet, tmp_path):
+    before = server.fingerprint()
+    with fault(fleet, server, tmp_path) as (kind, chain):
+        files = server.certificate.read_bytes(), server.key.read_bytes()
+        task = fleet.task(kind, {"target": server.preset, **({"chainPem": chain} if chain else {})}, maxAttempts=1)
+        assert task["state"] == "FAILED" and re.search(FAULTS[fault], task["message"]), task
+        if fault is not replaced_meanwhile:
+            assert (server.certificate.read_bytes(), server.key.read_bytes()) == files
+        assert list(server.tls.glob(".clm-*")) == []
+        wait_until("the old certificate to be served", lambda: server.serves() and server.fingerprint() == before, 10)

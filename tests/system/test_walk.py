@@ -1,6 +1,4 @@
 """The whole path: an agent takes nginx from a certificate about to expire to one of the platform's CA."""
-import base64
-import re
 import subprocess
 
 import pytest
@@ -8,24 +6,14 @@ import pytest
 from clm.host import fingerprint
 from clm.platform import private_file
 from clm.process import run
-from conftest import Host, start_platform
+from conftest import Host
 from support import pb
-from support.bus import Spy, add_spy
+from support.keys import needles_of, places_of_platform
 
 
 @pytest.fixture(scope="module")
-def platform(make_platform):
-    """A platform with somebody who listens to every message on its bus, from the first one on."""
-    platform = make_platform("overheard")
-
-    def between(name):
-        if name == "certificate authorities":
-            add_spy(platform)
-        if name == "nats-server":
-            platform.spy = Spy(platform).start()
-    yield start_platform(platform, between)
-    platform.spy.stop()
-    platform.stop()
+def platform(overheard):
+    return overheard
 
 
 class Walk:
@@ -109,38 +97,15 @@ def test_dashboard_counts_the_agent_and_shows_the_work(walk, rest):
 # ---- secrets --------------------------------------------------------------------------------------------------
 
 
-def key_needles(path):
-    """The ways in which a private key's bytes could stand somewhere."""
-    text = path.read_text()
-    needles = {line.encode() for line in text.splitlines() if not line.startswith("-----") and len(line) >= 20}
-    dump = run(["openssl", "pkey", "-in", path, "-noout", "-text"]).stdout
-    scalar = bytes.fromhex(re.search(r"priv:\s*((?:[0-9a-f]{2}:?\s*)+)", dump).group(1).replace(":", "").replace(" ", "")
-                           .replace("\n", ""))[-32:]
-    needles |= {scalar, scalar.hex().encode(), scalar.hex().upper().encode()}
-    inner = {base64.b64encode(b"\0" * shift + scalar)[4:-4] for shift in range(3)}  # wherever the scalar may begin
-    assert any(needle in text.replace("\n", "").encode() for needle in inner), f"not even {path} has its own scalar"
-    return needles | inner | {needle.replace(b"+", b"-").replace(b"/", b"_") for needle in inner}
-
-
-def places(platform):
-    """Everything that the platform keeps or said, by name."""
-    yield "PostgreSQL", platform.dump().encode()
-    for kind, top in (("JetStream", platform.nats_dir), ("log", platform.log_dir), ("configuration", platform.conf_dir)):
-        for path in top.rglob("*"):
-            if path.is_file():
-                yield f"{kind} {path.name}", path.read_bytes()
-    yield "messages on the bus", platform.spy.heard()
-
-
 def test_no_byte_of_a_private_key_is_anywhere_but_on_the_host(walk, platform):
     # Keys that stayed with the agent are as secret as nginx's.
     keys = [walk.host.nginx.key] + [path for path in walk.host.agent.state.rglob("*")
                                     if path.is_file() and b"PRIVATE KEY-----" in path.read_bytes()[:200]]
     assert len(keys) >= 3, keys
-    needles = {needle: path for path in keys for needle in key_needles(path)}
+    needles = {needle: path for path in keys for needle in needles_of(path)}
     # The search itself can find something: the host's name went over the bus and is in the database.
     seen = {name: 0 for name in ("PostgreSQL", "messages on the bus")}
-    for place, content in places(platform):
+    for place, content in places_of_platform(platform):
         for needle, path in needles.items():
             assert needle not in content, f"{path} in {place}"
         if place in seen:
@@ -156,7 +121,7 @@ def test_no_token_and_no_api_key_is_kept_or_logged(platform, make_host, rest):
     rest.wait_agent(host.id, "ONLINE", process=host.agent.process)
     secret = token.split(".", 1)[1]
     api_secret = platform.api_key.split("_", 2)[2]  # which may have a "_" of its own
-    for place, content in places(platform):
+    for place, content in places_of_platform(platform):
         if place == "messages on the bus":
             continue  # the registry is asked with the key, and answers with the token: that is what it is for
         assert secret.encode() not in content, f"token in {place}"

@@ -83,6 +83,20 @@ static void endless_label_values_end_in_other(void **state)
     assert_null(strstr(t, "v=\"v255\""));
 }
 
+static void a_long_label_value_is_cut_and_stays_one_series(void **state)
+{
+    (void)state;
+    struct metric *counter = metric_counter("test_long", "x");
+    char value[301];
+    memset(value, 'v', sizeof(value) - 1);
+    value[sizeof(value) - 1] = '\0';
+    metric_add(counter, "v", value, 1);
+    metric_add(counter, "v", value, 1);
+    AUTO_BUF struct buf out;
+    buf_init(&out, 0);
+    assert_non_null(strstr(text(&out), "vvv\"} 2\n"));
+}
+
 static void *count(void *arg)
 {
     for (int i = 0; i < 20000; i++)
@@ -113,6 +127,7 @@ int main(void)
         cmocka_unit_test(same_name_is_the_same_metric),
         cmocka_unit_test(histogram_buckets_are_cumulative),
         cmocka_unit_test(endless_label_values_end_in_other),
+        cmocka_unit_test(a_long_label_value_is_cut_and_stays_one_series),
         cmocka_unit_test(updates_from_many_threads_are_all_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

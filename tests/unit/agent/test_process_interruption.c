@@ -1,0 +1,125 @@
+/* Processes of the agent end where it hurts: what was begun is ended, and told once. */
+#include "agent_gateway.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "pki/cms.h"
+#include "wire/wire.h"
+
+static void a_killed_net_process_comes_back(void **state)
+{
+    struct gateway *gw = *state;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    pid_t net = child_of(gw->agent, "net");
+    assert_true(net > 0);
+    unsigned before = gw->connections;
+    assert_int_equal(kill(net, SIGKILL), 0);
+    WAIT(gw, gw->connections > before && gw->held);
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    agent_stop(gw, SIGTERM);
+}
+
+/* kill -9 while the task waits for its certificate; the next start resumes it and reports once. */
+static void a_task_that_was_cut_off_is_resumed_at_the_next_start(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    AUTO_DER_LIST struct der_list installed = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 2);
+    WAIT(gw, gw->held);
+    agent_stop(gw, SIGKILL);
+    WAIT(gw, !gw->held); /* net ends with exec: its connection is gone */
+    gw->sign_pending = 0;
+    assert_int_equal(gw->n_seen, 0);
+    agent_start(gw);
+    WAIT(gw, gw->n_seen == 1);
+    if (gw->seen[0].outcome != CLM__RECEIPT__OUTCOME__SUCCEEDED)
+        (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    installed_certificate(gw, &installed);
+    assert_false(installed.item[0].len == old.len && memcmp(installed.item[0].data, old.data, old.len) == 0);
+    WAIT(gw, gw->held && gw->last->n_held == 0);
+    assert_int_equal(gw->n_seen, 1);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_receipt_that_was_not_acknowledged_is_sent_after_a_restart(void **state)
+{
+    struct gateway *gw = *state;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    gw->result_503 = 1000000;
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->result_503 < 1000000);
+    agent_stop(gw, SIGKILL);
+    gw->result_503 = 0;
+    agent_start(gw);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    agent_stop(gw, SIGTERM);
+}
+
+static void a_cancelled_task_ends_before_its_first_effect(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    AUTO_DER_LIST struct der_list installed = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held);
+    gw->cancel_task_id = TEST_TASK_ID;
+    answer_checkin(gw);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__CANCELLED);
+    installed_certificate(gw, &installed);
+    assert_memory_equal(installed.item[0].data, old.data, old.len);
+    agent_stop(gw, SIGTERM);
+}
+
+/* Stopping the agent is no cancellation: what was not begun goes on at the next start. */
+static void a_stopped_agent_puts_its_tasks_off(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held && gw->last->n_held == 1);
+    assert_string_equal(gw->last->held[0]->task_id, TEST_TASK_ID);
+    assert_true(gw->last->held[0]->started_at_ms > 0);
+    agent_stop(gw, SIGTERM);
+    assert_int_equal(gw->n_seen, 0);
+    gw->sign_pending = 0;
+    agent_start(gw);
+    WAIT(gw, gw->n_seen == 1);
+    if (gw->seen[0].outcome != CLM__RECEIPT__OUTCOME__SUCCEEDED)
+        (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    agent_stop(gw, SIGTERM);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, gateway_setup, gateway_teardown)
+    const struct CMUnitTest tests[] = {
+        T(a_killed_net_process_comes_back),
+        T(a_task_that_was_cut_off_is_resumed_at_the_next_start),
+        T(a_receipt_that_was_not_acknowledged_is_sent_after_a_restart),
+        T(a_cancelled_task_ends_before_its_first_effect),
+        T(a_stopped_agent_puts_its_tasks_off),
+    };
+    (void)signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
