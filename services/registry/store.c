@@ -679,6 +679,8 @@ static void arg_heartbeats(struct db_args *args, const struct heartbeat *beats, 
     db_arg_bytes_array(args, facts, facts_len, n);
 }
 
+#define TURN "h.instance_id <> i.instance_id AND i.at >= h.last_at"
+
 enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t now_ms, const char *gateway_id,
                            const char *epoch, const struct heartbeat *beats, size_t n, struct arena *arena,
                            const char ***ret_ids, const bool **ret_clone, size_t *ret_n, struct status *st)
@@ -699,16 +701,17 @@ enum code store_heartbeats(struct db *db, const struct timing *timing, int64_t n
         "  AS i(id, instance_id, boot_id, reason, generation, at, skew, interval_ms, safe_mode, facts)), "
         "touched AS (UPDATE heartbeats h SET last_at = GREATEST(h.last_at, i.at), interval_ms = "
         "i.interval_ms, "
-        "  gateway_id = $1, instance_id = i.instance_id, boot_id = i.boot_id, clock_skew_ms = i.skew, "
-        "  former_instance_id = CASE WHEN h.instance_id <> i.instance_id THEN h.instance_id "
-        "    ELSE h.former_instance_id END, "
+        "  gateway_id = $1, boot_id = i.boot_id, clock_skew_ms = i.skew, "
+        /* What comes late, of a process that has ended meanwhile, is no turn. */
+        "  instance_id = CASE WHEN i.at < h.last_at THEN h.instance_id ELSE i.instance_id END, "
+        "  former_instance_id = CASE WHEN " TURN " THEN h.instance_id ELSE h.former_instance_id END, "
         /* an instance that was replaced came back: within 10 minutes it counts up, later it starts anew */
-        "  returns = CASE WHEN h.instance_id <> i.instance_id AND i.instance_id = h.former_instance_id "
+        "  returns = CASE WHEN " TURN " AND i.instance_id = h.former_instance_id "
         "    THEN CASE WHEN h.returns_since > $3 - interval '10 minutes' THEN h.returns + 1 ELSE 1 END "
         "    ELSE h.returns END, "
-        "  returns_since = CASE WHEN h.instance_id <> i.instance_id AND i.instance_id = "
-        "    h.former_instance_id AND coalesce(h.returns_since <= $3 - interval '10 minutes', true) THEN $3 "
-        "    ELSE h.returns_since END "
+        "  returns_since = CASE WHEN " TURN " AND i.instance_id = h.former_instance_id "
+        "    AND coalesce(h.returns_since <= $3 - interval '10 minutes', true) THEN $3 ELSE h.returns_since "
+        "END "
         "  FROM i WHERE h.agent_id = i.id RETURNING h.agent_id, h.returns, i.facts, "
         "  NOT h.watched OR h.known <> i.said OR h.known_generation < i.generation AS news) "
         "SELECT t.agent_id, t.returns >= 3 FROM touched t WHERE t.news "

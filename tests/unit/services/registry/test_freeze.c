@@ -74,6 +74,20 @@ static void restarts_are_no_clone(void **state)
     assert_string_equal(fixture_get(id).frozen_reason, "");
 }
 
+static void what_an_ended_process_said_may_come_late(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    char former[2] = "a", present[2] = "b";
+    int64_t t = T0;
+    beat_of(id, former, t);
+    for (; former[0] < 'h'; former[0]++, present[0]++, t += 1000) {
+        beat_of(id, present, t + 1000);
+        beat_of(id, former, t + 10); /* by another of the gateway's threads */
+    }
+    assert_string_equal(fixture_get(id).frozen_reason, "");
+}
+
 static void turns_that_are_far_apart_do_not_add_up(void **state)
 {
     (void)state;
@@ -242,6 +256,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(two_instances_that_take_turns_are_a_clone),
         T(restarts_are_no_clone),
+        T(what_an_ended_process_said_may_come_late),
         T(turns_that_are_far_apart_do_not_add_up),
         T(an_identity_below_the_confirmed_one_is_a_clone),
         T(only_a_fresh_token_ends_a_clone_and_former_installations_are_none),
