@@ -14,7 +14,8 @@
 static const struct cli_option list_options[] = {
     {"status", "STATUS", "only these: online, offline, bootstrapping, safe_mode, expired, disabled",
      OPTION_LIST, "status", &clm__agent__status__descriptor},
-    {"search", "TEXT", "part of the hostname or of the id", OPTION_TEXT, .param = "search"},
+    {"search", "TEXT", "part of the hostname, or the first 8 digits of the id", OPTION_TEXT,
+     .param = "search"},
     {"label", "NAME[=VALUE]", "only agents with this label; several: all of them", OPTION_LIST,
      .param = "label"},
     {"version", "VERSION", "only with this program: 1.2.0, or 1.2.*", OPTION_TEXT, .param = "version"},

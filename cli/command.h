@@ -70,7 +70,7 @@ struct command {
 /* Ended by name NULL. */
 extern const struct command agents_commands[], metrics_commands[], tasks_commands[], overview_commands[],
     alerts_commands[], audit_commands[], people_commands[], events_commands[], context_commands[],
-    completion_commands[], certificates_commands[];
+    completion_commands[], certificates_commands[], reports_commands[];
 extern const struct command *const command_tables[]; /* all of them, ended by NULL */
 
 /* Options come before or after positionals; `--` ends them; `--name=value` and `--name value` both do. Errors

@@ -88,6 +88,7 @@ static const struct method_access table[] = {
     {"tasks", "CreateTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "GetTask", ROLES_VIEWER, SENDER_ANY},
     {"tasks", "ListTasks", ROLES_VIEWER, SENDER_ANY},
+    {"tasks", "ListReports", ROLES_VIEWER, SENDER_ANY},
     {"tasks", "CancelTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "RetryTask", ROLES_OPERATOR, SENDER_GATEWAY},
     {"tasks", "LeaseTasks", 0, SENDER_ANY},

@@ -96,6 +96,7 @@ const struct bus_user bus_users[] = {
                  "tasks.CreateTask",
                  "tasks.GetTask",
                  "tasks.ListTasks",
+                 "tasks.ListReports",
                  "tasks.CancelTask",
                  "tasks.RetryTask",
                  "tasks.LeaseTasks",

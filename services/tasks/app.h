@@ -24,6 +24,9 @@ struct app *app_of(const struct worker *worker);
 extern const struct rpc_method tasks_methods[];
 extern const size_t tasks_n_methods;
 
+/* report_rpc.c */
+enum code list_reports(struct rpc_ctx *ctx, const void *request, void *response, struct status *st);
+
 /* wake.c: publishes clm.wake. wake_later is for work inside a transaction that is not committed yet; a
  * periodic thread sends those of them that have a READY task. */
 struct waker *waker_new(void);

@@ -153,17 +153,21 @@ enum code receipt_read(struct bytes encoded, struct arena *arena, struct receipt
     return CODE_OK;
 }
 
-enum code result_check(struct bytes encoded, bool *ret_served_not_intended, struct status *st)
+enum code result_check(struct bytes encoded, struct result_facts *ret, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     ProtobufCMessage *msg;
-    *ret_served_not_intended = false;
+    *ret = (struct result_facts){0};
     TRY(wire_unpack(&clm__task_result__descriptor, encoded.data, encoded.len, arena, &msg, st));
     const Clm__TaskResult *result = (const Clm__TaskResult *)msg;
-    for (size_t i = 0; i < result->n_checks; i++)
-        if (result->checks[i]->id && strcmp(result->checks[i]->id, "served") == 0 &&
-            result->checks[i]->outcome == CLM__CHECK__OUTCOME__FAIL)
-            *ret_served_not_intended = true;
+    for (size_t i = 0; i < result->n_checks; i++) {
+        const Clm__Check *check = result->checks[i];
+        int outcome = check->has_outcome ? (int)check->outcome : 0;
+        if (outcome > ret->worst)
+            ret->worst = outcome;
+        if (check->id && strcmp(check->id, "served") == 0 && outcome == CLM__CHECK__OUTCOME__FAIL)
+            ret->served_not_intended = true;
+    }
     return CODE_OK;
 }
 

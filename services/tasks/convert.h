@@ -16,9 +16,12 @@ enum code order_write(const struct order *order, struct arena *arena, struct byt
                       struct status *st) MUST_CHECK;
 enum code receipt_read(struct bytes encoded, struct arena *arena, struct receipt *ret,
                        struct status *st) MUST_CHECK;
-/* INVALID_ARGUMENT unless these bytes are a TaskResult within its limits. *ret_served_not_intended: it says
- * that the endpoint serves another certificate than it should. */
-enum code result_check(struct bytes encoded, bool *ret_served_not_intended, struct status *st) MUST_CHECK;
+/* INVALID_ARGUMENT unless these bytes are a TaskResult within its limits; what its checks say. */
+struct result_facts {
+    bool served_not_intended;
+    int worst; /* Check.Outcome; 0: it has no checks */
+};
+enum code result_check(struct bytes encoded, struct result_facts *ret, struct status *st) MUST_CHECK;
 struct packed_event event_write(const struct change *change, int64_t now_ms, struct arena *arena);
 /* What a DISCOVER found, as events of a bounded size for the registry's inventory; `ended`: it came to its
  * end and was not cut short. */

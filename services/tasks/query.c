@@ -1,4 +1,4 @@
-/* GetTask and ListTasks. Keyset pages by id: ids are UUIDv7, so the newest have the greatest. */
+/* GetTask, ListTasks and ListReports. Keyset pages by id: ids are UUIDv7, so the newest have the greatest. */
 #include "store.h"
 #include "tasks.h"
 
@@ -22,6 +22,18 @@ enum code task_list(struct db *db, struct arena *arena, const struct task_filter
     struct task_filter one_more = *filter;
     one_more.limit++;
     TRY(store_task_list(db, arena, &one_more, ret, ret_n, st));
+    *ret_more = *ret_n > filter->limit;
+    if (*ret_more)
+        *ret_n = filter->limit;
+    return CODE_OK;
+}
+
+enum code reports_list(struct db *db, struct arena *arena, const struct report_filter *filter,
+                       struct report **ret, size_t *ret_n, bool *ret_more, struct status *st)
+{
+    struct report_filter one_more = *filter;
+    one_more.limit++;
+    TRY(store_reports_select(db, arena, &one_more, ret, ret_n, st));
     *ret_more = *ret_n > filter->limit;
     if (*ret_more)
         *ret_n = filter->limit;

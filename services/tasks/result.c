@@ -22,7 +22,7 @@ struct taken { /* a receipt that held */
     struct receipt receipt;
     struct bytes cms, result;
     uint8_t digest[SHA256_SIZE];
-    bool served_not_intended;     /* as the result says */
+    struct result_facts says;     /* of the result */
     char signer[SHA256_HEX_SIZE]; /* fingerprint of the certificate that it was verified with */
     int64_t now_ms;
 };
@@ -86,7 +86,7 @@ static enum code collect_result(struct db *db, struct arena *arena, struct taken
     if (!unsaid && (receipt->result_sha256.len != SHA256_SIZE ||
                     memcmp(receipt->result_sha256.data, digest, SHA256_SIZE) != 0))
         return status_set(st, CODE_INVALID_ARGUMENT, "the pages are not the result that the receipt signs");
-    return result_check(taken->result, &taken->served_not_intended, st);
+    return result_check(taken->result, &taken->says, st);
 }
 
 /* The registry keeps the inventory: it hears of what a scan found, and of what a deployment left, in the
@@ -108,6 +108,7 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
         .state = to,
         .message = message,
         .result = taken->result,
+        .verdict = task->kind == KIND_VALIDATE ? taken->says.worst : 0,
         .started_at_ms = taken->receipt.started_at_ms,
         .now_ms = taken->now_ms,
     };
@@ -117,7 +118,7 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
     TRY(spec_read(task->spec, arena, &facts, st));
     change.target = facts.target;
     change.refused = taken->receipt.outcome == OUTCOME_REFUSED;
-    change.served_not_intended = taken->served_not_intended;
+    change.served_not_intended = taken->says.served_not_intended;
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     change.signer_sha256 = taken->signer;
     TRY(changes_emit(tx, arena, &change, 1, taken->now_ms, st));

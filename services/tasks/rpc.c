@@ -458,16 +458,11 @@ static enum code authorize_certificate(struct rpc_ctx *ctx, const void *request,
 }
 
 const struct rpc_method tasks_methods[] = {
-    {"CreateTask", create_task},
-    {"GetTask", get_task},
-    {"ListTasks", list_tasks},
-    {"CancelTask", cancel_task},
-    {"RetryTask", retry_task},
-    {"LeaseTasks", lease_tasks},
-    {"SubmitResult", submit_result},
-    {"AuthorizeCertificate", authorize_certificate},
-    {"GetTaskStatistics", get_task_statistics},
-    {"GetAgentJobs", get_agent_jobs},
-    {"BeginEpoch", begin_epoch},
+    {"CreateTask", create_task},      {"GetTask", get_task},
+    {"ListTasks", list_tasks},        {"CancelTask", cancel_task},
+    {"RetryTask", retry_task},        {"LeaseTasks", lease_tasks},
+    {"SubmitResult", submit_result},  {"AuthorizeCertificate", authorize_certificate},
+    {"ListReports", list_reports},    {"GetTaskStatistics", get_task_statistics},
+    {"GetAgentJobs", get_agent_jobs}, {"BeginEpoch", begin_epoch},
 };
 const size_t tasks_n_methods = ARRAY_LEN(tasks_methods);

@@ -249,12 +249,14 @@ enum code store_task_finish(struct db *db, struct arena *arena, const struct tas
     db_arg_bytes(args, ending->result.data, ending->result.len);
     db_arg_time(args, ending->now_ms);
     db_arg_time(args, ending->started_at_ms);
+    db_arg_int(args, ending->verdict);
     return store_update_task(
         db, arena,
         "UPDATE tasks SET state = $3, message = $5, result = coalesce($6, result), finished_at = $7, "
         "started_at = coalesce(started_at, CASE WHEN $8 IS NOT NULL THEN greatest(created_at, least($8, $7)) "
         "END), "
-        "phase = NULL, version = version + 1 WHERE id = $1 AND attempt = $2 AND state = ANY ($4) "
+        "verdict = coalesce(nullif($9::bigint, 0), verdict), phase = NULL, version = version + 1 "
+        "WHERE id = $1 AND attempt = $2 AND state = ANY ($4) "
         "RETURNING " TASK_COLUMNS,
         args, task, ret, st);
 }

@@ -35,6 +35,7 @@ struct ending {
     enum task_state state;
     const char *message;   /* NULL: none */
     struct bytes result;   /* empty: none */
+    int verdict;           /* Check.Outcome: the worst of a VALIDATE's checks; 0: no report */
     int64_t started_at_ms; /* as the agent says, or -1; never before the task was made nor after now */
     int64_t now_ms;
 };
@@ -52,6 +53,11 @@ enum code store_attempts(struct db *db, struct arena *arena, const char *task_id
                          struct attempt **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 enum code store_task_request_cancel(struct db *db, struct arena *arena, const struct task *task,
                                     struct task *ret, struct status *st) MUST_CHECK;
+
+/* ---- reports (store_report.c) ---- */
+
+enum code store_reports_select(struct db *db, struct arena *arena, const struct report_filter *filter,
+                               struct report **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 
 /* ---- leases, for up to 1,000 agents a statement
  * -------------------------------------------------------------- */

@@ -67,6 +67,19 @@ struct task_filter {
     unsigned limit;
 };
 
+/* What a VALIDATE found. */
+struct report {
+    struct task task;
+    int verdict; /* Check.Outcome */
+    struct bytes result;
+};
+struct report_filter {
+    const char *selector, *agent_id, *before_id; /* as of task_filter */
+    const int64_t *verdicts;
+    size_t n_verdicts; /* 0: any */
+    unsigned limit;
+};
+
 struct held_task {
     const char *agent_id, *task_id, *phase, *message;
     unsigned attempt;
@@ -202,6 +215,9 @@ enum code task_attempts(struct db *db, struct arena *arena, const char *task_id,
 /* At most filter->limit tasks, newest first; *ret_more when there are older ones. */
 enum code task_list(struct db *db, struct arena *arena, const struct task_filter *filter, struct task **ret,
                     size_t *ret_n, bool *ret_more, struct status *st) MUST_CHECK;
+/* Reports, newest first. */
+enum code reports_list(struct db *db, struct arena *arena, const struct report_filter *filter,
+                       struct report **ret, size_t *ret_n, bool *ret_more, struct status *st) MUST_CHECK;
 enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, const char *task_id,
                       const char *actor, struct task *ret, struct status *st) MUST_CHECK;
 /* Of an agent that is no more; inside the caller's transaction. */

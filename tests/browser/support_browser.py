@@ -10,6 +10,11 @@ TOP = Path(__file__).resolve().parents[2]
 AXE = (TOP / "services" / "gateway" / "web" / "node_modules" / "axe-core" / "axe.min.js").read_text()
 NAME, PASSWORD = "alice", "correct horse battery staple"
 
+# In one question: a page that is told of something may be drawn anew between two.
+FIND_BY_NAME = """const [name, within] = arguments;
+return [...document.querySelectorAll(`${within} button, ${within} a`)].find((e) =>
+  !e.disabled && e.getClientRects().length && (e.innerText.trim() === name || e.getAttribute("aria-label") === name)) || null;"""
+
 
 class Console:
     def __init__(self, driver, platform, pictures):
@@ -66,12 +71,11 @@ class Console:
     def press(self, name, within="body"):
         """A button or a link by its name; once more when the page moved under the pointer."""
         def look():
-            for element in self.driver.find_elements(By.CSS_SELECTOR, f"{within} button, {within} a"):
-                if element.is_displayed() and element.is_enabled() and name in (element.text.strip(), element.get_attribute("aria-label")):
-                    self.driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
-                    element.click()
-                    return True
-            return False
+            element = self.driver.execute_script(FIND_BY_NAME, name, within)
+            if element:
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+                element.click()
+            return bool(element)
         self.wait(f"something to press named {name!r}", look)
         return self
 

@@ -101,7 +101,7 @@ def test_an_alert_is_acknowledged(console, rest):
     task = rest.run_task(seen["agent"], "RENEW", {"target": "no-such-target"})
     assert task["state"] == "FAILED", task
     console.open("/alerts").sees("Task failed").press("Acknowledge Task failed").sees("Acknowledged")
-    console.choose("State", "Resolved").sees("No alert is in this state")
+    console.choose("State", "Resolved").sees("No alert matches")
 
 
 def test_dashboard_shows_what_ended_and_its_alerts_are_acknowledged_there(console, rest):

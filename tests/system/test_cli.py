@@ -72,6 +72,12 @@ def test_a_task_is_run_waited_for_and_shown(clmctl, host):
     shown = clmctl("tasks", "get", task["id"])
     assert shown.returncode == 0 and "OUTCOME" in shown.stdout, shown.stdout
     assert task["id"] in clmctl("tasks", "list", "--agent", host.id, "--kind", "validate").stdout
+    verdict = max((c["outcome"] for c in task["result"]["checks"]), key=["PASS", "WARN", "FAIL"].index)
+    report, = json.loads(clmctl("reports", "list", "--agent", host.id, "-o", "json").stdout)["reports"]
+    assert report["taskId"] == task["id"] and report["verdict"] == verdict and report["checks"] == task["result"]["checks"], report
+    for other in {"pass", "warn", "fail"} - {verdict.lower()}:
+        assert task["id"] not in clmctl("reports", "list", "--agent", host.id, "--verdict", other).stdout
+    assert task["id"] in clmctl("reports", "list", "--agent", host.id, "--verdict", verdict.lower()).stdout
 
 
 def test_a_task_that_fails_ends_wait_with_its_own_exit_code(clmctl, host):

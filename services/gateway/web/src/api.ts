@@ -80,6 +80,8 @@ export interface TaskResult {
   fingerprintAfterSha256?: string; servedFingerprintSha256?: string; certificate?: CertificateInfo; truncated?: boolean;
   filesScanned?: number; filesUnreadable?: number;
 }
+/** What a VALIDATE found. */
+export interface Report { taskId: string; agentId: string; validatedAt?: string; verdict?: Check["outcome"]; asked?: { target?: string; endpoint?: string; certificatePath?: string }; checks: Check[]; certificate?: CertificateInfo }
 export interface TaskAttempt { attempt?: number; outcome?: string; endedAt?: string; steps: Step[] }
 export interface Identity {
   generation?: number; state?: "PENDING" | "CURRENT" | "SUPERSEDED" | "EXPIRED" | "REVOKED"; serial?: string; fingerprintSha256?: string;

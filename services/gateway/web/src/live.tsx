@@ -13,7 +13,7 @@ const concerns: Record<string, (event: Event) => QueryKey[]> = {
   agent: (e) => [["agent", e.agentId], ["agents"]],
   identity: (e) => [["agent", e.agentId], ["identities", e.agentId], ["agents"]],
   token: (e) => [["tokens", e.agentId]],
-  task: (e) => [["task", e.entityId], ["tasks"], ["jobs", e.agentId], ["certificates"]],
+  task: (e) => [["task", e.entityId], ["tasks"], ["jobs", e.agentId], ["reports", e.agentId], ["certificates"]],
   certificate: () => [["certificates"]],
   platform: () => [["platform"], ["agents"]],
   operator: () => [["operators"]],

@@ -97,6 +97,60 @@ static void receipt_over_its_pages_ends_the_task(void **state)
         fixture_count("SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.task.finished'"), 1);
 }
 
+static struct bytes report_bytes(const Clm__Check__Outcome *outcomes, size_t n)
+{
+    Clm__TaskResult result = CLM__TASK_RESULT__INIT;
+    result.checks = arena_array(arena, n + 1, sizeof(*result.checks));
+    for (size_t i = 0; i < n; i++) {
+        Clm__Check *check = result.checks[result.n_checks++] = arena_alloc(arena, sizeof(*check));
+        clm__check__init(check);
+        check->id = arena_printf(arena, "check-%zu", i);
+        check->has_outcome = 1;
+        check->outcome = outcomes[i];
+    }
+    struct bytes out;
+    wire_pack(&result.base, arena, &out.data, &out.len);
+    return out;
+}
+
+static size_t reports(const char *selector, const char *agent_id, int64_t verdict, struct report **ret)
+{
+    const struct report_filter filter = {.selector = selector,
+                                         .agent_id = agent_id,
+                                         .verdicts = &verdict,
+                                         .n_verdicts = verdict ? 1 : 0,
+                                         .limit = 2};
+    size_t n;
+    bool more;
+    assert_ok(reports_list(db, arena, &filter, ret, &n, &more, &st));
+    return n + more;
+}
+
+static void validation_has_a_report_by_the_worst_of_its_checks(void **state)
+{
+    (void)state;
+    static const Clm__Check__Outcome good[] = {CLM__CHECK__OUTCOME__PASS, CLM__CHECK__OUTCOME__PASS},
+                                     bad[] = {CLM__CHECK__OUTCOME__PASS, CLM__CHECK__OUTCOME__FAIL,
+                                              CLM__CHECK__OUTCOME__WARN};
+    struct bytes results[] = {report_bytes(good, 2), report_bytes(bad, 3), result_bytes("swap")};
+    struct report *found;
+    for (size_t i = 0; i < ARRAY_LEN(results); i++) {
+        struct task task = leased_task(i < 2 ? CLM__TASK__KIND__VALIDATE : CLM__TASK__KIND__RENEW);
+        assert_ok(send_page(task.id, 1, results[i]));
+        assert_ok(send_receipt(AGENT_A, task.id, 1, receipt_over(task.id, results[i], 1)));
+    }
+    assert_int_equal(reports(NULL, NULL, 0, &found), 2);
+    assert_int_equal(found[0].verdict, CLM__CHECK__OUTCOME__FAIL);
+    assert_int_equal(found[0].result.len, results[1].len);
+    assert_int_equal(found[1].verdict, CLM__CHECK__OUTCOME__PASS);
+    assert_int_equal(reports(NULL, AGENT_A, CLM__CHECK__OUTCOME__FAIL, &found), 1);
+    assert_int_equal(reports(NULL, AGENT_A, CLM__CHECK__OUTCOME__WARN, &found), 0);
+    assert_int_equal(reports(NULL, NO_TASK, 0, &found), 0);
+    assert_int_equal(reports("env=elsewhere", NULL, 0, &found), 0);
+    (void)leased_task(CLM__TASK__KIND__VALIDATE);
+    assert_int_equal(reports(NULL, NULL, 0, &found), 2);
+}
+
 static void receipt_says_when_the_task_began(void **state)
 {
     (void)state;
@@ -449,6 +503,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(receipt_over_its_pages_ends_the_task),
+        T(validation_has_a_report_by_the_worst_of_its_checks),
         T(receipt_says_when_the_task_began),
         T(same_receipt_again_gets_the_same_answer),
         T(changed_or_missing_page_is_refused),

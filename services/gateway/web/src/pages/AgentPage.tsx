@@ -13,6 +13,7 @@ import { Timeline } from "./Activity";
 import { AgentActions } from "./AgentActions";
 import { Labels } from "./Agents";
 import { AgentEdit } from "./AgentEdit";
+import { AgentReports } from "./AgentReports";
 import { AgentTokens, NewToken } from "./AgentTokens";
 import { AgentCertificates } from "./Certificates";
 import { RunTask } from "./RunTask";
@@ -52,7 +53,7 @@ function AgentActivity({ id }: { id: string }) {
   const list = useQuery({ queryKey: ["activity", { agentId: id }], queryFn: () => get<{ activity: Activity[] }>("/activity", { agentId: id, pageSize: 10 }), refetchInterval: useEvery(5000) });
   const auditor = useMay("auditor");
   return (
-    <Card title="Activity" aside={auditor && <Link to={`/audit?agent=${id}`}>Audit records</Link>}>
+    <Card title="Activity" aside={<span className="d-flex gap-3"><Link to={`/alerts?agent=${id}`}>Alerts</Link>{auditor && <Link to={`/audit?agent=${id}`}>Audit records</Link>}</span>}>
       {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
         : <Timeline entries={list.data!.activity} agent={false} />}
     </Card>
@@ -100,6 +101,7 @@ export function AgentPage() {
       {agent.bootstrappedAt && <Suspense fallback={<Loading rows={3} />}><AgentMetrics id={id} /><AgentJobs id={id} /></Suspense>}
       <AgentTasks id={id} />
       <AgentCertificates id={id} />
+      <AgentReports id={id} />
       <AgentActivity id={id} />
       <AgentIdentities id={id} />
       <AgentTokens agent={agent} />

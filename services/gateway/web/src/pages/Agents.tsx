@@ -86,7 +86,7 @@ export function Agents() {
       <Form className="filters" role="search" onSubmit={(event) => event.preventDefault()}>
         <Form.Group controlId="search" className="grow">
           <Form.Label>Hostname or agent id</Form.Label>
-          <Form.Control type="search" value={search} onChange={(event) => setSearch(event.target.value)} placeholder="part of either" maxLength={253} />
+          <Form.Control type="search" value={search} onChange={(event) => setSearch(event.target.value)} placeholder="part of the name, or the id's first digits" maxLength={253} />
         </Form.Group>
         <Form.Group controlId="status">
           <Form.Label>Status</Form.Label>

@@ -11,6 +11,8 @@ import { Time } from "../time";
 import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh, statusName } from "../ui";
 import { useFilters } from "./Agents";
 
+const kinds = ["AGENT_OFFLINE", "IDENTITY_EXPIRING", "IDENTITY_EXPIRED", "BOOTSTRAP_REFUSED", "CLONE", "SAFE_MODE", "TASK_FAILED", "TASK_REFUSED", "SERVED_NOT_INTENDED",
+  "SERVED_DIFFERS", "AUDIT_INCONSISTENT", "CRL_LATE"];
 const tone = { OPEN: "bad", ACKNOWLEDGED: "warn", RESOLVED: "good" } as const;
 
 export function Alerts() {
@@ -18,8 +20,8 @@ export function Alerts() {
   const client = useQueryClient();
   const [params, set] = useFilters();
   const [failed, setFailed] = useState<unknown>();
-  const [state, page] = ["state", "page"].map((name) => params.get(name) ?? "");
-  const query = { state, pageToken: page, pageSize: 50 };
+  const [state, kind, agentId, page] = ["state", "kind", "agent", "page"].map((name) => params.get(name) ?? "");
+  const query = { state, kind, agentId, pageToken: page, pageSize: 50 };
   const list = useQuery({
     queryKey: ["alerts", query],
     queryFn: () => get<{ alerts: Alert[]; nextPageToken?: string }>("/alerts", query),
@@ -58,11 +60,19 @@ export function Alerts() {
             {Object.keys(tone).map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
           </Form.Select>
         </Form.Group>
+        <Form.Group controlId="kind">
+          <Form.Label>Kind</Form.Label>
+          <Form.Select value={kind} onChange={(event) => set("kind", event.target.value)}>
+            <option value="">All</option>
+            {kinds.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
+          </Form.Select>
+        </Form.Group>
+        {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
       </Form>
       {failed !== undefined && <Failure error={failed} />}
       <div className="panel flush">
         {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-          : list.data!.alerts.length === 0 ? (state ? <Empty title="No alert is in this state"><Link to="/alerts">Show those not resolved.</Link></Empty> : <Empty title="No alerts">Nothing needs you now.</Empty>)
+          : list.data!.alerts.length === 0 ? (state || kind || agentId ? <Empty title="No alert matches"><Link to="/alerts">Show those not resolved.</Link></Empty> : <Empty title="No alerts">Nothing needs you now.</Empty>)
           : <DataTable caption="Alerts, newest first" columns={columns} rows={list.data!.alerts} rowId={(a) => a.id} />}
       </div>
       {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}

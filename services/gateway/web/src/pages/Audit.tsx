@@ -11,6 +11,9 @@ import { Time } from "../time";
 import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh } from "../ui";
 import { useFilters, useTyped } from "./Agents";
 
+const HOUR = 3_600_000;
+const spans: [string, string][] = [["", "Any time"], ["1", "The last hour"], ["24", "The last day"], ["168", "The last 7 days"], ["720", "The last 30 days"]];
+
 type Verdict = { tone: string; text: string; why: string };
 
 /** Asks for the proof and checks it here: leaf and proof must lead to the root that the signed head names. */
@@ -55,10 +58,11 @@ const columns: ColumnDef<AuditEntry>[] = [
 
 export function Audit() {
   const [params, set] = useFilters();
-  const [actor, action, agentId, page] = ["actor", "action", "agent", "page"].map((name) => params.get(name) ?? "");
+  const [actor, action, agentId, since, page] = ["actor", "action", "agent", "since", "page"].map((name) => params.get(name) ?? "");
   const [typedActor, setActor] = useTyped(actor, (value) => set("actor", value.trim()));
   const [typedAction, setAction] = useTyped(action, (value) => set("action", value.trim()));
-  const query = { actor, action, agentId, pageToken: page, pageSize: 50 };
+  const minute = Math.floor(Date.now() / 60_000) * 60_000; // of the same minute, so of the same question
+  const query = { actor, action, agentId, fromAt: since ? new Date(minute - Number(since) * HOUR).toISOString() : "", pageToken: page, pageSize: 50 };
   const list = useQuery({
     queryKey: ["audit", query],
     queryFn: () => get<{ entries: AuditEntry[]; nextPageToken?: string }>("/audit/records", query),
@@ -75,6 +79,10 @@ export function Audit() {
         <Form.Group controlId="action" className="grow">
           <Form.Label>What</Form.Label>
           <Form.Control value={typedAction} onChange={(event) => setAction(event.target.value)} placeholder="task.* or session.opened" spellCheck={false} />
+        </Form.Group>
+        <Form.Group controlId="since">
+          <Form.Label>When</Form.Label>
+          <Form.Select value={since} onChange={(event) => set("since", event.target.value)}>{spans.map(([value, text]) => <option key={value} value={value}>{text}</option>)}</Form.Select>
         </Form.Group>
         {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
       </Form>
