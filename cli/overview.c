@@ -139,9 +139,10 @@ static enum code run_restored(struct client *client, const struct cli_args *args
     (void)printf("epoch %llu has begun\n%u tokens and %u leases that were out are void\n",
                  (unsigned long long)done->epoch, done->tokens_voided, done->leases_voided);
     if (done->former_tree_id)
-        (void)printf("%u agents that were disabled, revoked or frozen since the backup are held back again\n"
+        (void)printf("%u agents that were disabled, revoked or frozen since the backup are held back again, "
+                     "%u that were deleted are deleted again\n"
                      "the audit log begins a new tree; of the one before, %s, %llu records were known\n",
-                     done->agents_held_back, done->former_tree_id,
+                     done->agents_held_back, done->agents_deleted, done->former_tree_id,
                      (unsigned long long)done->former_tree_size);
     return CODE_OK;
 }

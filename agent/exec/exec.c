@@ -620,6 +620,7 @@ static enum code start(struct exec *exec, const struct exec_options *options, st
     TRY(open_state(exec, options->state_dir, st));
     TRY(load_identity(exec, options, st));
     heads_load(&exec->heads, exec->state);
+    scope_mark_load(&exec->scope_mark, exec->state);
     return make_confirmation(exec, st);
 }
 

@@ -7,6 +7,7 @@
 
 #include "agent/exec/heads.h"
 #include "agent/exec/safemode.h"
+#include "agent/exec/scopemark.h"
 #include "agent/exec/spawn.h"
 #include "agent/exec/state.h"
 #include "agent/ipc.pb-c.h"
@@ -53,6 +54,7 @@ struct exec {
     struct arena *facts_arena;
     Clm__HostFacts facts;
     struct agent_heads heads;
+    struct scope_mark scope_mark;
     struct der confirmation; /* CMS; empty once confirmed */
 
     struct spawned net;

@@ -633,15 +633,21 @@ static void refuse(struct exec *exec, const Clm__Delivery *delivery, enum order_
     job_finish(job, outcomes[verdict], false, why->msg, (struct bytes){NULL, 0});
 }
 
+static enum code note_scope(struct exec *exec, const struct order *order, struct status *st)
+{
+    const struct scope_mark seen = order_scope(order);
+    return scope_mark_raise(&exec->scope_mark, exec->state, &seen, st);
+}
+
 static void accept(struct exec *exec, const Clm__Delivery *delivery, const struct order *order)
 {
     struct status st;
     struct job *job = job_new(exec, delivery->task_id, delivery->attempt, delivery->lease);
     der_replace(&job->order, order->plain);
     job_set_trace(job, order->order->traceparent);
-    if (journal_accepted(job, &st) == CODE_OK)
+    if (note_scope(exec, order, &st) == CODE_OK && journal_accepted(job, &st) == CODE_OK)
         return;
-    /* Nothing is begun that could not be found again. */
+    /* Nothing is begun that could not be found again, or under a scope that could be taken back. */
     exec_report(exec, SAFE_STATE_FULL, true);
     job->fleeting = true;
     job_finish(job, CLM__RECEIPT__OUTCOME__FAILED, true, st.msg, (struct bytes){NULL, 0});
@@ -653,6 +659,7 @@ static enum order_verdict judge(const struct exec *exec, const Clm__Delivery *de
     struct order_context context = {.state = exec->state,
                                     .policy = exec->policy,
                                     .safe_mode = &exec->safe_mode,
+                                    .scope_mark = &exec->scope_mark,
                                     .now_ms = clock_wall_ms(),
                                     .parser_uid = exec->parser_uid};
     return order_open(&context, delivery, arena, ret, why);
@@ -680,11 +687,16 @@ static void deliver_new(struct exec *exec, const Clm__Delivery *delivery)
     AUTO_ARENA struct arena *arena = arena_new();
     struct order order;
     struct status why;
+    struct status st;
     enum order_verdict verdict = judge(exec, delivery, arena, &order, &why);
-    if (verdict == ORDER_RUN)
+    if (verdict == ORDER_RUN) {
         accept(exec, delivery, &order);
-    else
-        refuse(exec, delivery, verdict, verdict == ORDER_REFUSED ? order.order->traceparent : NULL, &why);
+        return;
+    }
+    /* What is refused by its content is the platform's word all the same. */
+    if (verdict == ORDER_REFUSED && note_scope(exec, &order, &st) != CODE_OK)
+        log_error("which scope was seen cannot be noted", "reason", st.msg, NULL);
+    refuse(exec, delivery, verdict, verdict == ORDER_REFUSED ? order.order->traceparent : NULL, &why);
 }
 
 void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery)

@@ -125,6 +125,20 @@ static enum code binding_check(const struct order_context *context, const Clm__D
     return CODE_OK;
 }
 
+struct scope_mark order_scope(const struct order *order)
+{
+    const Clm__TaskOrder *message = order->order;
+    return (struct scope_mark){.epoch = message->platform_epoch,
+                               .version = message->scope ? message->scope->version : 0};
+}
+
+static enum code scope_age_check(const struct order_context *context, const struct order *order,
+                                 struct status *st)
+{
+    const struct scope_mark seen = order_scope(order);
+    return scope_mark_check(context->scope_mark, &seen, st);
+}
+
 static enum code scope_check(const Clm__TaskOrder *order, const struct task_kind *kind, struct status *st)
 {
     struct scope scope = {0};
@@ -163,7 +177,8 @@ enum order_verdict order_check(const struct order_context *context, const Clm__D
     if (order_unpack(plain, arena, ret, &st) != CODE_OK ||
         binding_check(context, delivery, ret->order, &st) != CODE_OK)
         return not_genuine(why, st.msg);
-    if (spec_unpack(arena, ret, why) != CODE_OK || scope_check(ret->order, ret->kind, why) != CODE_OK ||
+    if (spec_unpack(arena, ret, why) != CODE_OK || scope_age_check(context, ret, why) != CODE_OK ||
+        scope_check(ret->order, ret->kind, why) != CODE_OK ||
         policy_allows_operation(context->policy, (int)ret->kind->kind, why) != CODE_OK ||
         order_safe_mode(context, ret, why) != CODE_OK)
         return ORDER_REFUSED;

@@ -6,6 +6,7 @@
 #define CLM_AGENT_EXEC_ORDER_H
 
 #include "agent/exec/safemode.h"
+#include "agent/exec/scopemark.h"
 #include "agent/exec/state.h"
 #include "agent/kinds/kind.h"
 
@@ -20,6 +21,7 @@ struct order_context {
     const struct agent_state *state;
     const struct policy *policy;
     const struct safe_mode *safe_mode;
+    const struct scope_mark *scope_mark; /* the newest scope that was seen */
     int64_t now_ms;
     uid_t parser_uid; /* (uid_t)-1: ours */
 };
@@ -35,7 +37,11 @@ struct order {
 enum order_verdict order_open(const struct order_context *context, const Clm__Delivery *delivery,
                               struct arena *arena, struct order *ret, struct status *why);
 
-/* The checks after decryption alone: fields 1–6, then scope, local policy, safe mode. */
+/* The scope that this order came with. */
+struct scope_mark order_scope(const struct order *order);
+
+/* The checks after decryption alone: fields 1–6, then age and content of the scope, local policy, safe mode.
+ */
 enum order_verdict order_check(const struct order_context *context, const Clm__Delivery *delivery,
                                struct bytes plain, struct arena *arena, struct order *ret,
                                struct status *why);

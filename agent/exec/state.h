@@ -9,6 +9,7 @@
  *   <state>/identity-<n>.pem    chain of the identity certificate; its key is net's alone
  *   <state>/audit-head          newest head of the platform's audit log that held (SignedAuditHead)
  *   <state>/audit-cosigned      when this host last co-signed one
+ *   <state>/scope               epoch and version of the newest scope that the platform signed
  *   <state>/link                how the gateway was reached last, for people
  *   <state>/net/                net's own directory: identity-<n>.key
  *   <state>/journal/ backup/    0700

@@ -203,10 +203,11 @@ enum code events_watch(struct bus *bus, const char *subject,
  * has it. */
 enum code events_feed(struct bus *bus, void (*on_event)(const struct event_message *event, void *arg),
                       void *arg, struct bus_sub **ret, struct status *st) MUST_CHECK;
-/* The first event at stream_seq `seq` or behind it, into the arena; NOT_FOUND if there is none yet. Blocks.
- */
-enum code events_read(struct bus *bus, uint64_t seq, struct arena *arena, struct event_message *ret,
-                      struct status *st) MUST_CHECK;
+/* The first event at stream_seq `seq` or behind it whose subject is one of `subject` ("clm.event.>"), into
+ * the arena; NOT_FOUND if there is none yet. Blocks. */
+enum code events_read(struct bus *bus, const char *subject, uint64_t seq, struct arena *arena,
+                      struct event_message *ret, struct status *st) MUST_CHECK;
+#define EVENTS_ALL "clm.event.>"
 
 struct event_batch; /* pulled messages of a durable, not yet acknowledged */
 struct event_consumer;
@@ -233,7 +234,7 @@ struct bus_user {
     const char *name;
     bool serves;                        /* queue-subscribes clm.rpc.<name>.* */
     bool emits;                         /* publishes clm.event.<name>.> and looks after the stream's state */
-    bool shows;                         /* may read any event of the stream, by its place in it */
+    bool reads;                         /* may read any event of the stream, by its place in it */
     const char *call[BUS_SUBJECTS_MAX]; /* "bootstrap.CreateToken": the methods that it really calls */
     const char *publish[BUS_SUBJECTS_MAX];   /* plain subjects */
     const char *subscribe[BUS_SUBJECTS_MAX]; /* plain subjects */

@@ -35,7 +35,7 @@ static enum code js_status(struct status *st, natsStatus s, jsErrCode js, const 
 
 static enum code make_stream(jsCtx *js, int64_t max_bytes, unsigned replicas, struct status *st)
 {
-    const char *subjects[] = {"clm.event.>"};
+    const char *subjects[] = {EVENTS_ALL};
     jsStreamConfig cfg;
     (void)jsStreamConfig_Init(&cfg);
     cfg.Name = BUS_STREAM;
@@ -90,7 +90,7 @@ static enum code make_feed(jsCtx *js, struct status *st)
     (void)jsConsumerConfig_Init(&cfg);
     cfg.Durable = "feed";
     cfg.DeliverSubject = BUS_SUBJECT_FEED;
-    cfg.FilterSubject = "clm.event.>";
+    cfg.FilterSubject = EVENTS_ALL;
     cfg.DeliverPolicy = js_DeliverNew;
     cfg.AckPolicy = js_AckNone;
     cfg.ReplayPolicy = js_ReplayInstant;
@@ -168,13 +168,13 @@ enum code events_ack_floor(struct bus *bus, uint64_t *ret_seq, struct status *st
 /* ---- reading by place
  * -------------------------------------------------------------------------------------------------- */
 
-enum code events_read(struct bus *bus, uint64_t seq, struct arena *arena, struct event_message *ret,
-                      struct status *st)
+enum code events_read(struct bus *bus, const char *subject, uint64_t seq, struct arena *arena,
+                      struct event_message *ret, struct status *st)
 {
     jsDirectGetMsgOptions get;
     (void)jsDirectGetMsgOptions_Init(&get);
     get.Sequence = seq > 0 ? seq : 1;
-    get.NextBySubject = "clm.event.>";
+    get.NextBySubject = subject;
     jsOptions options;
     (void)jsOptions_Init(&options);
     options.Wait = API_WAIT_MS;

@@ -13,6 +13,7 @@ const struct bus_user bus_users[] = {
         .name = "registry",
         .serves = true,
         .emits = true,
+        .reads = true, /* what its database has forgotten, after a restore */
         .call = {"bootstrap.CreateToken", "bootstrap.IssueServiceCertificate", "bootstrap.GetTrustBundle",
                  "bootstrap.ListTokens", "bootstrap.RevokeToken", "bootstrap.ListAgentIdentities",
                  "bootstrap.BeginEpoch", "tasks.BeginEpoch", "tasks.GetTaskStatistics", "tasks.GetAgentJobs"},
@@ -118,7 +119,7 @@ const struct bus_user bus_users[] = {
                  "registry.EnterPlatformSafeMode",
                  "registry.LeavePlatformSafeMode"},
         .subscribe = {"clm.event.registry.agent.>", BUS_SUBJECT_WAKE, BUS_SUBJECT_TICK, BUS_SUBJECT_FEED},
-        .shows = true,
+        .reads = true,
     },
     {
         .name = "admin",
@@ -173,16 +174,15 @@ static bool write_publish(const struct bus_user *user, struct buf *out)
         add(&list, "%s", user->publish[i]);
     if (user->emits) {
         add(&list, "clm.event.%s.>", user->name);
-        add(&list, "$JS.API.STREAM.INFO." BUS_STREAM);
         for (const struct bus_user *other = bus_users; other->name; other++)
             for (size_t i = 0; i < BUS_CONSUMERS_MAX && other->consumer[i].durable; i++)
                 if (filter_reads(other->consumer[i].filter, user->name))
                     add(&list, "$JS.API.CONSUMER.INFO." BUS_STREAM ".%s", other->consumer[i].durable);
     }
-    if (user->shows) {
+    if (user->emits || user->reads)
         add(&list, "$JS.API.STREAM.INFO." BUS_STREAM);
+    if (user->reads)
         add(&list, "$JS.API.DIRECT.GET." BUS_STREAM);
-    }
     for (size_t i = 0; i < BUS_CONSUMERS_MAX && user->consumer[i].durable; i++) {
         const char *durable = user->consumer[i].durable;
         add(&list, "$JS.API.CONSUMER.INFO." BUS_STREAM ".%s", durable);

@@ -241,11 +241,21 @@ static const EVP_MD *signing_digest(const EVP_PKEY *pkey)
     return ossl_key_type(pkey) == KEY_EC_P384 ? EVP_sha384() : ossl_key_digest(pkey);
 }
 
-static enum code sign_and_encode(X509 *cert, EVP_PKEY *pkey, struct der *ret, struct status *st)
+/* Setting a context up looks algorithms up, again and again the same: the issuer's own is copied. */
+static enum code sign_and_encode(X509 *cert, const EVP_MD_CTX *ready, struct der *ret, struct status *st)
 {
-    if (X509_sign(cert, pkey, signing_digest(pkey)) <= 0)
+    AUTO_EVP_MD_CTX EVP_MD_CTX *ctx = MUST(EVP_MD_CTX_new());
+    if (EVP_MD_CTX_copy_ex(ctx, ready) != 1 || X509_sign_ctx(cert, ctx) <= 0)
         return ossl_fail(st, CODE_INTERNAL, "cannot sign a certificate");
     return ossl_cert_der(cert, ret, st);
+}
+
+static enum code signing_context(EVP_PKEY *pkey, EVP_MD_CTX **ret, struct status *st)
+{
+    *ret = MUST(EVP_MD_CTX_new());
+    return EVP_DigestSignInit(*ret, NULL, signing_digest(pkey), NULL, pkey) == 1
+               ? CODE_OK
+               : ossl_fail(st, CODE_INTERNAL, "cannot sign with this key");
 }
 
 const EVP_MD *issuer_digest(const struct issuer *issuer)
@@ -270,6 +280,7 @@ enum code issuer_new(struct key *key, struct bytes cert, struct issuer **ret, st
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "the issuer's certificate has no subjectKeyIdentifier");
     issuer->akid = akid_of(ASN1_STRING_get0_data(skid), ASN1_STRING_length(skid));
     issuer->path_len = X509_get_pathlen(issuer->cert);
+    TRY(signing_context(key_evp(key), &issuer->signing, st));
     ossl_forget();
     *ret = TAKE(issuer);
     return CODE_OK;
@@ -282,6 +293,7 @@ void issuer_free(struct issuer *issuer)
     key_free(issuer->key);
     X509_free(issuer->cert);
     AUTHORITY_KEYID_free(issuer->akid);
+    EVP_MD_CTX_free(issuer->signing);
     free(issuer);
 }
 
@@ -299,7 +311,7 @@ enum code issuer_sign(struct issuer *issuer, const struct cert_request *req, str
         return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
     TRY(set_subject(cert, req, st));
     TRY(fill(cert, req, req->spki, pkey, issuer->akid, until, st));
-    return sign_and_encode(cert, key_evp(issuer->key), ret, st);
+    return sign_and_encode(cert, issuer->signing, ret, st);
 }
 
 enum code issuer_self_sign(struct key *key, const struct cert_request *req, struct der *ret,
@@ -313,5 +325,7 @@ enum code issuer_self_sign(struct key *key, const struct cert_request *req, stru
     AUTO_DER struct der spki = {0};
     TRY(key_spki(key, &spki, st));
     TRY(fill(cert, req, der_bytes(&spki), pkey, NULL, req->not_after_ms, st));
-    return sign_and_encode(cert, pkey, ret, st);
+    AUTO_EVP_MD_CTX EVP_MD_CTX *signing = NULL;
+    TRY(signing_context(pkey, &signing, st));
+    return sign_and_encode(cert, signing, ret, st);
 }

@@ -10,7 +10,8 @@ struct issuer {
     X509 *cert;
     AUTHORITY_KEYID *akid;
     int64_t not_before_ms, not_after_ms;
-    long path_len; /* -1: no limit */
+    long path_len;       /* -1: no limit */
+    EVP_MD_CTX *signing; /* set up for the key, to be copied */
 };
 
 const EVP_MD *issuer_digest(const struct issuer *issuer);

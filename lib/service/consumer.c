@@ -52,19 +52,19 @@ static bool subject_origin(const char *subject, char origin[64])
     return true;
 }
 
-static enum code check_event(struct consumer *c, const struct event_handler *handler,
-                             const struct event_message *m, struct arena *arena, ProtobufCMessage **ret,
-                             struct status *st)
+enum code service_event_open(struct service *service, const struct event_message *m, bool signed_by_origin,
+                             struct arena *arena, const struct Clm__Event **ret, struct status *st)
 {
+    ProtobufCMessage *message = NULL;
     if (!uuid_valid(m->id))
         return status_set(st, CODE_INVALID_ARGUMENT, "event without a message id");
-    if (handler->authority) {
+    if (signed_by_origin) {
         char origin[64], signer[64];
         if (!subject_origin(m->subject, origin))
             return status_set(st, CODE_INVALID_ARGUMENT, "event subject without an origin");
         if (m->authority.len == 0)
             return status_set(st, CODE_INVALID_ARGUMENT, "event without its origin's signature");
-        if (authority_verify(c->service->identity, m->authority, m->subject, m->id, m->body, arena, signer,
+        if (authority_verify(service->identity, m->authority, m->subject, m->id, m->body, arena, signer,
                              st) != CODE_OK) {
             st->code = CODE_INVALID_ARGUMENT;
             return CODE_INVALID_ARGUMENT;
@@ -72,11 +72,12 @@ static enum code check_event(struct consumer *c, const struct event_handler *han
         if (strcmp(signer, origin) != 0)
             return status_set(st, CODE_INVALID_ARGUMENT, "event of %s signed by %s", origin, signer);
     }
-    TRY(wire_unpack(&clm__event__descriptor, m->body.data, m->body.len, arena, ret, st));
-    const Clm__Event *event = (const Clm__Event *)*ret;
+    TRY(wire_unpack(&clm__event__descriptor, m->body.data, m->body.len, arena, &message, st));
+    const Clm__Event *event = (const Clm__Event *)message;
     if (!event->id || strcmp(event->id, m->id) != 0 || !event->subject ||
         strcmp(event->subject, m->subject) != 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "event's id or subject is not that of its message");
+    *ret = event;
     return CODE_OK;
 }
 
@@ -84,9 +85,9 @@ static enum code check_event(struct consumer *c, const struct event_handler *han
 static enum code claim_and_apply(struct consumer *c, const struct event_handler *handler,
                                  const struct event_message *m, struct arena *arena, struct status *st)
 {
-    ProtobufCMessage *event = NULL;
-    TRY(check_event(c, handler, m, arena, &event, st));
-    LOG_TRACED(((const Clm__Event *)event)->traceparent);
+    const Clm__Event *event = NULL;
+    TRY(service_event_open(c->service, m, handler->authority, arena, &event, st));
+    LOG_TRACED(event->traceparent);
     bool fresh;
     TRY(inbox_claim(c->worker.db, m->id, &fresh, st));
     if (fresh)

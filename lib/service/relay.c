@@ -4,9 +4,9 @@
  * late is found late, but found. The thread's session also watches the database for the whole process: a lost
  * server is noticed at its socket.
  *
- * JetStream acknowledges before it syncs. After each reconnect the stream's creation time and last sequence
- * are held against our record, and what the stream cannot have any more is published again; ids make that
- * harmless.
+ * JetStream acknowledges before it syncs. After each reconnect, of the bus or of the database, the stream's
+ * creation time and last sequence are held against our record, and what the stream cannot have any more is
+ * published again; ids make that harmless.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -30,7 +30,8 @@ struct relay {
     struct db *db;
     unsigned db_epoch;
     bool listening, locked;
-    unsigned checked_bus_epoch; /* the connection for which the stream was held against our record */
+    bool checked; /* in this session the stream was held against our record, over this connection: */
+    unsigned checked_bus_epoch;
     int64_t cleaned_mono_ms;
     enum code said; /* the last error told in the log */
 };
@@ -79,6 +80,9 @@ static enum code check_stream(struct relay *r, struct status *st)
     args = db_args_new(arena);
     db_arg_int(args, created_ms);
     TRY(db_query(tx, record, args, NULL, st));
+    const struct stream_place *place = r->service->descriptor->place;
+    if (place)
+        TRY(place->check(tx, !anew, st));
     TRY(db_commit(tx, st));
     if (db_rows_affected(recalled) > 0)
         log_debug("events go out again after a reconnect", "n", LOG_NUM(db_rows_affected(recalled)), NULL);
@@ -97,11 +101,14 @@ static enum code store_sequences(struct relay *r, const struct event_to_publish 
     const char **ids = arena_array(arena, n + 1, sizeof(*ids));
     int64_t *seqs = arena_array(arena, n + 1, sizeof(*seqs));
     size_t sent = 0;
+    int64_t last = 0;
     for (size_t i = 0; i < n; i++) {
         if (events[i].stream_seq == 0)
             continue;
         ids[sent] = events[i].id;
-        seqs[sent++] = (int64_t)events[i].stream_seq;
+        seqs[sent] = (int64_t)events[i].stream_seq;
+        last = seqs[sent] > last ? seqs[sent] : last;
+        sent++;
     }
     if (sent == 0)
         return CODE_OK;
@@ -109,6 +116,9 @@ static enum code store_sequences(struct relay *r, const struct event_to_publish 
     db_arg_text_array(args, ids, sent);
     db_arg_int_array(args, seqs, sent);
     TRY(db_query(r->db, sql, args, NULL, st));
+    const struct stream_place *place = r->service->descriptor->place;
+    if (place)
+        TRY(place->advance(r->db, last, st));
     metric_add(frame_metrics.relayed, NULL, NULL, (double)sent);
     return CODE_OK;
 }
@@ -204,7 +214,7 @@ static enum code session(struct relay *r, struct status *st)
     struct db *before = r->db;
     TRY(service_db_session(r->service, &r->db, &r->db_epoch, st));
     if (r->db != before || r->db_epoch != epoch)
-        r->listening = r->locked = false;
+        r->listening = r->locked = r->checked = false;
     if (!r->listening) {
         char channel[96];
         (void)snprintf(channel, sizeof(channel), "clm_outbox_%s", r->service->descriptor->name);
@@ -231,8 +241,9 @@ static enum code round_of_relay(struct relay *r, struct status *st)
     (void)pthread_mutex_lock(&r->service->mutex);
     unsigned bus_epoch = r->service->bus_epoch;
     (void)pthread_mutex_unlock(&r->service->mutex);
-    if (bus_epoch != r->checked_bus_epoch) {
+    if (!r->checked || bus_epoch != r->checked_bus_epoch) {
         TRY(check_stream(r, st));
+        r->checked = true;
         r->checked_bus_epoch = bus_epoch;
     }
     size_t n;

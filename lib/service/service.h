@@ -56,6 +56,15 @@ struct service_command {
     bool needs_config;
 };
 
+/* For who must notice that its database is older than what it told before. Called in the relay's thread. */
+struct stream_place {
+    /* Over another connection to the bus or to the database, before anything is published. same: it is the
+     * stream that this database wrote to before. */
+    enum code (*check)(struct db *tx, bool same, struct status *st);
+    /* Our events are in it up to there. */
+    enum code (*advance)(struct db *db, int64_t stream_seq, struct status *st);
+};
+
 struct service_descriptor {
     const char *name; /* "registry": user, schema, queue group, subject part */
     const char *description;
@@ -67,6 +76,7 @@ struct service_descriptor {
     size_t n_methods;
     const struct event_handler *events;     /* ended by subject NULL; NULL for none */
     const struct service_command *commands; /* ended by name NULL; NULL for none */
+    const struct stream_place *place;       /* NULL: nobody asks */
     /* After bus and identity exist and the database is migrated, before intake. May start threads of its own.
      * The bus may be away; UNAVAILABLE or DEADLINE_EXCEEDED means: call again in a moment, so it leaves
      * nothing behind then. */
@@ -99,6 +109,13 @@ enum code service_open_db(const struct service *service, struct db **ret, struct
 struct Clm__Event;
 enum code service_emit(struct worker *worker, struct Clm__Event *event, struct arena *arena,
                        struct status *st) MUST_CHECK;
+
+/* An event as it came: by its origin's own signature where `signed_by_origin`, of its message's id and
+ * subject. INVALID_ARGUMENT: it can never be taken. */
+struct event_message;
+enum code service_event_open(struct service *service, const struct event_message *message,
+                             bool signed_by_origin, struct arena *arena, const struct Clm__Event **ret,
+                             struct status *st) MUST_CHECK;
 
 /* Periodic work on a thread with an own session, e.g. the registry's status sweep: runs `work` every
  * interval_ms on the replica that holds the advisory lock `name` when exclusive, on each replica otherwise.

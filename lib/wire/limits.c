@@ -799,6 +799,7 @@ const struct wire_limit wire_limits[] = {
     TEXT("Event.source", 128),
     TEXT("AgentChanged.hostname", 253),
     TEXT("AgentChanged.reason", 256),
+    TEXT("AgentChanged.frozen_reason", 64),
     COUNT("AgentChanged.labels", 64),
     TEXT("AgentChanged.agent_version", 64),
     {.field = "WatchEventsRequest.type", .min_len = 1, .max_len = 64, .max_count = 32},

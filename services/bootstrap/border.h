@@ -13,7 +13,7 @@ struct bootstrap_config {
     char *ca_dir, *gateway_address, *crl_url;
     char **reserved_names;
     int64_t token_failures_per_min, identity_life_ms, certificate_life_ms, service_life_ms, crl_life_ms,
-        checkin_interval_ms;
+        checkin_interval_ms, signer_start_ms;
 };
 
 struct app { /* the process's state; constant while it serves */

@@ -25,35 +25,28 @@ enum code csr_pair_read(const struct csr_pair *in, struct csr_pair_keys *ret, st
     return CODE_OK;
 }
 
-static enum code issue_one(struct request *req, enum profile profile, struct bytes csr,
-                           const struct identity_row *row, struct bytes *ret, struct bytes *ret_issuer,
-                           struct status *st)
-{
-    AUTO_DER struct der cert = {0};
-    AUTO_DER struct der issuer = {0};
-    struct profile_request request = {
-        .profile = profile,
-        .csr = csr,
-        .subject = row->agent_id,
-        .generation = row->generation,
-        .life_sec = req->settings->identity_life_sec,
-    };
-    if (signer_issue(req->signer, &request, &cert, &issuer, st) != CODE_OK)
-        return status_wrap(st, "%s CSR", profile == PROFILE_AGENT_TASK ? "task" : "identity");
-    *ret = bytes_dup(req->arena, der_bytes(&cert));
-    *ret_issuer = bytes_dup(req->arena, der_bytes(&issuer));
-    return CODE_OK;
-}
-
 enum code issue_pair(struct request *req, const struct csr_pair *in, const struct csr_pair_keys *keys,
                      struct identity_row *row, struct status *st)
 {
     struct cert_brief info;
-    struct bytes issuer;
+    struct profile_request requests[] = {{.profile = PROFILE_AGENT_IDENTITY, .csr = in->identity},
+                                         {.profile = PROFILE_AGENT_TASK, .csr = in->task}};
+    struct bytes *const certificates[] = {&row->identity_certificate, &row->task_certificate};
+    struct der made[ARRAY_LEN(requests)] = {0};
+    size_t failed;
 
-    TRY(issue_one(req, PROFILE_AGENT_IDENTITY, in->identity, row, &row->identity_certificate, &issuer, st));
-    TRY(issue_one(req, PROFILE_AGENT_TASK, in->task, row, &row->task_certificate, &row->issuer_certificate,
-                  st));
+    for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+        requests[i].subject = row->agent_id;
+        requests[i].generation = row->generation;
+        requests[i].life_sec = req->settings->identity_life_sec;
+    }
+    if (signer_issue(req->signer, requests, ARRAY_LEN(requests), made, &failed, st) != CODE_OK)
+        return status_wrap(st, "%s CSR", failed == 0 ? "identity" : "task");
+    for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+        *certificates[i] = bytes_dup(req->arena, der_bytes(&made[i]));
+        der_done(&made[i]);
+    }
+    row->issuer_certificate = bytes_dup(req->arena, signer_issuer(req->signer, PROFILE_AGENT_TASK));
     TRY(cert_read_brief(row->identity_certificate, &info, st));
     row->identity_spki = keys->identity_spki;
     row->task_spki = keys->task_spki;

@@ -45,6 +45,8 @@ static const struct config_key config_keys[] = {
         .max = 30 * DAY_MS, .help = "how long a revocation list holds; the next one comes at half of it"),
     KEY(crl_url, CONFIG_STRING, .name = "crl_url", .optional = true,
         .help = "where anybody finds the gateways' /crl: http://host/crl; stands in certificates, if set"),
+    KEY(signer_start_ms, CONFIG_DURATION, .name = "signer_start", .fallback = "60s", .min = 1000,
+        .max = 600000, .help = "how long the signer may take to unlock the CA keys"),
     KEY(checkin_interval_ms, CONFIG_DURATION, .name = "checkin_interval", .fallback = "30s", .min = 5000,
         .max = HOUR_MS, .help = "how often agents check in at least"),
     {0},
@@ -152,8 +154,10 @@ static void app_free(struct app *app)
 static enum code app_start(struct service *service, struct app *app, struct status *st)
 {
     const struct bootstrap_config *config = service_get_config(service);
-    const struct signer_config signer = {
-        .executable = "/proc/self/exe", .ca_dir = config->ca_dir, .crl_url = config->crl_url};
+    const struct signer_config signer = {.executable = "/proc/self/exe",
+                                         .ca_dir = config->ca_dir,
+                                         .crl_url = config->crl_url,
+                                         .start_ms = config->signer_start_ms};
     CLEANUP(cleanup_db) struct db *db = NULL;
 
     make_metrics();

@@ -13,6 +13,7 @@ enum code projection_apply(struct request *req, const struct scope_row *row, boo
     struct scope_row gone = {.agent_id = row->agent_id,
                              .version = row->version,
                              .scope_version = row->scope_version,
-                             .disabled = true};
+                             .disabled = true,
+                             .column = SAFE_DISABLED};
     return store_scope_apply(req->db, &gone, st);
 }

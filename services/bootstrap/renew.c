@@ -35,11 +35,11 @@ static enum code check_allowed(struct request *req, const char *agent_id, struct
     if (code == CODE_NOT_FOUND)
         return status_set(st, CODE_PERMISSION_DENIED, "agent %s is not known here", agent_id);
     TRY(code);
-    return known.disabled
-               ? status_set(st, CODE_PERMISSION_DENIED,
-                            "agent %s is disabled or its identity is frozen; a fresh token is needed",
-                            agent_id)
-               : CODE_OK;
+    return safe_allows(known.column, SAFE_RENEW_IDENTITY, false)
+               ? CODE_OK
+               : status_set(st, CODE_PERMISSION_DENIED,
+                            "agent %s is %s: its own identity is not renewed; a fresh token is needed",
+                            agent_id, safe_column_name(known.column));
 }
 
 /* Where the pair goes: the pending one of a renewal is replaced; a token's is left alone. */

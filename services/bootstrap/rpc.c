@@ -502,7 +502,10 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
     request_init(&req, &border, worker, NULL, arena);
     struct scope_row row = {.agent_id = event->entity_id,
                             .version = event->entity_version,
-                            .disabled = event->agent->disabled || event->agent->frozen};
+                            .disabled = event->agent->disabled || event->agent->frozen,
+                            .column = safe_column_of(event->agent->disabled,
+                                                     event->agent->status == CLM__AGENT__STATUS__EXPIRED,
+                                                     event->agent->frozen, event->agent->safe_mode)};
     read_scope(arena, event->agent->scope, &row);
     TRY(projection_apply(&req, &row, event->agent->deleted, st));
     bool revoked = event->agent->disabled && strcmp(or_empty(event->agent->reason), "revoked") == 0;

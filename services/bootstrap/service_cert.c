@@ -23,7 +23,7 @@ enum code service_certificate_issue(struct request *req, const char *service, en
                                     struct bytes csr, struct bytes ret_chain[2], struct status *st)
 {
     AUTO_DER struct der cert = {0};
-    AUTO_DER struct der issuer = {0};
+    size_t failed;
     struct profile_request request = {
         .profile = rows[what].profile,
         .csr = csr,
@@ -34,10 +34,10 @@ enum code service_certificate_issue(struct request *req, const char *service, en
     req->actor = arena_printf(req->arena, "service:%s", service);
     TRY(db_begin(req->db, st));
     CLEANUP(db_scope_end) struct db *tx = req->db;
-    TRY(signer_issue(req->signer, &request, &cert, &issuer, st));
+    TRY(signer_issue(req->signer, &request, 1, &cert, &failed, st));
     TRY(event_certificate_issued(req, NULL, NULL, der_bytes(&cert), st));
     TRY(db_commit(tx, st));
     ret_chain[0] = bytes_dup(req->arena, der_bytes(&cert));
-    ret_chain[1] = bytes_dup(req->arena, der_bytes(&issuer));
+    ret_chain[1] = bytes_dup(req->arena, signer_issuer(req->signer, request.profile));
     return CODE_OK;
 }

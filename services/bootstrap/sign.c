@@ -56,9 +56,10 @@ static enum code check_scope(struct request *req, const char *agent_id, const st
     if (code == CODE_NOT_FOUND)
         return status_set(st, CODE_PERMISSION_DENIED, "no scope is known for agent %s", agent_id);
     TRY(code);
-    if (known.disabled)
-        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled or its identity is frozen",
-                          agent_id);
+    /* Whether an admin released the change, the tasks service knows. */
+    if (!safe_allows(known.column, SAFE_CHANGE, true))
+        return status_set(st, CODE_PERMISSION_DENIED, "agent %s is %s: no certificate is signed for it",
+                          agent_id, safe_column_name(known.column));
     struct scope scope = {
         .operations = known.operations, .dns_names = known.dns_names, .n_dns_names = known.n_dns_names};
     if (!scope_allows_operation(&scope, TASK_KIND_RENEW))
@@ -124,15 +125,15 @@ static enum code issue(struct request *req, const struct signed_request *said, i
                        struct certificate_row *row, struct status *st)
 {
     AUTO_DER struct der cert = {0};
-    AUTO_DER struct der issuer = {0};
+    size_t failed;
     AUTO_CERT_INFO struct cert_info info = {0};
     struct profile_request request = {
         .profile = PROFILE_MANAGED_SERVER, .csr = said->csr, .subject = "", .life_sec = life_sec};
 
-    TRY(signer_issue(req->signer, &request, &cert, &issuer, st));
+    TRY(signer_issue(req->signer, &request, 1, &cert, &failed, st));
     TRY(cert_read(der_bytes(&cert), &info, st));
     row->certificate = bytes_dup(req->arena, der_bytes(&cert));
-    row->issuer_certificate = bytes_dup(req->arena, der_bytes(&issuer));
+    row->issuer_certificate = bytes_dup(req->arena, signer_issuer(req->signer, PROFILE_MANAGED_SERVER));
     row->serial = arena_strdup(req->arena, info.serial);
     row->not_after_ms = info.not_after_ms;
     row->issued_at_ms = clock_wall_ms();

@@ -121,14 +121,22 @@ static enum code sign_crl(struct ca_set *set, const Clm__Signer__CrlRequest *in,
     return CODE_OK;
 }
 
-static enum code sign_certificate(struct ca_set *set, const Clm__Signer__IssueRequest *in,
-                                  struct arena *arena, Clm__Signer__Response *response, struct status *st)
+static enum code sign_certificates(struct ca_set *set, const Clm__Signer__Request *in, struct arena *arena,
+                                   Clm__Signer__Response *response, struct status *st)
 {
-    AUTO_DER struct der cert = {0};
-    TRY(issue(set, in, &cert, st));
-    response->has_certificate = response->has_issuer = 1;
-    response->certificate = (ProtobufCBinaryData){cert.len, arena_dup(arena, cert.data, cert.len)};
-    response->issuer = binary(&set->certificate[profile_info((enum profile)in->profile)->ca]);
+    if (in->n_issue > SIGNER_ISSUE_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "more than %d certificates", SIGNER_ISSUE_MAX);
+    ProtobufCBinaryData *certificates = arena_array(arena, in->n_issue, sizeof(*certificates));
+    for (size_t i = 0; i < in->n_issue; i++) {
+        AUTO_DER struct der cert = {0};
+        response->has_failed = 1;
+        response->failed = (uint32_t)i;
+        TRY(issue(set, in->issue[i], &cert, st));
+        certificates[i] = (ProtobufCBinaryData){cert.len, arena_dup(arena, cert.data, cert.len)};
+    }
+    response->has_failed = 0;
+    response->certificate = certificates;
+    response->n_certificate = in->n_issue;
     return CODE_OK;
 }
 
@@ -142,10 +150,10 @@ static enum code answer(int fd, struct ca_set *set, const uint8_t *data, size_t 
     enum code code = wire_unpack(&clm__signer__request__descriptor, data, len, arena, &message, &refused);
     if (code == CODE_OK) {
         const Clm__Signer__Request *request = (const Clm__Signer__Request *)message;
-        if (!request->issue == !request->crl)
+        if (!request->n_issue == !request->crl)
             code = status_set(&refused, CODE_INVALID_ARGUMENT, "the request must be one of issue and crl");
-        else if (request->issue)
-            code = sign_certificate(set, request->issue, arena, &response, &refused);
+        else if (request->n_issue > 0)
+            code = sign_certificates(set, request, arena, &response, &refused);
         else
             code = sign_crl(set, request->crl, arena, &response, &refused);
     }

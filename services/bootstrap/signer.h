@@ -5,7 +5,8 @@
 #ifndef CLM_BOOTSTRAP_SIGNER_H
 #define CLM_BOOTSTRAP_SIGNER_H
 
-#define SIGNER_FD 3 /* the socket in a signer that the service starts */
+#define SIGNER_ISSUE_MAX 2 /* certificates in one request */
+#define SIGNER_FD        3 /* the socket in a signer that the service starts */
 
 /* Loads the CA directory, says Hello on fd, confines itself and serves until the other side closes. Returns
  * the exit code. Single-threaded process. */

@@ -4,6 +4,7 @@
  */
 #include "signer_client.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -23,10 +24,11 @@
 #include "wire/wire.h"
 
 #define TIMEOUT_DEFAULT_MS 10000
+#define START_DEFAULT_MS   60000
 
 struct signer {
     char *executable, *ca_dir, *crl_url;
-    int64_t timeout_ms;
+    int64_t timeout_ms, start_ms;
     pthread_mutex_t mutex;
     int fd;            /* -1: down */
     _Atomic pid_t pid; /* -1: none */
@@ -147,9 +149,11 @@ static enum code bring_up(struct signer *signer, struct status *st)
     enum code code = spawn(signer, child, st);
     (void)close(child);
     if (code == CODE_OK)
-        code = set_timeouts(signer->fd, signer->timeout_ms, st);
+        code = set_timeouts(signer->fd, signer->start_ms, st);
     if (code == CODE_OK)
         code = hear_hello(signer, st);
+    if (code == CODE_OK)
+        code = set_timeouts(signer->fd, signer->timeout_ms, st);
     if (code != CODE_OK) {
         bury(signer);
         return code;
@@ -167,6 +171,7 @@ enum code signer_start(const struct signer_config *config, struct signer **ret, 
     signer->ca_dir = strdup(config->ca_dir);
     signer->crl_url = config->crl_url ? strdup(config->crl_url) : NULL;
     signer->timeout_ms = config->timeout_ms > 0 ? config->timeout_ms : TIMEOUT_DEFAULT_MS;
+    signer->start_ms = config->start_ms > 0 ? config->start_ms : START_DEFAULT_MS;
     signer->fd = -1;
     atomic_init(&signer->pid, -1);
     atomic_init(&signer->up, false);
@@ -230,30 +235,47 @@ static enum code ask(struct signer *signer, const Clm__Signer__Request *request,
     return CODE_OK;
 }
 
-enum code signer_issue(struct signer *signer, const struct profile_request *request, struct der *ret,
-                       struct der *ret_issuer, struct status *st)
+static enum code write_issue(const struct profile_request *request, struct arena *arena,
+                             Clm__Signer__IssueRequest *ret, struct status *st)
+{
+    if (request->life_sec < 0 || request->life_sec > UINT32_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT, "the life is out of range");
+    clm__signer__issue_request__init(ret);
+    ret->has_profile = ret->has_csr = ret->has_generation = ret->has_life_sec = 1;
+    ret->profile = (Clm__Signer__Profile)request->profile;
+    ret->csr.data = arena_dup(arena, request->csr.data, request->csr.len);
+    ret->csr.len = request->csr.len;
+    ret->subject = arena_strdup(arena, request->subject);
+    ret->generation = request->generation;
+    ret->life_sec = (uint32_t)request->life_sec;
+    return CODE_OK;
+}
+
+enum code signer_issue(struct signer *signer, const struct profile_request *requests, size_t n,
+                       struct der *ret, size_t *ret_failed, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     const Clm__Signer__Response *response;
-    Clm__Signer__IssueRequest out = CLM__SIGNER__ISSUE_REQUEST__INIT;
+    Clm__Signer__IssueRequest out[SIGNER_ISSUE_MAX], *list[SIGNER_ISSUE_MAX];
     Clm__Signer__Request envelope = CLM__SIGNER__REQUEST__INIT;
 
-    if (request->life_sec < 0 || request->life_sec > UINT32_MAX)
-        return status_set(st, CODE_INVALID_ARGUMENT, "the life is out of range");
-    out.has_profile = out.has_csr = out.has_generation = out.has_life_sec = 1;
-    out.profile = (Clm__Signer__Profile)request->profile;
-    out.csr.data = arena_dup(arena, request->csr.data, request->csr.len);
-    out.csr.len = request->csr.len;
-    out.subject = arena_strdup(arena, request->subject);
-    out.generation = request->generation;
-    out.life_sec = (uint32_t)request->life_sec;
-    envelope.issue = &out;
+    assert(n > 0 && n <= SIGNER_ISSUE_MAX);
+    *ret_failed = 0;
+    for (size_t i = 0; i < n; i++) {
+        TRY(write_issue(&requests[i], arena, &out[i], st));
+        list[i] = &out[i];
+    }
+    envelope.issue = list;
+    envelope.n_issue = n;
     TRY(ask(signer, &envelope, arena, &response, st));
+    *ret_failed = response->failed < n ? response->failed : 0;
     if (response->code != CODE_OK)
         return status_set(st, (enum code)response->code, "%s",
                           response->message ? response->message : "refused");
-    *ret = der_dup((struct bytes){response->certificate.data, response->certificate.len});
-    *ret_issuer = der_dup((struct bytes){response->issuer.data, response->issuer.len});
+    if (response->n_certificate != n)
+        return status_set(st, CODE_INTERNAL, "the signer's answer lacks certificates");
+    for (size_t i = 0; i < n; i++)
+        ret[i] = der_dup((struct bytes){response->certificate[i].data, response->certificate[i].len});
     return CODE_OK;
 }
 
@@ -336,6 +358,11 @@ pid_t signer_pid(const struct signer *signer)
 struct bytes signer_root(const struct signer *signer)
 {
     return der_bytes(&signer->root);
+}
+
+struct bytes signer_issuer(const struct signer *signer, enum profile profile)
+{
+    return der_bytes(&signer->issuers.item[profile_info(profile)->ca]);
 }
 
 const struct der_list *signer_issuers(const struct signer *signer)

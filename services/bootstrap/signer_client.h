@@ -15,17 +15,19 @@ struct signer_config {
     const char *executable; /* clm-bootstrap itself: "/proc/self/exe"; run as `… signer --dir DIR` */
     const char *ca_dir;
     const char *crl_url; /* where the lists of revoked certificates are: "http://host/crl"; NULL: nowhere */
-    int64_t timeout_ms;  /* for one answer, and for the start; 0: 10 s */
+    int64_t timeout_ms;  /* for one answer; 0: 10 s */
+    int64_t start_ms;    /* until its Hello: it derives the keys' passphrase; 0: a minute */
 };
 
 /* Starts the signer and waits for its Hello; its error is returned as it is. Strings are copied. */
 enum code signer_start(const struct signer_config *config, struct signer **ret, struct status *st) MUST_CHECK;
 void signer_stop(struct signer *signer); /* waits for its end; NULL is fine */
 
-/* Only those that profile_issue() lets through. UNAVAILABLE when the signer died: it is started again by the
- * next signer_ensure. ret_issuer: the issuing CA's certificate. */
-enum code signer_issue(struct signer *signer, const struct profile_request *request, struct der *ret,
-                       struct der *ret_issuer, struct status *st) MUST_CHECK;
+/* All of them or none, and only those that profile_issue() lets through; *ret_failed says which it did not.
+ * At most SIGNER_ISSUE_MAX. UNAVAILABLE when the signer died: it is started again by the next signer_ensure.
+ */
+enum code signer_issue(struct signer *signer, const struct profile_request *requests, size_t n,
+                       struct der *ret, size_t *ret_failed, struct status *st) MUST_CHECK;
 struct signer_crl {
     enum issuing_ca ca;
     uint64_t number;
@@ -44,6 +46,7 @@ pid_t signer_pid(const struct signer *signer);
 
 /* As Hello said; they live as long as the signer object. */
 struct bytes signer_root(const struct signer *signer);
+struct bytes signer_issuer(const struct signer *signer, enum profile profile); /* whose key signs it */
 const struct der_list *signer_issuers(const struct signer *signer); /* in the order of enum issuing_ca */
 const char *signer_trust_domain(const struct signer *signer);
 

@@ -552,12 +552,13 @@ enum code store_scope_apply(struct db *db, const struct scope_row *row, struct s
     AUTO_ARENA struct arena *arena = arena_new();
     struct db_args *args = scope_args(arena, row);
     db_arg_bool(args, row->disabled);
+    db_arg_int(args, row->column);
     return db_query(
         db,
         "INSERT INTO agent_scope AS s (agent_id, version, scope_version, operations, paths, dns_names, "
-        "disabled) VALUES ($1, $2, $3, $4, $5, $6, $7) "
+        "disabled, safe_column) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
         "ON CONFLICT (agent_id) DO UPDATE SET version = $2, scope_version = $3, operations = $4, "
-        "paths = $5, dns_names = $6, disabled = $7 WHERE s.version < $2",
+        "paths = $5, dns_names = $6, disabled = $7, safe_column = $8 WHERE s.version < $2",
         args, NULL, st);
 }
 
@@ -570,12 +571,12 @@ enum code store_scope_get(struct db *db, struct arena *arena, const char *agent_
     db_arg_text(args, agent_id);
     TRY(db_query_one(
         db,
-        "SELECT s.disabled, (SELECT coalesce(bit_or(1::bigint << o::integer), 0) "
+        "SELECT s.safe_column, (SELECT coalesce(bit_or(1::bigint << o::integer), 0) "
         "FROM unnest(s.operations) o WHERE o BETWEEN 0 AND 31), n.name "
         "FROM agent_scope s LEFT JOIN LATERAL unnest(s.dns_names) n(name) ON true WHERE s.agent_id = $1",
         args, &rows, st));
     size_t n = db_rows_count(rows);
-    ret->disabled = db_bool(rows, 0, 0);
+    ret->column = (enum safe_column)db_int(rows, 0, 0);
     ret->operations = (unsigned)db_int(rows, 0, 1);
     ret->dns_names = arena_array(arena, n, sizeof(char *));
     ret->n_dns_names = 0;

@@ -11,6 +11,7 @@
 #include "db/db.h"
 #include "pki/crl.h"
 #include "pki/digest.h"
+#include "safemode/safemode.h"
 
 #define STORE_SCHEMA "bootstrap"
 extern const struct embed bootstrap_migrations[];
@@ -203,9 +204,11 @@ struct scope_row {
     size_t n_paths;
     const char *const *dns_names;
     size_t n_dns_names;
-    bool disabled;
+    bool disabled;           /* or frozen: its tokens do not count */
+    enum safe_column column; /* what it may have signed */
 };
-/* What a token's creator says: the first row, or a newer scope than the one there. Never touches `disabled`.
+/* What a token's creator says: the first row, or a newer scope than the one there. Never touches the last
+ * two.
  */
 enum code store_scope_seed(struct db *db, const struct scope_row *row, struct status *st) MUST_CHECK;
 /* What an event says; a version that is not greater changes nothing. */
@@ -218,7 +221,7 @@ struct agent_scope {
     unsigned operations; /* SCOPE_OPERATION bits */
     char **dns_names;
     size_t n_dns_names;
-    bool disabled;
+    enum safe_column column;
 };
 enum code store_scope_get(struct db *db, struct arena *arena, const char *agent_id, struct agent_scope *ret,
                           struct status *st) MUST_CHECK; /* NOT_FOUND */

@@ -228,7 +228,7 @@ static void catch_up(struct feed *feed, uint64_t from)
     for (size_t i = 0; i < CATCH_UP_MAX; i++) {
         AUTO_ARENA struct arena *arena = arena_new();
         struct event_message message;
-        if (events_read(service_bus(feed->service), from, arena, &message, NULL) != CODE_OK)
+        if (events_read(service_bus(feed->service), EVENTS_ALL, from, arena, &message, NULL) != CODE_OK)
             return;
         on_event(&message, feed);
         from = message.stream_seq + 1;
@@ -264,7 +264,7 @@ static void run_job(struct feed *feed, struct feed_job *job)
             break;
         AUTO_ARENA struct arena *arena = arena_new();
         struct event_message message;
-        job->code = events_read(service_bus(feed->service), from, arena, &message, &st);
+        job->code = events_read(service_bus(feed->service), EVENTS_ALL, from, arena, &message, &st);
         if (job->code != CODE_OK)
             break;
         job->frames[job->n++] = frame_make(&message);

@@ -77,6 +77,11 @@ struct Clm__Activity;
 void alert_fill(struct Clm__Alert *out, const struct alert *alert);
 void activity_fill(struct Clm__Activity *out, const struct activity *activity);
 
+/* What the database has forgotten and the stream says (lost_border.c): periodic work; on demand, until the
+ * end of the stream or of the time. */
+enum code lost_work(struct worker *worker, struct status *st);
+enum code lost_look(struct worker *worker, int64_t until_mono_ms, bool *ret_ended,
+                    struct status *st) MUST_CHECK;
 /* Restores (restore_border.c). */
 rpc_handler on_declare_restored;
 enum code platform_copy_work(struct worker *worker, struct status *st);

@@ -41,14 +41,11 @@ static enum code tell(struct db *tx, const struct cause *cause, const struct age
     return store_activity_add(tx, &activity, 1, arena, st);
 }
 
-enum code agent_delete(struct db *db, const struct cause *cause, const char *selector, const char *id,
-                       struct arena *arena, struct agent *ret, struct status *st)
+enum code agent_delete_in(struct db *tx, const struct cause *cause, const char *id, struct arena *arena,
+                          struct agent *ret, struct status *st)
 {
-    CLEANUP(db_scope_end) struct db *tx = db;
     struct agent *agents;
     size_t n;
-    TRY(db_begin(tx, st));
-    TRY(agent_get(tx, selector, id, arena, ret, st));
     TRY(store_agents_lock(tx, &id, 1, cause->timing, cause->now_ms, arena, &agents, &n, st));
     if (n == 0)
         return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", id);
@@ -59,6 +56,15 @@ enum code agent_delete(struct db *db, const struct cause *cause, const char *sel
     ret->status = AGENT_DISABLED;
     TRY(tell(tx, cause, ret, arena, st));
     TRY(alerts_resolve_of_agent(tx, id, 0, cause->now_ms, arena, st));
-    TRY(store_agent_delete(tx, id, arena, st));
+    return store_agent_delete(tx, id, arena, st);
+}
+
+enum code agent_delete(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                       struct arena *arena, struct agent *ret, struct status *st)
+{
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(agent_get(tx, selector, id, arena, ret, st));
+    TRY(agent_delete_in(tx, cause, id, arena, ret, st));
     return db_commit(tx, st);
 }

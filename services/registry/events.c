@@ -62,6 +62,8 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
     changed.has_disabled = true;
     changed.disabled = agent->disabled;
     changed.reason = text(agent_reason(agent));
+    if (changed.frozen)
+        changed.frozen_reason = text(agent->frozen_reason);
     changed.agent_version = text(agent->agent_version);
     changed.n_labels = agent->n_labels;
     changed.labels = arena_array(arena, agent->n_labels + 1, sizeof(*changed.labels));

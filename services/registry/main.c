@@ -8,6 +8,7 @@
 #include "audit.h"
 #include "base/clock.h"
 #include "border.h"
+#include "lost.h"
 #include "proto/registry.pb-c.h"
 
 extern const struct embed registry_migrations[];
@@ -17,6 +18,7 @@ extern const struct embed registry_migrations[];
 #define HOUSE_MS 60000
 #define AUDIT_MS 250
 #define COPY_MS  10000
+#define LOST_MS  5000
 #define GAUGE_MS 5000
 
 static const struct config_key config_keys[] = {
@@ -121,6 +123,7 @@ static enum code start(struct service *service, struct status *st)
     TRY(service_periodic(service, "audit-head", config->head_interval_ms, true, audit_head_work, st));
     TRY(service_periodic(service, "gauges", GAUGE_MS, false, gauges_work, st));
     TRY(service_periodic(service, "platform-copy", COPY_MS, true, platform_copy_work, st));
+    TRY(service_periodic(service, "lost", LOST_MS, true, lost_work, st));
     return service_periodic(service, "house", HOUSE_MS, true, house_work, st);
 }
 
@@ -137,6 +140,8 @@ static const struct service_command commands[] = {
     {.name = NULL},
 };
 
+static const struct stream_place place = {lost_place_check, lost_place_advance};
+
 int main(int argc, char **argv)
 {
     const struct service_descriptor descriptor = {
@@ -150,6 +155,7 @@ int main(int argc, char **argv)
         .n_methods = registry_n_methods,
         .events = registry_events,
         .commands = commands,
+        .place = &place,
         .start = start,
         .stop = stop,
     };

@@ -115,13 +115,16 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
 enum code agent_change_one(struct db *db, const struct cause *cause, const char *selector, const char *id,
                            agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
                            struct status *st) MUST_CHECK;
-/* For ever: a host comes back as a new agent only. */
-enum code agent_delete(struct db *db, const struct cause *cause, const char *selector, const char *id,
-                       struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
 /* The same inside the caller's transaction. */
 enum code agent_change_in(struct db *tx, const struct cause *cause, const char *selector, const char *id,
                           agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
                           struct status *st) MUST_CHECK;
+/* For ever: a host comes back as a new agent only. */
+enum code agent_delete(struct db *db, const struct cause *cause, const char *selector, const char *id,
+                       struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
+/* The same inside the caller's transaction, whatever its labels. */
+enum code agent_delete_in(struct db *tx, const struct cause *cause, const char *id, struct arena *arena,
+                          struct agent *ret, struct status *st) MUST_CHECK;
 enum code agent_disable(struct db *db, const struct cause *cause, const char *selector, const char *id,
                         const char *reason, struct arena *arena, struct agent *ret,
                         struct status *st) MUST_CHECK;
@@ -267,11 +270,15 @@ struct dashboard {
     size_t n_alerts;
     int64_t in_safe_mode;
     int64_t ends[DASHBOARD_ENDS]; /* identities: see dashboard_end_sec */
+    struct certificate_ends {
+        int64_t n, served; /* each certificate once; places that serve one */
+    } certificates[DASHBOARD_ENDS];
     struct version_count *versions;
     size_t n_versions;
     int64_t open_by_kind[64]; /* alerts, by enum alert_kind */
 };
-/* ends[i] counts identities that end within that many seconds, and not within those before; -1: later. */
+/* ends[i] counts identities, and certificates[i] what the inventory has, that end within that many seconds,
+ * and not within those before; -1: later. */
 extern const int64_t dashboard_end_sec[DASHBOARD_ENDS];
 struct version_count {
     const char *version;

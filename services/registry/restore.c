@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alerts.h"
 #include "base/id.h"
+#include "store_lost.h"
 #include "store_restore.h"
 
 #define BATCH 1000
@@ -71,9 +73,33 @@ struct holding {
     size_t changed;
 };
 
+/* Of one agent the newest first. */
+static int by_agent_and_version(const void *a, const void *b)
+{
+    const struct held_back *x = a, *y = b;
+    int order = strcmp(x->agent_id, y->agent_id);
+    return order ? order : (x->version < y->version) - (x->version > y->version);
+}
+
 static int by_agent(const void *a, const void *b)
 {
     return strcmp(((const struct held_back *)a)->agent_id, ((const struct held_back *)b)->agent_id);
+}
+
+/* What the copy and the stream say together: one row an agent, its newest state. A token's generation is in
+ * the copy alone, and never falls. */
+static void newest_of(struct held_back *rows, size_t *n)
+{
+    size_t kept = 0;
+    qsort(rows, *n, sizeof(*rows), by_agent_and_version);
+    for (size_t i = 0; i < *n; i++) {
+        struct held_back *last = kept > 0 ? &rows[kept - 1] : NULL;
+        if (!last || strcmp(last->agent_id, rows[i].agent_id) != 0)
+            rows[kept++] = rows[i];
+        else if (last->token_generation < rows[i].token_generation)
+            last->token_generation = rows[i].token_generation;
+    }
+    *n = kept;
 }
 
 /* Only what narrows: what was allowed since the backup an operator allows again. */
@@ -107,34 +133,73 @@ static enum code hold_back(struct agent *agent, bool *dirty, bool *heard, void *
     return CODE_OK;
 }
 
-static enum code hold_all_back(struct db *tx, const struct cause *cause, const struct held_back *held,
-                               size_t n, struct arena *arena, size_t *ret_held, struct status *st)
+static enum code hold_all_back(struct db *tx, const struct cause *cause, const struct held_back *rows,
+                               size_t n, struct arena *arena, struct restored *ret, struct status *st)
 {
-    struct held_back *sorted = arena_array(arena, n + 1, sizeof(*sorted));
-    if (n > 0)
-        memcpy(sorted, held, n * sizeof(*held));
-    qsort(sorted, n, sizeof(*sorted), by_agent);
-    struct holding holding = {.held = sorted, .n = n};
-    for (size_t from = 0; from < n; from += BATCH) {
-        size_t count = n - from < BATCH ? n - from : BATCH;
-        const char **ids = arena_array(arena, count, sizeof(*ids));
-        for (size_t i = 0; i < count; i++)
-            ids[i] = sorted[from + i].agent_id;
-        TRY(agents_change(tx, cause, ids, count, hold_back, &holding, arena, NULL, NULL, st));
+    struct holding holding = {.held = rows, .n = n};
+    const char **ids = arena_array(arena, n + 1, sizeof(*ids));
+    size_t n_ids = 0;
+    for (size_t i = 0; i < n; i++)
+        if (rows[i].disabled_reason || *rows[i].frozen_reason)
+            ids[n_ids++] = rows[i].agent_id;
+    for (size_t from = 0; from < n_ids; from += BATCH) {
+        size_t count = n_ids - from < BATCH ? n_ids - from : BATCH;
+        TRY(agents_change(tx, cause, ids + from, count, hold_back, &holding, arena, NULL, NULL, st));
     }
-    *ret_held = holding.changed;
+    ret->n_held = holding.changed;
     return CODE_OK;
 }
 
+/* What was registered after the backup is not there to be deleted. */
+static enum code delete_all_again(struct db *tx, const struct cause *cause, const struct held_back *rows,
+                                  size_t n, struct arena *arena, struct restored *ret, struct status *st)
+{
+    struct agent gone;
+    for (size_t i = 0; i < n; i++) {
+        if (!rows[i].deleted)
+            continue;
+        enum code code = agent_delete_in(tx, cause, rows[i].agent_id, arena, &gone, st);
+        if (code != CODE_OK && code != CODE_NOT_FOUND)
+            return code;
+        ret->n_deleted += code == CODE_OK;
+    }
+    return CODE_OK;
+}
+
+static enum code narrow(struct db *tx, const struct cause *cause, const struct held_back *held, size_t n,
+                        struct arena *arena, struct restored *ret, struct status *st)
+{
+    struct held_back *lost;
+    size_t n_lost;
+    TRY(store_lost_select(tx, arena, &lost, &n_lost, st));
+    struct held_back *rows = arena_array(arena, n + n_lost + 1, sizeof(*rows));
+    if (n > 0)
+        memcpy(rows, held, n * sizeof(*held));
+    if (n_lost > 0)
+        memcpy(rows + n, lost, n_lost * sizeof(*lost));
+    n += n_lost;
+    newest_of(rows, &n);
+    ret->n_held = ret->n_deleted = 0;
+    TRY(delete_all_again(tx, cause, rows, n, arena, ret, st));
+    TRY(hold_all_back(tx, cause, rows, n, arena, ret, st));
+    return store_lost_clear(tx, st);
+}
+
+/* Whoever noticed the older database is answered. */
+static enum code settle_alert(struct db *tx, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    const struct alert_change change = {.kind = ALERT_AUDIT_INCONSISTENT, .entity = "platform"};
+    return alerts_resolve(tx, &change, 1, now_ms, arena, st);
+}
+
 enum code platform_restored(struct db *db, const struct cause *cause, const struct held_back *held, size_t n,
-                            struct arena *arena, struct platform_epoch *ret, struct audit_former *ret_former,
-                            size_t *ret_held, struct status *st)
+                            struct arena *arena, struct restored *ret, struct status *st)
 {
     CLEANUP(db_scope_end) struct db *tx = db;
     char id[UUID_TEXT_SIZE];
     uuid_v7(id);
     TRY(db_begin(tx, st));
-    TRY(store_epoch_raise(tx, cause->now_ms, arena, ret, st));
+    TRY(store_epoch_raise(tx, cause->now_ms, arena, &ret->epoch, st));
     struct audit_record record = {
         .event_id = id,
         .action = "platform.restored",
@@ -143,13 +208,14 @@ enum code platform_restored(struct db *db, const struct cause *cause, const stru
         .actor = cause->actor,
         .occurred_at_ms = cause->now_ms,
         .outcome = "OK",
-        .detail = arena_printf(arena, "epoch %lld", (long long)ret->epoch),
+        .detail = arena_printf(arena, "epoch %lld", (long long)ret->epoch.epoch),
         .traceparent = cause->traceparent,
     };
     TRY(audit_new_tree(tx, &record, arena, st));
-    *ret_former = record.former[record.n_former - 1];
+    ret->former = record.former[record.n_former - 1];
     TRY(store_epoch_agents(tx, arena, st));
-    TRY(hold_all_back(tx, cause, held, n, arena, ret_held, st));
+    TRY(narrow(tx, cause, held, n, arena, ret, st));
+    TRY(settle_alert(tx, cause->now_ms, arena, st));
     const struct activity activity = {.occurred_at_ms = cause->now_ms,
                                       .event = "platform.restored",
                                       .actor = cause->actor,

@@ -10,6 +10,7 @@
 struct held_back {                                          /* an agent that may not work */
     const char *agent_id, *disabled_reason, *frozen_reason; /* disabled_reason NULL: not disabled */
     int64_t min_generation, token_generation, version;
+    bool deleted;
 };
 struct platform_copy {
     int64_t epoch, made_at_ms;
@@ -31,10 +32,15 @@ struct platform_epoch {
 enum code platform_epoch_get(struct db *db, struct arena *arena, struct platform_epoch *ret,
                              struct status *st) MUST_CHECK;
 enum code platform_epoch_told(struct db *db, struct status *st) MUST_CHECK;
+struct restored {
+    struct platform_epoch epoch;
+    struct audit_former former;
+    size_t n_held, n_deleted; /* agents for whom that is news */
+};
 /* One transaction: a higher epoch and entity versions than anybody has seen, a new tree of the audit log,
- * nobody taken for a clone; who is in `held` works no more. *ret_held counts those for whom that is news. */
+ * nobody taken for a clone. Who may not work by `held` (of the copy) or by what is read from the stream
+ * (lost.h), whichever is newer, works no more; who was deleted is deleted again. */
 enum code platform_restored(struct db *db, const struct cause *cause, const struct held_back *held, size_t n,
-                            struct arena *arena, struct platform_epoch *ret, struct audit_former *ret_former,
-                            size_t *ret_held, struct status *st) MUST_CHECK;
+                            struct arena *arena, struct restored *ret, struct status *st) MUST_CHECK;
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "border.h"
+#include "lost.h"
 #include "proto/audit.pb-c.h"
 #include "proto/bootstrap.pb-c.h"
 #include "proto/registry.pb-c.h"
@@ -23,6 +24,7 @@
 #define COPY_MAX     (256 * 1024 * 1024)
 #define LINE_MAX_LEN (8 * 1024)
 #define CALL_MS      10000
+#define REST_MS      5000 /* of a declaration's time, for what comes after reading */
 
 static char *text(const char *s)
 {
@@ -167,11 +169,15 @@ enum code platform_copy_work(struct worker *worker, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     struct platform_copy there, now;
+    struct lost_place place;
     int64_t now_ms = clock_wall_ms();
     bool fits = true;
     const char *path = copy_path(worker, arena);
     if (!path)
         return CODE_OK;
+    TRY(lost_place_get(worker->db, &place, st));
+    if (place.n_lost > 0)
+        return CODE_OK; /* told already (lost_border.c); a copy of what is left says less than one there */
     enum code code = read_copy(path, arena, &there, st);
     if (code == CODE_OK)
         TRY(platform_copy_fits(worker->db, &there, arena, &fits, st));
@@ -188,8 +194,11 @@ enum code platform_copy_work(struct worker *worker, struct status *st)
 enum code platform_is_whole(struct worker *worker, struct arena *arena, bool *ret, struct status *st)
 {
     struct platform_copy there;
+    struct lost_place place;
     const char *path = copy_path(worker, arena);
     TRY(audit_is_whole(worker->db, arena, ret, st));
+    TRY(lost_place_get(worker->db, &place, st));
+    *ret = *ret && place.n_lost == 0;
     if (!*ret || !path || read_copy(path, arena, &there, st) != CODE_OK)
         return CODE_OK; /* what is wrong with the copy, its own work tells */
     return platform_copy_fits(worker->db, &there, arena, ret, st);
@@ -276,6 +285,18 @@ static enum code tell(struct rpc_ctx *ctx, const char *service, const ProtobufCS
     return CODE_OK;
 }
 
+/* Each call reads on where the one before had to stop. */
+static enum code read_stream(struct rpc_ctx *ctx, struct status *st)
+{
+    bool ended;
+    if (lost_look(ctx->worker, ctx->deadline_mono_ms - REST_MS, &ended, st) != CODE_OK)
+        return status_wrap(st, "what the stream of events has from after the backup");
+    return ended ? CODE_OK
+                 : status_set(st, CODE_UNAVAILABLE,
+                              "what the stream of events has from after the backup is still being read; "
+                              "repeat the command");
+}
+
 static enum code begin(struct rpc_ctx *ctx, struct platform_epoch *epoch, Clm__PlatformRestored *res,
                        struct status *st)
 {
@@ -286,23 +307,26 @@ static enum code begin(struct rpc_ctx *ctx, struct platform_epoch *epoch, Clm__P
                                 .now_ms = clock_wall_ms(),
                                 .timing = registry_timing(worker->service)};
     struct platform_copy copy = {0};
-    struct audit_former former;
-    size_t held;
+    struct restored done;
     enum code code = CODE_NOT_FOUND;
     if (path)
         code = read_copy(path, ctx->arena, &copy, st);
     if (code != CODE_OK && code != CODE_NOT_FOUND)
         return code;
     if (code == CODE_NOT_FOUND)
-        log_warn("there is no copy outside the database: who was disabled since the backup is not known",
+        log_warn("there is no copy outside the database: who was disabled since the backup is known from the "
+                 "stream of events alone",
                  NULL);
-    TRY(platform_restored(worker->db, &cause, copy.held, copy.n_held, ctx->arena, epoch, &former, &held, st));
-    log_warn("the database was restored from a backup: a new epoch begins", "epoch", LOG_NUM(epoch->epoch),
-             "actor", cause.actor, NULL);
-    res->former_tree_id = text(former.tree_id);
-    res->has_former_tree_size = res->has_agents_held_back = true;
-    res->former_tree_size = former.size;
-    res->agents_held_back = (uint32_t)held;
+    TRY(read_stream(ctx, st));
+    TRY(platform_restored(worker->db, &cause, copy.held, copy.n_held, ctx->arena, &done, st));
+    log_warn("the database was restored from a backup: a new epoch begins", "epoch",
+             LOG_NUM(done.epoch.epoch), "actor", cause.actor, NULL);
+    *epoch = done.epoch;
+    res->former_tree_id = text(done.former.tree_id);
+    res->has_former_tree_size = res->has_agents_held_back = res->has_agents_deleted = true;
+    res->former_tree_size = done.former.size;
+    res->agents_held_back = (uint32_t)done.n_held;
+    res->agents_deleted = (uint32_t)done.n_deleted;
     return CODE_OK;
 }
 

@@ -706,18 +706,30 @@ static void set_count(protobuf_c_boolean *has, uint32_t *field, int64_t n)
     *field = n > 0 ? (uint32_t)n : 0;
 }
 
+static void fill_ends(Clm__Dashboard *res, const struct dashboard *d, struct arena *arena)
+{
+    res->n_identities_by_end = res->n_certificates_by_end = DASHBOARD_ENDS;
+    res->identities_by_end = arena_array(arena, DASHBOARD_ENDS, sizeof(*res->identities_by_end));
+    res->certificates_by_end = arena_array(arena, DASHBOARD_ENDS, sizeof(*res->certificates_by_end));
+    for (size_t i = 0; i < DASHBOARD_ENDS; i++) {
+        Clm__IdentityEnds *identities = res->identities_by_end[i] = arena_alloc(arena, sizeof(*identities));
+        Clm__CertificateEnds *certificates = res->certificates_by_end[i] =
+            arena_alloc(arena, sizeof(*certificates));
+        clm__identity_ends__init(identities);
+        clm__certificate_ends__init(certificates);
+        identities->has_within_sec = certificates->has_within_sec = dashboard_end_sec[i] >= 0;
+        if (identities->has_within_sec)
+            identities->within_sec = certificates->within_sec = (uint32_t)dashboard_end_sec[i];
+        set_count(&identities->has_n, &identities->n, d->ends[i]);
+        set_count(&certificates->has_n, &certificates->n, d->certificates[i].n);
+        set_count(&certificates->has_served, &certificates->served, d->certificates[i].served);
+    }
+}
+
 static void fill_kept(Clm__Dashboard *res, const struct dashboard *d, struct arena *arena)
 {
     set_count(&res->has_in_safe_mode, &res->in_safe_mode, d->in_safe_mode);
-    res->identities_by_end = arena_array(arena, DASHBOARD_ENDS, sizeof(*res->identities_by_end));
-    for (size_t i = 0; i < DASHBOARD_ENDS; i++) {
-        Clm__IdentityEnds *ends = res->identities_by_end[res->n_identities_by_end++] =
-            arena_alloc(arena, sizeof(*ends));
-        clm__identity_ends__init(ends);
-        ends->has_within_sec = dashboard_end_sec[i] >= 0;
-        ends->within_sec = ends->has_within_sec ? (uint32_t)dashboard_end_sec[i] : 0;
-        set_count(&ends->has_n, &ends->n, d->ends[i]);
-    }
+    fill_ends(res, d, arena);
     res->versions = arena_array(arena, d->n_versions + 1, sizeof(*res->versions));
     for (size_t i = 0; i < d->n_versions; i++) {
         Clm__VersionCount *version = res->versions[res->n_versions++] = arena_alloc(arena, sizeof(*version));

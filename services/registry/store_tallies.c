@@ -1,4 +1,5 @@
-/* The tallies' SQL (migrations/0011_tallies.sql): triggers keep them, the fold once a minute makes them few.
+/* The tallies' SQL (migrations/0011_tallies.sql, 0017_certificate_tallies.sql): triggers keep them, the fold
+ * once a minute makes them few.
  */
 #include "store_tallies.h"
 
@@ -45,6 +46,45 @@ enum code store_identity_ends(struct db *db, const struct label_terms *terms, co
     return CODE_OK;
 }
 
+/* The same of what the inventory has. A certificate that has left its last place counts until it is trimmed.
+ */
+enum code store_certificate_ends(struct db *db, const struct label_terms *terms, const int64_t *edge_ms,
+                                 size_t n, struct arena *arena, struct certificate_ends *ret,
+                                 struct certificate_ends *ret_all, struct status *st)
+{
+#define KEPT(kind) "(SELECT coalesce(sum(t.n), 0) FROM tallies t WHERE t.kind = " kind
+#define IN_HOUR    "WHERE c.not_after >= to_timestamp(" HOUR_OF("e") " * 3600) AND c.not_after <= e"
+    static const char kept[] = "SELECT " KEPT("5") " AND t.at < " HOUR_OF(
+        "e") ") + (SELECT count(*) FROM certificates c " IN_HOUR
+             "), " KEPT("6") " AND t.at < " HOUR_OF(
+                 "e") ") + (SELECT count(*) FROM certificates c "
+                      "JOIN certificate_places p ON p.certificate = c.id AND p.served " IN_HOUR
+                      "), " KEPT("5") "), " KEPT(
+                          "6") ") FROM unnest($1::timestamptz[]) WITH ORDINALITY AS x(e, i) ORDER BY i";
+#undef KEPT
+#undef IN_HOUR
+    static const char live[] =
+        "WITH mine AS MATERIALIZED (SELECT c.not_after, count(*) FILTER (WHERE p.served) AS served "
+        "FROM agents a JOIN certificate_places p ON p.agent_id = a.id JOIN certificates c "
+        "ON c.id = p.certificate WHERE " LABELS_HOLD " GROUP BY c.id) "
+        "SELECT count(*) FILTER (WHERE m.not_after <= e), "
+        "coalesce(sum(m.served) FILTER (WHERE m.not_after <= e), 0), count(m.not_after), "
+        "coalesce(sum(m.served), 0) "
+        "FROM unnest($4::timestamptz[]) WITH ORDINALITY AS x(e, i) LEFT JOIN mine m ON true "
+        "GROUP BY i ORDER BY i";
+    struct db_args *args = db_args_new(arena);
+    if (!whole(terms))
+        store_arg_terms(args, terms);
+    db_arg_time_array(args, edge_ms, n);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(whole(terms) ? db_query(db, kept, args, &rows, st) : db_query(db, live, args, &rows, st));
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (struct certificate_ends){db_int(rows, i, 0), db_int(rows, i, 1)};
+    *ret_all = n > 0 ? (struct certificate_ends){db_int(rows, 0, 2), db_int(rows, 0, 3)}
+                     : (struct certificate_ends){0};
+    return CODE_OK;
+}
+
 static void read_tallies(const struct db_rows *rows, struct arena *arena, struct dashboard *ret)
 {
     ret->versions = arena_array(arena, DASHBOARD_VERSIONS, sizeof(*ret->versions));
@@ -73,8 +113,9 @@ static void read_tallies(const struct db_rows *rows, struct arena *arena, struct
 enum code store_tallies(struct db *db, const struct label_terms *terms, struct arena *arena,
                         struct dashboard *ret, struct status *st)
 {
-    static const char kept[] = "SELECT kind, at, name, sum(n) FROM tallies WHERE kind > 1 GROUP BY 1, 2, 3 "
-                               "HAVING sum(n) <> 0 ORDER BY 4 DESC, 3 LIMIT " TALLIES_MAX;
+    static const char kept[] =
+        "SELECT kind, at, name, sum(n) FROM tallies WHERE kind BETWEEN 2 AND 4 GROUP BY 1, 2, 3 "
+        "HAVING sum(n) <> 0 ORDER BY 4 DESC, 3 LIMIT " TALLIES_MAX;
     static const char live[] =
         "SELECT * FROM (SELECT 2, 0, '', count(*) FROM agents a WHERE " LABELS_HOLD " AND " IN_SAFE_MODE
         " UNION ALL SELECT 3, 0, a.agent_version, count(*) FROM agents a WHERE " LABELS_HOLD

@@ -10,6 +10,10 @@
 enum code store_identity_ends(struct db *db, const struct label_terms *terms, const int64_t *edge_ms,
                               size_t n, struct arena *arena, int64_t *ret, int64_t *ret_all,
                               struct status *st) MUST_CHECK;
+/* *ret[i]: certificates of the inventory that end at `edge_ms[i]` or before; *ret_all: of any end. */
+enum code store_certificate_ends(struct db *db, const struct label_terms *terms, const int64_t *edge_ms,
+                                 size_t n, struct arena *arena, struct certificate_ends *ret,
+                                 struct certificate_ends *ret_all, struct status *st) MUST_CHECK;
 /* Fills in_safe_mode, versions, open_by_kind and open_alerts. */
 enum code store_tallies(struct db *db, const struct label_terms *terms, struct arena *arena,
                         struct dashboard *ret, struct status *st) MUST_CHECK;

@@ -36,12 +36,13 @@ static enum code cancel_locked(struct db *tx, struct arena *arena, const struct 
     }
 }
 
-enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *agent_id, struct status *st)
+enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *agent_id, const char *why,
+                                struct status *st)
 {
     int64_t now_ms = clock_wall_ms();
     struct task *ended;
     size_t n;
-    TRY(store_cancel_of_agent(tx, arena, agent_id, now_ms, "its agent was deleted", &ended, &n, st));
+    TRY(store_cancel_of_agent(tx, arena, agent_id, now_ms, why, &ended, &n, st));
     return change_emit_all(tx, arena, ended, n, "finished", now_ms, st);
 }
 

@@ -122,6 +122,8 @@ enum code order_write(const struct order *order, struct arena *arena, struct byt
     message.spec = (ProtobufCBinaryData){.len = task->spec.len,
                                          .data = arena_dup(arena, task->spec.data, task->spec.len)};
     message.scope = scope;
+    message.has_platform_epoch = 1;
+    message.platform_epoch = order->epoch;
     message.has_deadline_at_ms = 1;
     message.deadline_at_ms = task->deadline_at_ms;
     message.has_safe_mode = order->safe_mode;

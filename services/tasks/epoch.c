@@ -28,11 +28,12 @@ static enum code void_batch(struct tasks *tasks, struct db *db, struct arena *ar
     return CODE_OK;
 }
 
-enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, int64_t restored_at_ms,
-                            uint32_t *ret_voided, struct status *st)
+enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, uint64_t epoch,
+                            int64_t restored_at_ms, uint32_t *ret_voided, struct status *st)
 {
     size_t n = 1;
     *ret_voided = 0;
+    TRY(store_epoch_put(db, arena, epoch, st)); /* before anything is leased again */
     while (n > 0) {
         TRY(void_batch(tasks, db, arena, restored_at_ms, &n, st));
         *ret_voided += (uint32_t)n;

@@ -88,6 +88,7 @@ static enum code seal_one(struct batch *batch, struct sealer *sealer, const stru
         .generation = candidate->generation,
         .lease = task->lease + 1,
         .scope = candidate->scope,
+        .epoch = candidate->epoch,
         .safe_mode = candidate->safe_mode,
         .not_before_ms = batch->now_ms - ENVELOPE_SKEW_MS,
         .not_after_ms = end_ms + ENVELOPE_SKEW_MS,

@@ -16,6 +16,7 @@
 #define SNAPSHOT_INTERVAL_MS (10 * 60 * 1000)
 #define SNAPSHOT_TIMEOUT_MS  10000
 #define SNAPSHOT_PAGE        500
+#define DISABLED_FAREWELL    "farewell" /* the registry's reason */
 
 static struct bytes pack_scope(const Clm__Scope *scope, struct arena *arena)
 {
@@ -39,6 +40,16 @@ static void set_labels(struct agent *agent, Clm__Label *const *labels, size_t n,
 /* ---- events
  * ------------------------------------------------------------------------------------------------- */
 
+/* Why nobody will ever take what waits for this agent; NULL: somebody may. */
+static const char *is_over(const Clm__AgentChanged *changed)
+{
+    if (changed->deleted)
+        return "its agent was deleted";
+    return changed->disabled && changed->reason && strcmp(changed->reason, DISABLED_FAREWELL) == 0
+               ? "its agent was removed from its host"
+               : NULL;
+}
+
 static enum code apply_agent(struct worker *worker, struct arena *arena, const void *message,
                              struct status *st)
 {
@@ -58,8 +69,9 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
     set_labels(&agent, changed->labels, changed->n_labels, arena);
     TRY(store_agent_put(worker->db, arena, event->entity_id, event->entity_version, &agent,
                         changed->agent_version, st));
-    if (agent.deleted)
-        TRY(tasks_cancel_of_agent(worker->db, arena, event->entity_id, st));
+    const char *over = is_over(changed);
+    if (over)
+        TRY(tasks_cancel_of_agent(worker->db, arena, event->entity_id, over, st));
     wake_later(app_of(worker), event->entity_id);
     return CODE_OK;
 }

@@ -319,10 +319,11 @@ static enum code begin_epoch(struct rpc_ctx *ctx, const void *request, void *res
     const Clm__BeginEpochRequest *in = request;
     Clm__BeginEpochResponse *out = response;
     struct worker *worker = worker_of(ctx);
-    if (!in->has_restored_at_ms)
-        return status_set(st, CODE_INVALID_ARGUMENT, "BeginEpochRequest.restored_at_ms is needed");
-    TRY(tasks_begin_epoch(&app_of(worker)->tasks, worker->db, ctx->arena, in->restored_at_ms, &out->voided,
-                          st));
+    if (!in->has_restored_at_ms || in->epoch == 0 || in->epoch > INT64_MAX)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "BeginEpochRequest: epoch and restored_at_ms are needed");
+    TRY(tasks_begin_epoch(&app_of(worker)->tasks, worker->db, ctx->arena, in->epoch, in->restored_at_ms,
+                          &out->voided, st));
     out->has_voided = 1;
     return CODE_OK;
 }

@@ -67,6 +67,7 @@ struct candidate {
     unsigned generation;
     struct bytes task_certificate, scope;
     bool redelivered, safe_mode;
+    uint64_t epoch; /* of the platform */
 };
 /* What the agents list becomes RUNNING, with its progress. *ret: those that were not RUNNING before. */
 enum code store_mark_held(struct db *db, struct arena *arena, const struct held_task *held, size_t n,
@@ -93,6 +94,7 @@ enum code store_agents_with_ready(struct db *db, struct arena *arena, const char
 /* Greater versions only. */
 enum code store_platform_put(struct db *db, struct arena *arena, bool safe_mode, uint64_t version,
                              struct status *st) MUST_CHECK;
+enum code store_epoch_put(struct db *db, struct arena *arena, uint64_t epoch, struct status *st) MUST_CHECK;
 /* *ret_id NULL: this agent has no released task that is not over, but the very one that is asked for again.
  */
 enum code store_break_glass_open(struct db *db, struct arena *arena, const struct new_task *task,

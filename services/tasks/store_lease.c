@@ -93,7 +93,8 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
     static const char sql[] =
         "WITH held AS MATERIALIZED (SELECT x::uuid AS id FROM unnest($6) AS x), "
         "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, a.scope, i.generation, "
-        "    i.task_certificate, greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) AS mode, "
+        "    i.task_certificate, p.epoch, greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) AS "
+        "mode, "
         "    ($10::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS kinds, "
         "    ($11::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS released "
         "  FROM (SELECT DISTINCT ON (agent_id) * FROM unnest($1::uuid[], $2, $3, $4, $5) WITH ORDINALITY "
@@ -119,7 +120,8 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
         "    FOR UPDATE OF t SKIP LOCKED) f), "
         "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p "
         "  ORDER BY priority DESC, id LIMIT $9) "
-        "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope, w.mode > 0 "
+        "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope, w.mode > 0, "
+        "  w.epoch "
         "FROM picked t JOIN who w ON w.agent_id = t.agent_id ORDER BY t.priority DESC, t.id";
     int64_t *generations = arena_array(arena, n, sizeof(*generations)),
             *slots = arena_array(arena, n, sizeof(*slots));
@@ -154,6 +156,7 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
         candidate->task_certificate = store_bytes(rows, i, TASK_COLUMN_COUNT + 2, arena);
         candidate->scope = store_bytes(rows, i, TASK_COLUMN_COUNT + 3, arena);
         candidate->safe_mode = db_bool(rows, i, TASK_COLUMN_COUNT + 4);
+        candidate->epoch = (uint64_t)db_int(rows, i, TASK_COLUMN_COUNT + 5);
     }
     return CODE_OK;
 }

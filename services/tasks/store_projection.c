@@ -80,6 +80,13 @@ enum code store_platform_put(struct db *db, struct arena *arena, bool safe_mode,
                     st);
 }
 
+enum code store_epoch_put(struct db *db, struct arena *arena, uint64_t epoch, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_int(args, (int64_t)epoch);
+    return db_query(db, "UPDATE platform SET epoch = $1 WHERE epoch < $1", args, NULL, st);
+}
+
 enum code store_break_glass_open(struct db *db, struct arena *arena, const struct new_task *task,
                                  const char **ret_id, struct status *st)
 {

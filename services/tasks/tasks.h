@@ -125,6 +125,7 @@ struct order {
     unsigned generation, lease;
     bool safe_mode;     /* its agent is in safe mode */
     struct bytes scope; /* encoded Scope */
+    uint64_t epoch;     /* of the platform: see proto/envelope.proto */
     int64_t not_before_ms, not_after_ms;
 };
 
@@ -221,7 +222,7 @@ enum code reports_list(struct db *db, struct arena *arena, const struct report_f
 enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, const char *task_id,
                       const char *actor, struct task *ret, struct status *st) MUST_CHECK;
 /* Of an agent that is no more; inside the caller's transaction. */
-enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *agent_id,
+enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *agent_id, const char *why,
                                 struct status *st) MUST_CHECK;
 /* What ended other than well becomes the next attempt, due at once. FAILED_PRECONDITION for anything else. */
 enum code task_retry(struct db *db, struct arena *arena, const char *task_id, const char *actor,
@@ -256,8 +257,8 @@ enum code tasks_statistics_fold(struct db *db, struct arena *arena, int64_t now_
                                 struct status *st) MUST_CHECK;
 
 /* The database is a backup's: leases that were given before are void. *ret_voided counts them. */
-enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, int64_t restored_at_ms,
-                            uint32_t *ret_voided, struct status *st) MUST_CHECK;
+enum code tasks_begin_epoch(struct tasks *tasks, struct db *db, struct arena *arena, uint64_t epoch,
+                            int64_t restored_at_ms, uint32_t *ret_voided, struct status *st) MUST_CHECK;
 enum code task_lease(struct tasks *tasks, struct db *db, struct arena *arena,
                      const struct lease_request *requests, size_t n, struct lease_answer *ret,
                      struct status *st) MUST_CHECK;

@@ -124,6 +124,8 @@ class Host:
 
     def use_gateway(self, address):
         """Another gateway than the one that the token names."""
+        kept = [line for line in self.agent.conf.read_text().splitlines() if not line.startswith("gateway = ")]
+        write(self.agent.conf, "\n".join(kept) + "\n")
         self.agent.change("[agent]", f"[agent]\ngateway = {address}")
 
     def register(self, rest, **more):

@@ -186,6 +186,7 @@ def test_uninstall_says_farewell_and_leaves_what_is_served(platform, rest, host)
     refused = agent_cli(host, "uninstall", "--yes")
     assert refused.returncode == 1 and "running" in refused.stderr and host.agent.state.exists()
     host.agent.stop()
+    waiting = rest.create_task(host.id, "VALIDATE", {"target": "nginx"})
     unsure = agent_cli(host, "uninstall", stdin="no\n")
     assert unsure.returncode == 1 and host.agent.state.exists() and rest.agent(host.id)["status"] != "DISABLED"
 
@@ -195,6 +196,11 @@ def test_uninstall_says_farewell_and_leaves_what_is_served(platform, rest, host)
     assert host.nginx.served() == served and host.nginx.key.read_bytes() == key
     agent = rest.wait_agent(host.id, "DISABLED")
     assert agent["reason"] == "farewell"
+    task = rest.wait_task(waiting["id"])  # nobody is left to take it
+    assert task["state"] == "CANCELLED" and "removed from its host" in task["message"], task
+    wait_until("its end to be on record", lambda: any(
+        entry["record"]["entityId"] == waiting["id"] and entry["record"]["outcome"] == "CANCELLED" for entry in rest.get(
+            "/api/v1/audit/records", action="task.finished", agentId=host.id)["entries"]), 20)
     activity = rest.get("/api/v1/activity", agentId=host.id)["activity"]
     assert any(a["event"] == "identity.farewell" and a["actor"] == f"agent:{host.id}" for a in activity), activity
 

@@ -222,6 +222,41 @@ def test_records_are_found_by_action_time_and_page(own_rest):
         assert refused.value.status == 400
 
 
+def test_filters_by_actor_agent_action_and_time_say_the_same_over_rest_and_clmctl(own, own_rest, clmctl):
+    mine = some_history(own_rest, 2)
+    other = own.rest(api_key=own.create_api_key(f"filters-{uuid.uuid4().hex[:8]}", "admin"))
+    theirs = other.register(f"audit-{uuid.uuid4().hex[:8]}.example.com")["agent"]["id"]
+    other.close()
+    record = wait_records(own_rest, action="agent.registered", agentId=theirs)[0]
+    actor, when = record["actor"], record["occurredAt"]
+
+    by_actor = records(own_rest, actor=actor)
+    assert {r["actor"] for r in by_actor} == {actor} and theirs in {r["agentId"] for r in by_actor}, by_actor
+    assert {r["agentId"] for r in records(own_rest, agentId=mine[0])} == {mine[0]}
+    assert {r["agentId"] for r in records(own_rest, actor=actor, action="agent.registered")} == {theirs}
+    assert records(own_rest, actor=actor, agentId=mine[0]) == []
+    assert {r["action"] for r in records(own_rest, agentId=theirs, action="agent.*")} == {"agent.registered"}
+    assert theirs in {r["agentId"] for r in records(own_rest, action="agent.registered", fromAt=when)}  # inclusive
+    assert theirs not in {r["agentId"] for r in records(own_rest, action="agent.registered", untilAt=when)}  # exclusive
+
+    def indexes(**query):
+        return {entry["index"] for entry in entries(own_rest, **query)}
+    option = {"actor": "--actor", "agentId": "--agent", "action": "--action", "fromAt": "--from", "untilAt": "--until"}
+    for query in ({"actor": actor}, {"agentId": mine[1]}, {"action": "agent.registered"}, {"action": "agent.*"}, {"fromAt": when},
+                  {"untilAt": when}, {"actor": actor, "agentId": mine[0]}, {"action": "agent.registered", "fromAt": when}):
+        before = indexes(**query)
+        done = clmctl("audit", "list", "--limit", "500", "-o", "json", *(part for name, value in query.items() for part in (option[name], value)))
+        assert done.returncode == 0, (query, done.stderr)
+        listed = {entry["index"] for entry in json.loads(done.stdout).get("entries", [])}
+        assert before <= listed <= indexes(**query), query
+    page = clmctl("audit", "list", "--action", "agent.registered", "--limit", "1", "-o", "json")
+    token = json.loads(page.stdout)["nextPageToken"]
+    behind = clmctl("audit", "list", "--action", "agent.registered", "--limit", "1", "-o", "json", "--page", token)
+    assert json.loads(behind.stdout)["entries"][0]["index"] < json.loads(page.stdout)["entries"][0]["index"]
+    refused = clmctl("audit", "list", "--from", "yesterday")
+    assert refused.returncode != 0 and "from" in refused.stderr.lower(), refused
+
+
 # ---- proofs, held against hashing of our own ------------------------------------------------------------------
 
 

@@ -44,7 +44,9 @@ class Cut:
     def run_until(self, instant):
         """A renewal until that instant. True if the agent was killed then; the task's id."""
         agent = self.host.agent
-        (agent.state / "starts").unlink(missing_ok=True)  # or it would call this a crash loop, which it is
+        # Or it would call this a crash loop, which it is; and the platform a clone, when what a killed one said comes late.
+        (agent.state / "starts").unlink(missing_ok=True)
+        self.platform.sql(f"UPDATE registry.heartbeats SET returns = 0 WHERE agent_id = '{self.host.id}'")
         task_id = self.rest.create_task(self.host.id, "RENEW", {"target": "nginx"})["id"]
         argv = [self.cutter, instant, self.report, *self.prefixes, "--", *agent.process.argv[:4]]
         process = Process("cutter", argv, self.platform.log_dir / "cutter.log",

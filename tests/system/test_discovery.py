@@ -40,6 +40,11 @@ def test_scans_fill_the_inventory_and_replace_what_is_gone(host, rest):
     assert certificates(rest, agentId=host.id, served="false", fingerprintSha256=served) == []
     assert certificates(rest, agentId=host.id, issuer="nobody") == []
 
+    # The dashboard counts the inventory by time to expiry, and what of it is served.
+    ends = rest.get("/api/v1/dashboard")["certificatesByEnd"]
+    assert [end.get("withinSec") for end in ends] == [0, 86400, 604800, 2592000, 7776000, None], ends
+    assert sum(end["n"] for end in ends) >= 1 and sum(end["served"] for end in ends) >= 1, ends
+
     copy.unlink()
     assert rest.run_task(host.id, "DISCOVER", {"roots": [str(host.nginx.dir)]})["state"] == "SUCCEEDED"
     wait_until("the copy to be gone", lambda: all(p["place"] != str(copy) for p in known()[0]["places"]))

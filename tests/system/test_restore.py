@@ -19,7 +19,7 @@ def lost(make_platform):
     def between(name):
         if name == "configuration":
             witness = platform.own_dir("witness") / "heads"
-            platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000, "identity_life": "60s"}})
+            platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000, "identity_life": "90s"}})
             platform.write_config("registry", {"audit": {"head_interval": "1s", "witness_file": witness}})
             platform.write_config("gateway", {"gateway": {"audit_head_interval": "1s", "checkin_interval": "5s"}})
     start_platform(platform, between)
@@ -75,7 +75,12 @@ def test_a_restored_database_is_noticed_and_the_fleet_comes_back(lost, operator,
         processes.append(newcomer.process)
         operator.wait_agent(late_id, "ONLINE", process=newcomer.process)
         operator.post(f"/api/v1/agents/{stolen_id}:disable", {"reason": "stolen"})
-        wait_until("the next generation", lambda: operator.agent(rotating.id).get("generation", 0) >= 1, 60,
+        scope = operator.agent(rotating.id)["scope"]
+        operator.post(f"/api/v1/agents/{rotating.id}:setScope", {"scope": {
+            name: scope[name] for name in ("operations", "paths", "dnsNames") if name in scope}})
+        wait_until("an order under the new scope", lambda: operator.run_task(rotating.id, "VALIDATE", {
+            "certificatePath": str(rotating.nginx.certificate)}) and (rotating.agent.state / "scope").read_text() == "0 2\n", 60)
+        wait_until("the next generation", lambda: operator.agent(rotating.id).get("generation", 0) >= 1, 90,
                    process=rotating.agent.process)
         wait_until("the copy outside the database", lambda: lost.copy.exists() and stolen_id in lost.copy.read_text(), 30)
         size = operator.get("/api/v1/audit/head")["treeSize"]
@@ -93,6 +98,8 @@ def test_a_restored_database_is_noticed_and_the_fleet_comes_back(lost, operator,
         wait_until("the agents to say so", lambda: [a for a in inconsistent(operator) if a.get("agentId")], 60)
         wait_until("the registry to say so", lambda: [a for a in inconsistent(operator) if a["entityId"] == "platform"], 30)
         assert stolen_id in lost.copy.read_text()
+        operator.create_task(rotating.id, "VALIDATE", {"certificatePath": str(rotating.nginx.certificate)})
+        wait_until("the host to refuse a scope from before", lambda: "an older scope is refused" in rotating.agent.process.text(), 60)
 
         done = clmctl(lost, "platform", "restored")
         assert done.returncode == 0 and "epoch 1" in done.stdout and "1 tokens" in done.stdout and "1 agents" in done.stdout, done
@@ -107,7 +114,7 @@ def test_a_restored_database_is_noticed_and_the_fleet_comes_back(lost, operator,
         task = operator.run_task(rotating.id, "VALIDATE", {"certificatePath": str(rotating.nginx.certificate)}, timeout=60)
         assert task["state"] == "SUCCEEDED", task
         moved = operator.agent(rotating.id)["generation"]
-        wait_until("identities to move on", lambda: operator.agent(rotating.id)["generation"] > moved, 60)
+        wait_until("identities to move on", lambda: operator.agent(rotating.id)["generation"] > moved, 90)
         assert not [a for a in operator.get("/api/v1/alerts", pageSize=500)["alerts"] if a["kind"] in ("CLONE", "SAFE_MODE")]
 
         # The token that was burnt after the backup is not fresh.
@@ -139,6 +146,57 @@ def test_a_restored_database_is_noticed_and_the_fleet_comes_back(lost, operator,
         for process in processes:
             process.kill()
         rotating.stop()
+
+
+def test_without_the_copy_the_stream_says_who_was_held_back(lost, operator, scratch):
+    """Disabled, revoked and deleted after the backup; the copy is one from before, or gone. Enabling is never repeated."""
+    agents = {}
+    processes = []
+    for name in ("disabled", "revoked", "deleted", "returned", "waiting"):
+        agent = plain_agent(lost, scratch / f"stream-{name}", f"agent-stream-{name}")
+        answer = operator.register(f"{name}.stream.example.com", operations=["VALIDATE"])
+        agent.enrol(answer["token"]).start()
+        processes.append(agent.process)
+        agents[name] = answer["agent"]["id"]
+    try:
+        for agent_id, process in zip(agents.values(), processes):
+            operator.wait_agent(agent_id, "ONLINE", process=process)
+        operator.post(f"/api/v1/agents/{agents['waiting']}:disable", {"reason": "before the backup"})
+        wait_until("the copy outside the database", lambda: agents["waiting"] in lost.copy.read_text(), 30)
+        backup, copy = lost.backup(), lost.copy.read_text()
+
+        operator.post(f"/api/v1/agents/{agents['disabled']}:disable", {"reason": "stolen"})
+        operator.post(f"/api/v1/agents/{agents['revoked']}:revoke")
+        operator.post(f"/api/v1/agents/{agents['deleted']}:delete")
+        operator.post(f"/api/v1/agents/{agents['returned']}:disable", {"reason": "a mistake"})
+        operator.post(f"/api/v1/agents/{agents['returned']}:enable")
+        operator.post(f"/api/v1/agents/{agents['waiting']}:enable")
+        wait_until("the gateway to know, and so the stream to have it all", lambda: operator.agent(agents["waiting"])["status"] == "ONLINE", 60)
+        epoch = operator.get("/api/v1/platform").get("epoch")
+
+        for name in DATABASE:
+            lost[name].stop()
+        lost.restore(backup)
+        lost.copy.write_text(copy)
+        for name in DATABASE:
+            lost.start_service(name)
+        lost.wait_ready()
+        wait_until("the registry to say so", lambda: [a for a in inconsistent(operator)
+                                                      if a["entityId"] == "platform" and "stream" in a["message"]], 60)
+        assert lost.copy.read_text() == copy  # what is left of the fleet is not taken for the whole of it
+        lost.copy.unlink()
+
+        done = clmctl(lost, "platform", "restored")
+        assert done.returncode == 0 and "1 that were deleted" in done.stdout, (done, epoch)
+        for name, reason in (("disabled", "stolen"), ("revoked", "revoked"), ("waiting", "before the backup")):
+            agent = operator.agent(agents[name])
+            assert (agent["status"], agent["reason"]) == ("DISABLED", reason), agent
+        assert operator.raw("GET", f"/api/v1/agents/{agents['deleted']}")[0] == 404
+        operator.wait_agent(agents["returned"], "ONLINE", process=processes[3])
+        wait_until("the alert to be over", lambda: not [a for a in inconsistent(operator) if a["entityId"] == "platform"], 30)
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def test_only_an_admin_declares_a_restore(lost, operator):

@@ -2,6 +2,7 @@
 import socket
 import ssl
 import threading
+import time
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,7 +14,7 @@ from clm.process import wait_until
 from support import pb
 from support.peer import PROTOBUF, SIGN, Link, Peer, error_text
 from support.relay import Relay
-from support.pki import Authority, cms_sign, csr, from_pem, new_key, to_pem
+from support.pki import ENVELOPE_CONTENT, Authority, EnvelopeSigner, cms_sign, csr, envelope_open, from_pem, new_key, to_pem
 
 SUCCEEDED = 1
 RESULT = pb.encode((8, 0))
@@ -326,14 +327,37 @@ def forged(what, platform, rest, directory):
         envelope = b"\x30\x80" + b"\x00" * 300
     elif what == "an envelope that somebody else signed":
         stranger = Authority(directory / "stranger")
-        envelope = cms_sign(envelope, "1.2.840.113549.1.9.16.1.23", stranger.key, stranger.certificate, directory)
+        envelope = cms_sign(envelope, ENVELOPE_CONTENT, stranger.key, stranger.certificate, directory)
     return task_id, 1, envelope
+
+
+def refusals(rest, agent_id):
+    return rest.get("/api/v1/alerts", kind="TASK_REFUSED", agentId=agent_id)["alerts"]
 
 
 def rejected(rest, agent_id):
     """The alert that the agent's report became."""
-    return next((a for a in rest.get("/api/v1/alerts", kind="TASK_REFUSED", agentId=agent_id)["alerts"]
-                 if a["entityId"] == f"{agent_id}/order"), None)
+    return next((a for a in refusals(rest, agent_id) if a["entityId"] == f"{agent_id}/order"), None)
+
+
+def delivery(task_id, attempt, lease, envelope):
+    return pb.encode((1, task_id), (2, attempt), (3, lease), (4, envelope))
+
+
+def said_by_a_taken_gateway(platform, host, take_over, what, then):
+    """The agent gets the delivery from a gateway that was taken over, and is heard by the honest one, which is back at the address, while
+    `then` waits for what comes of it."""
+    gateway = take_over(deliveries=[delivery(*what)])
+    host.use_gateway(f"{HOST}:{gateway.port}")
+    host.agent.start()
+    wait_until("the agent to send what came of it", lambda: any(path.endswith("/result") for path, _ in gateway.seen), 30)
+    assert not any(path.endswith("/sign") for path, _ in gateway.seen)
+    gateway.stop()
+    relay = Relay(gateway.port, platform.ports["agent"])
+    try:
+        return then()
+    finally:
+        relay.stop()
 
 
 @pytest.mark.parametrize("what", ["a changed envelope", "an envelope for another agent", "no envelope at all",
@@ -342,21 +366,96 @@ def test_exec_refuses_and_the_platform_is_told_of(what, platform, host, rest, ta
     before, reloads = fingerprint(host.nginx.served()), host.nginx.reloads()
     host.agent.stop()
     task_id, attempt, envelope = forged(what, platform, rest, tmp_path)
-    gateway = take_over(deliveries=[pb.encode((1, task_id), (2, attempt), (3, 1), (4, envelope))])
-    host.use_gateway(f"{HOST}:{gateway.port}")
-    host.agent.start()
-    wait_until("the agent to send its refusal", lambda: any(path.endswith("/result") for path, _ in gateway.seen), 30)
+    alert = said_by_a_taken_gateway(platform, host, take_over, (task_id, attempt, 1, envelope), lambda: wait_until(
+        "the alert", lambda: rejected(rest, host.id), 60, process=host.agent.process))
     assert host.nginx.reloads() == reloads and fingerprint(host.nginx.served()) == before
-    assert not any(path.endswith("/sign") for path, _ in gateway.seen)
     assert host.agent.process.running()
-    # The honest gateway is back at the address: what exec signed reaches the platform.
-    gateway.stop()
-    relay = Relay(gateway.port, platform.ports["agent"])
-    try:
-        alert = wait_until("the alert", lambda: rejected(rest, host.id), 60, process=host.agent.process)
-    finally:
-        relay.stop()
     assert "not genuine" in alert["message"] or "cannot open" in alert["message"], alert
     assert rest.task(task_id)["state"] in ("LEASED", "RUNNING")
     wait_until("it to be in the audit log", lambda: rest.get(
         "/api/v1/audit/records", action="task.order_rejected", agentId=host.id)["entries"], 20)
+
+
+# ---- what the tasks service signed itself: kept and sent again, or made under another's control -------------------
+
+
+class Kept:
+    """A task of the host that somebody on the way leased in its name while it was stopped, and keeps."""
+
+    def __init__(self, platform, rest, host, directory):
+        host.agent.stop()
+        self.host, self.platform, self.dir = host, platform, directory
+        created = rest.create_task(host.id, "VALIDATE", {"certificatePath": str(host.nginx.certificate)})["id"]
+        thief = Peer.of_agent(platform, host.id, host.agent.state, directory)
+        self.task_id, self.attempt, self.lease, self.envelope = thief.lease()
+        thief.link.close()
+        assert self.task_id == created
+
+    def delivery(self, envelope=None):
+        return self.task_id, self.attempt, self.lease, envelope or self.envelope
+
+    def altered(self, *fields):
+        """The same order with other fields, signed by the tasks service."""
+        key, certificate = self.host.agent.task_identity()
+        order = envelope_open(self.envelope, self.platform.roots, key, certificate, self.dir)
+        for number, value in fields:
+            order = pb.replace(order, number, value)
+        return EnvelopeSigner(self.platform, self.dir / "signer").seal(order, certificate)
+
+
+@pytest.fixture
+def kept(platform, rest, host, tmp_path):
+    return Kept(platform, rest, host, tmp_path / "kept")
+
+
+TASK, ATTEMPT, AGENT, GENERATION, NOT_BEFORE, NOT_AFTER, SCOPE = 1, 2, 3, 4, 5, 6, 9
+HOUR = 3600 * 1000
+SOMEBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
+NOT_GENUINE = {
+    "expired": ((NOT_BEFORE, lambda now: now - 2 * HOUR), (NOT_AFTER, lambda now: now - HOUR), "it is no longer valid"),
+    "made for tomorrow": ((NOT_BEFORE, lambda now: now + HOUR), (NOT_AFTER, lambda now: now + 2 * HOUR), "it is not valid yet"),
+    "for another agent": ((AGENT, lambda now: SOMEBODY), "it is for another agent"),
+    "for another generation": ((GENERATION, lambda now: 7), "it is for generation 7"),
+    "of another task": ((TASK, lambda now: SOMEBODY), "it is for another task"),
+    "of another attempt": ((ATTEMPT, lambda now: 9), "it is for attempt 9"),
+}
+
+
+@pytest.mark.parametrize("what", NOT_GENUINE)
+def test_exec_refuses_a_signed_order(what, platform, rest, host, kept, take_over):
+    *fields, reason = NOT_GENUINE[what]
+    now = int(time.time() * 1000)
+    envelope = kept.altered(*((number, value(now)) for number, value in fields))
+    alert = said_by_a_taken_gateway(platform, host, take_over, kept.delivery(envelope), lambda: wait_until(
+        "the alert", lambda: rejected(rest, host.id), 60, process=host.agent.process))
+    assert "not genuine" in alert["message"] and reason in alert["message"], alert
+
+
+def test_exec_refuses_a_replayed_order(platform, rest, host, kept, take_over):
+    """The very envelope, once more, when the platform has the receipt: it is not run again."""
+    task = said_by_a_taken_gateway(platform, host, take_over, kept.delivery(), lambda: rest.wait_task(kept.task_id))
+    assert task["state"] == "SUCCEEDED", task
+    wait_until("the agent to know that the receipt is there", lambda: rest.agent(host.id)["status"] == "ONLINE", 60)
+    host.agent.stop()
+    alert = said_by_a_taken_gateway(platform, host, take_over, kept.delivery(), lambda: wait_until(
+        "the alert", lambda: rejected(rest, host.id), 60, process=host.agent.process))
+    assert "it was replayed" in alert["message"], alert
+    assert rest.task(kept.task_id)["state"] == "SUCCEEDED"
+
+
+REFUSED = {
+    "outside its scope": ((4,), 1, "the agent's scope does not allow validate"),
+    "with an older scope than was seen": ((1, 2, 3, 4), 0, "an older scope is refused"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_exec_refuses_and_ends_an_order(what, platform, rest, host, kept, take_over):
+    operations, version, reason = REFUSED[what]
+    (host.agent.state / "scope").write_text("0 1\n")  # as after the first order under the host's scope
+    scope = pb.encode(*((1, operation) for operation in operations), (4, version))
+    task = said_by_a_taken_gateway(platform, host, take_over, kept.delivery(kept.altered((SCOPE, scope))),
+                                   lambda: rest.wait_task(kept.task_id))
+    assert task["state"] == "FAILED" and reason in task["message"], task
+    alert = wait_until("the alert", lambda: next((a for a in refusals(rest, host.id) if reason in a["message"]), None), 30)
+    assert alert["state"] == "OPEN", alert

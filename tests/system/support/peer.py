@@ -63,6 +63,17 @@ class Peer:
         self.instance = "01890a5d-ac96-774b-bcce-b302099a8057"
         self.link = None
 
+    @classmethod
+    def of_agent(cls, platform, agent_id, state, directory):
+        """In the name of an agent whose state directory was copied; it is stopped meanwhile."""
+        self = cls.__new__(cls)
+        self.platform, self.id, self.dir, self.generation = platform, agent_id, Path(directory), 0
+        self.dir.mkdir(parents=True, exist_ok=True)
+        self.identity_key, self.identity_crt = state / "net" / "identity-0.key", state / "identity-0.pem"
+        self.task_key, self.task_crt = state / "task-0.key", state / "task-0.pem"
+        self.instance = "01890a5d-ac96-774b-bcce-b302099a8057"
+        return self.connect()
+
     def bootstrap_body(self):
         facts = pb.encode((1, self.hostname), (2, "test"), (5, "0.1.0"))
         return pb.encode((1, self.token.secret_text), (2, csr(self.identity_key)), (3, csr(self.task_key)), (4, facts))

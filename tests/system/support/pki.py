@@ -2,12 +2,14 @@
 import base64
 import re
 import subprocess
+import time
 from pathlib import Path
 
 from clm.process import run
 
 OID = "1.3.6.1.4.1.55555"
 REQUEST_CONTENT, RECEIPT_CONTENT = f"{OID}.2.2", f"{OID}.2.1"
+ENVELOPE_CONTENT = "1.2.840.113549.1.9.16.1.23"
 
 
 def new_key(path):
@@ -36,13 +38,44 @@ def from_pem(text):
             re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", text, re.S)]
 
 
-def cms_sign(content, content_type, key, certificate, directory):
-    """SignedData over `content` as the product makes it; `certificate` is a PEM file."""
+def cms_sign(content, content_type, key, certificate, directory, chain=None):
+    """SignedData over `content` as the product makes it; `certificate` is a PEM file, `chain` one of what is above it."""
     source = Path(directory) / "content"
     source.write_bytes(content)
     return subprocess.run(["openssl", "cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-in", str(source),
-                           "-econtent_type", content_type, "-signer", str(certificate), "-inkey", str(key), "-md", "sha256"],
-                          check=True, capture_output=True).stdout
+                           "-econtent_type", content_type, "-signer", str(certificate), "-inkey", str(key), "-md", "sha256",
+                           *(["-certfile", str(chain)] if chain else [])], check=True, capture_output=True).stdout
+
+
+def envelope_open(envelope, roots, key, certificate, directory):
+    """The order in a task envelope, by the holder of the task key."""
+    outer, inner = Path(directory) / "outer", Path(directory) / "inner"
+    outer.write_bytes(envelope)
+    subprocess.run(["openssl", "cms", "-verify", "-binary", "-inform", "DER", "-in", str(outer), "-CAfile", str(roots),
+                    "-purpose", "any", "-out", str(inner)], check=True, capture_output=True)
+    return subprocess.run(["openssl", "cms", "-decrypt", "-binary", "-inform", "DER", "-in", str(inner), "-inkey", str(key),
+                           "-recip", str(certificate)], check=True, capture_output=True).stdout
+
+
+class EnvelopeSigner:
+    """The tasks service's own hand: a certificate of the platform's CA for envelopes, for orders that it should never make."""
+
+    def __init__(self, platform, directory):
+        self.dir = Path(directory)
+        self.authority = Authority.of_platform(platform, "envelope", self.dir)
+        self.key, self.certificate = new_key(self.dir / "tasks.key"), self.dir / "tasks.crt"
+        start, end = (time.strftime("%y%m%d%H%M%SZ", time.gmtime(time.time() + s)) for s in (-300, 3600))
+        self.certificate.write_text(to_pem(self.authority.issue(
+            csr(self.key, "/CN=tasks"), "basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n"
+            f"extendedKeyUsage={OID}.1.4\nsubjectAltName=URI:spiffe://clm.test/service/tasks", start, end)))
+
+    def seal(self, order, recipient):
+        """The envelope of an order for whoever has the task certificate `recipient` (PEM file)."""
+        plain = self.dir / "plain"
+        plain.write_bytes(order)
+        inner = subprocess.run(["openssl", "cms", "-encrypt", "-binary", "-outform", "DER", "-in", str(plain), "-aes-256-gcm",
+                                "-recip", str(recipient), "-keyopt", "ecdh_kdf_md:sha256"], check=True, capture_output=True).stdout
+        return cms_sign(inner, ENVELOPE_CONTENT, self.key, self.certificate, self.dir, self.authority.certificate)
 
 
 class Authority:

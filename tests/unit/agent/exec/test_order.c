@@ -12,6 +12,7 @@ struct fixture {
     struct agent_state *state;
     struct policy policy;
     struct safe_mode safe_mode;
+    struct scope_mark scope_mark;
     struct arena *arena;
     /* what the platform sends; tests change it */
     Clm__TaskOrder order;
@@ -93,6 +94,7 @@ static enum order_verdict verdict_at(struct fixture *f, int64_t now_ms)
     struct order_context context = {.state = f->state,
                                     .policy = &f->policy,
                                     .safe_mode = &f->safe_mode,
+                                    .scope_mark = &f->scope_mark,
                                     .now_ms = now_ms,
                                     .parser_uid = (uid_t)-1};
     f->delivery.envelope = (ProtobufCBinaryData){f->envelope.len, f->envelope.data};
@@ -267,6 +269,29 @@ static void an_operation_outside_the_scope_is_refused(void **state)
     assert_why(f, "scope");
 }
 
+/* Signed by the platform, and from before it narrowed or its database went back. */
+static void an_older_scope_than_was_seen_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    f->scope.has_version = 1;
+    f->scope.version = 4;
+    f->order.has_platform_epoch = 1;
+    seal(f);
+    f->scope_mark = (struct scope_mark){.epoch = 0, .version = 4};
+    assert_int_equal(verdict(f), ORDER_RUN);
+    f->scope_mark.version = 5;
+    assert_int_equal(verdict(f), ORDER_REFUSED);
+    assert_why(f, "an older scope is refused");
+    assert_why(f, "version 4 (epoch 0)");
+    assert_int_equal(order_scope(&f->got).version, 4);
+    /* After a restore that was declared versions count anew. */
+    f->order.platform_epoch = 1;
+    seal(f);
+    assert_int_equal(verdict(f), ORDER_RUN);
+    f->scope_mark = (struct scope_mark){.epoch = 2, .version = 1};
+    assert_int_equal(verdict(f), ORDER_REFUSED);
+}
+
 static void an_operation_outside_the_local_policy_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -364,6 +389,7 @@ int main(void)
         T(a_replayed_order_is_not_genuine),
         T(an_oversized_envelope_is_not_looked_at),
         T(an_operation_outside_the_scope_is_refused),
+        T(an_older_scope_than_was_seen_is_refused),
         T(an_operation_outside_the_local_policy_is_refused),
         T(a_change_is_refused_in_safe_mode_and_looking_is_not),
         T(the_platforms_safe_mode_is_obeyed_on_the_host),

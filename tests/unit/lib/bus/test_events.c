@@ -243,14 +243,27 @@ static void every_listener_of_the_feed_gets_each_event_with_its_place(void **sta
 
     AUTO_ARENA struct arena *arena = arena_new();
     struct event_message message;
-    assert_int_equal(events_read(one, events[0].stream_seq, arena, &message, &st), CODE_OK);
+    assert_int_equal(events_read(one, EVENTS_ALL, events[0].stream_seq, arena, &message, &st), CODE_OK);
     assert_string_equal(message.id, id[0]);
     assert_string_equal(message.subject, "clm.event.registry.agent.changed");
     assert_int_equal(message.stream_seq, events[0].stream_seq);
     assert_memory_equal(message.body.data, "one", 3);
-    assert_int_equal(events_read(one, 0, arena, &message, &st), CODE_OK);
+    assert_int_equal(events_read(one, EVENTS_ALL, 0, arena, &message, &st), CODE_OK);
     assert_int_equal(message.stream_seq, 1);
-    assert_int_equal(events_read(one, events[1].stream_seq + 1, arena, &message, &st), CODE_NOT_FOUND);
+    assert_int_equal(events_read(one, EVENTS_ALL, events[1].stream_seq + 1, arena, &message, &st),
+                     CODE_NOT_FOUND);
+    /* Of some subjects alone, and who may not read gets nothing. */
+    struct event_to_publish other[] = {make(id[0], "clm.event.registry.alert.raised", "three"),
+                                       make(id[1], "clm.event.registry.agent.deleted", "four")};
+    assert_int_equal(events_publish(registry, other, 2, 5000, &st), CODE_OK);
+    assert_int_equal(
+        events_read(registry, "clm.event.registry.agent.*", other[0].stream_seq, arena, &message, &st),
+        CODE_OK);
+    assert_int_equal(message.stream_seq, other[1].stream_seq);
+    assert_string_equal(message.id, id[1]);
+    struct bus *tasks = nats_bus("tasks");
+    assert_int_not_equal(events_read(tasks, EVENTS_ALL, 1, arena, &message, &st), CODE_OK);
+    bus_free(tasks);
     bus_free(one);
     bus_free(two);
     bus_free(registry);

@@ -158,15 +158,20 @@ static void only_the_confirmed_task_key_asks_and_only_for_itself(void **state)
     assert_int_equal(fixture_events_count("identity.issued"), 0);
 }
 
-static void a_disabled_agent_does_not_renew(void **state)
+/* Each cell of the matrix's row about the own identity. */
+static void who_renews_is_said_by_the_table(void **state)
 {
     (void)state;
-    const struct scope_row disabled = {.agent_id = agent.id, .version = 2, .disabled = true};
-    assert_ok(projection_apply(req, &disabled, false, &why));
-    assert_int_equal(renew(&next), CODE_PERMISSION_DENIED);
-    const struct scope_row enabled = {.agent_id = agent.id, .version = 3};
-    assert_ok(projection_apply(req, &enabled, false, &why));
-    assert_ok(renew(&next));
+    uint64_t version = 1;
+    for (int column = SAFE_COLUMN_COUNT - 1; column >= 0; column--) {
+        const struct scope_row row = {
+            .agent_id = agent.id, .version = ++version, .column = (enum safe_column)column};
+        assert_ok(projection_apply(req, &row, false, &why));
+        bool allowed = safe_allows((enum safe_column)column, SAFE_RENEW_IDENTITY, false);
+        assert_int_equal(renew(&next), allowed ? CODE_OK : CODE_PERMISSION_DENIED);
+        if (!allowed)
+            assert_non_null(strstr(why.msg, safe_column_name((enum safe_column)column)));
+    }
 }
 
 static void a_pending_token_is_not_replaced_by_a_renewal(void **state)
@@ -225,7 +230,7 @@ int main(void)
         TEST(other_keys_replace_the_pending_pair),
         TEST(a_superseded_generation_does_not_renew),
         TEST(only_the_confirmed_task_key_asks_and_only_for_itself),
-        TEST(a_disabled_agent_does_not_renew),
+        TEST(who_renews_is_said_by_the_table),
         TEST(a_farewell_is_believed_of_the_present_task_key_alone),
         TEST(a_pending_token_is_not_replaced_by_a_renewal),
     };

@@ -547,7 +547,7 @@ static void a_disabled_agent_is_refused_once_the_registry_said_so(void **state)
     publish_agent(agent.id, 9, false, gateway);
     publish_agent(agent.id, 5, true, registry);
     wait_for_sign(&agent, CODE_PERMISSION_DENIED);
-    assert_non_null(strstr(why.msg, "disabled"));
+    assert_non_null(strstr(why.msg, "DISABLED"));
 }
 
 /* Children belong to the thread that made them. */

@@ -182,13 +182,13 @@ static void a_disabled_or_deleted_agent_gets_no_certificate_not_even_the_old_one
                             .n_operations = 1,
                             .dns_names = &name,
                             .n_dns_names = 1,
-                            .disabled = true};
+                            .column = SAFE_DISABLED};
 
     assert_ok(sign_names("www.test.example", NULL, NULL, chain));
     assert_ok(projection_apply(req, &row, false, &why));
     assert_int_equal(sign_names("www.test.example", NULL, NULL, chain), CODE_PERMISSION_DENIED);
 
-    row.disabled = false;
+    row.column = SAFE_ONLINE;
     row.version = 4; /* an event that was late must not enable it again */
     assert_ok(projection_apply(req, &row, false, &why));
     assert_int_equal(sign_names("www.test.example", NULL, NULL, chain), CODE_PERMISSION_DENIED);

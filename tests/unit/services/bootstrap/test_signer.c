@@ -40,30 +40,55 @@ static int teardown(void **state)
 static enum code issue(struct signer *signer, enum profile profile, const char *subject)
 {
     AUTO_DER struct der cert = {0};
-    AUTO_DER struct der issuer = {0};
+    size_t failed;
     const struct profile_request request = {
         .profile = profile, .csr = der_bytes(&csr), .subject = subject, .life_sec = 3600};
-    return signer_issue(signer, &request, &cert, &issuer, &why);
+    return signer_issue(signer, &request, 1, &cert, &failed, &why);
 }
 
 static void what_the_signer_issues_chains_to_the_root_it_named(void **state)
 {
     (void)state;
     AUTO_DER struct der cert = {0};
-    AUTO_DER struct der issuer = {0};
+    size_t failed;
     AUTO_DER_LIST struct der_list roots = {0};
     AUTO_DER_LIST struct der_list issuers = {0};
     struct signer *signer = fixture_signer();
     const struct profile_request request = {
         .profile = PROFILE_AGENT_IDENTITY, .csr = der_bytes(&csr), .subject = AGENT_ID, .life_sec = 3600};
 
-    assert_ok(signer_issue(signer, &request, &cert, &issuer, &why));
+    assert_ok(signer_issue(signer, &request, 1, &cert, &failed, &why));
     assert_ok(der_list_add(&roots, signer_root(signer), &why));
-    assert_ok(der_list_add(&issuers, der_bytes(&issuer), &why));
+    assert_ok(der_list_add(&issuers, signer_issuer(signer, PROFILE_AGENT_IDENTITY), &why));
     assert_ok(
         chain_verify(der_bytes(&cert), &issuers, &roots, PURPOSE_AGENT_IDENTITY, clock_wall_ms(), &why));
     assert_string_equal(signer_trust_domain(signer), TRUST_DOMAIN);
     assert_int_equal(signer_issuers(signer)->n, ISSUING_CA_COUNT);
+}
+
+/* An agent's two certificates are one question: all or none, and who asked hears which was wrong. */
+static void two_certificates_are_issued_or_none(void **state)
+{
+    (void)state;
+    struct der made[2] = {0};
+    size_t failed = 9;
+    struct signer *signer = fixture_signer();
+    struct profile_request requests[] = {
+        {.profile = PROFILE_AGENT_IDENTITY, .csr = der_bytes(&csr), .subject = AGENT_ID, .life_sec = 3600},
+        {.profile = PROFILE_AGENT_TASK, .csr = der_bytes(&csr), .subject = AGENT_ID, .life_sec = 3600},
+    };
+    assert_ok(signer_issue(signer, requests, 2, made, &failed, &why));
+    assert_int_not_equal(made[0].len, 0);
+    assert_int_not_equal(made[1].len, 0);
+    for (size_t i = 0; i < 2; i++)
+        der_done(&made[i]);
+    requests[1].csr.len--;
+    assert_int_equal(signer_issue(signer, requests, 2, made, &failed, &why), CODE_INVALID_ARGUMENT);
+    assert_int_equal(failed, 1);
+    assert_int_equal(made[0].len + made[1].len, 0);
+    requests[0].life_sec = INT32_MAX;
+    assert_int_equal(signer_issue(signer, requests, 2, made, &failed, &why), CODE_PERMISSION_DENIED);
+    assert_int_equal(failed, 0);
 }
 
 static void profiles_of_init_and_forged_ones_are_refused(void **state)
@@ -163,10 +188,33 @@ static void garbage_in_a_frame_is_answered_and_survived(void **state)
         assert_ok(wire_unpack(&clm__signer__response__descriptor, data, len, arena, &message, &why));
         const Clm__Signer__Response *response = (const Clm__Signer__Response *)message;
         assert_int_equal(response->code, CODE_INVALID_ARGUMENT);
-        assert_false(response->has_certificate);
+        assert_int_equal(response->n_certificate, 0);
     }
     (void)close(fd);
     assert_int_equal(wait_for_exit(pid), 0); /* and it leaves when the service does */
+}
+
+static void more_requests_than_an_agent_has_certificates_are_refused(void **state)
+{
+    (void)state;
+    pid_t pid;
+    AUTO_ARENA struct arena *arena = arena_new();
+    int fd = raw_signer(&pid);
+    Clm__Signer__IssueRequest one = CLM__SIGNER__ISSUE_REQUEST__INIT, *three[] = {&one, &one, &one};
+    Clm__Signer__Request request = CLM__SIGNER__REQUEST__INIT;
+    const uint8_t *data;
+    size_t len;
+    ProtobufCMessage *message;
+    request.issue = three;
+    request.n_issue = ARRAY_LEN(three);
+    wire_pack(&request.base, arena, &data, &len);
+    assert_ok(frame_send(fd, data, len, &why));
+    assert_ok(frame_receive(fd, arena, &data, &len, &why));
+    assert_ok(wire_unpack(&clm__signer__response__descriptor, data, len, arena, &message, &why));
+    assert_int_equal(((const Clm__Signer__Response *)message)->code, CODE_INVALID_ARGUMENT);
+    assert_non_null(strstr(((const Clm__Signer__Response *)message)->message, "more than 2"));
+    (void)close(fd);
+    assert_int_equal(wait_for_exit(pid), 0);
 }
 
 static void an_oversized_frame_ends_the_signer(void **state)
@@ -266,10 +314,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_the_signer_issues_chains_to_the_root_it_named),
+        cmocka_unit_test(two_certificates_are_issued_or_none),
         cmocka_unit_test(profiles_of_init_and_forged_ones_are_refused),
         cmocka_unit_test(a_dead_signer_is_noticed_and_started_again),
         cmocka_unit_test(the_signer_runs_under_a_seccomp_filter),
         cmocka_unit_test(garbage_in_a_frame_is_answered_and_survived),
+        cmocka_unit_test(more_requests_than_an_agent_has_certificates_are_refused),
         cmocka_unit_test(an_oversized_frame_ends_the_signer),
         cmocka_unit_test(the_root_key_may_be_kept_elsewhere),
         cmocka_unit_test(a_wrong_passphrase_is_refused),

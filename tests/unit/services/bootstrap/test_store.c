@@ -93,7 +93,8 @@ static void apply(const char *id, uint64_t version, const char *name, bool disab
                                   .n_operations = 3,
                                   .dns_names = &name,
                                   .n_dns_names = 1,
-                                  .disabled = disabled};
+                                  .disabled = disabled,
+                                  .column = disabled ? SAFE_DISABLED : SAFE_ONLINE};
     assert_ok(projection_apply(req, &row, false, &why));
 }
 
@@ -112,11 +113,11 @@ static void the_projection_follows_greater_versions_only(void **state)
     assert_string_equal(scope.dns_names[0], "three.example");
     assert_int_equal(scope.operations,
                      1u << 1 | 1u << 2); /* an operation that does not exist widens nothing */
-    assert_false(scope.disabled);
+    assert_int_equal(scope.column, SAFE_ONLINE);
     apply(id, 4, "four.example\nfive.example", true);
     assert_ok(store_scope_get(req->db, req->arena, id, &scope, &why));
     assert_int_equal(scope.n_dns_names, 1); /* one odd name stays one odd name */
-    assert_true(scope.disabled);
+    assert_int_equal(scope.column, SAFE_DISABLED);
 }
 
 static void a_tokens_scope_neither_enables_nor_overrules_a_newer_one(void **state)
@@ -135,7 +136,7 @@ static void a_tokens_scope_neither_enables_nor_overrules_a_newer_one(void **stat
     assert_ok(store_scope_seed(req->db, &seed, &why));
     assert_ok(store_scope_get(req->db, req->arena, id, &scope, &why));
     assert_string_equal(scope.dns_names[0], "old.example");
-    assert_true(scope.disabled);
+    assert_int_equal(scope.column, SAFE_DISABLED);
 }
 
 static void an_event_without_id_or_version_is_not_applied(void **state)

@@ -67,8 +67,8 @@ static void write_message(uint64_t seq, struct arena *arena, struct event_messag
     wire_pack(&event.base, arena, &ret->body.data, &ret->body.len);
 }
 
-enum code events_read(struct bus *bus UNUSED, uint64_t seq, struct arena *arena, struct event_message *ret,
-                      struct status *st)
+enum code events_read(struct bus *bus UNUSED, const char *subject UNUSED, uint64_t seq, struct arena *arena,
+                      struct event_message *ret, struct status *st)
 {
     pthread_mutex_lock(&mutex);
     uint64_t first = first_seq, last = last_seq, missing = hole;

@@ -46,18 +46,21 @@ int fixture_reset(void **state)
     (void)state;
     struct status st = {0};
     db_rollback(fixture_db);
-    check(
-        db_query(fixture_db,
-                 "TRUNCATE certificate_places, certificates, agents, heartbeats, gateways, agent_counts, "
-                 "activity, api_keys, outbox, "
-                 "operators, operator_links, sessions, login_attempts, "
-                 "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
-                 "audit_trees_former, audit_reported, alerts, metrics_latest, metrics, tallies, idempotency",
-                 NULL, NULL, &st),
-        &st, "truncate");
+    check(db_query(fixture_db,
+                   "TRUNCATE certificate_places, certificates, agents, heartbeats, gateways, agent_counts, "
+                   "activity, api_keys, outbox, "
+                   "operators, operator_links, sessions, login_attempts, "
+                   "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
+                   "audit_trees_former, audit_reported, alerts, metrics_latest, metrics, tallies, "
+                   "idempotency, lost_agents",
+                   NULL, NULL, &st),
+          &st, "truncate");
     check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = '', number = 1, base = 0", NULL,
                    NULL, &st),
           &st, "tree");
+    check(db_query(fixture_db, "UPDATE stream_place SET last_seq = 0, unchecked_from = NULL, n_lost = 0",
+                   NULL, NULL, &st),
+          &st, "place");
     arena_free(fixture_arena);
     fixture_arena = arena_new();
     struct db_args *args = db_args_new(fixture_arena);

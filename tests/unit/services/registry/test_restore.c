@@ -8,7 +8,7 @@
 
 #include "base/id.h"
 #include "fixture.h"
-#include "restore.h"
+#include "lost.h"
 #include "support/pg.h"
 
 static struct platform_copy take(void)
@@ -44,14 +44,14 @@ static void drain(void)
 static size_t restored(const struct platform_copy *copy, struct audit_former *former)
 {
     const struct cause cause = fixture_cause(T0 + 60000);
-    struct platform_epoch epoch;
+    struct restored done;
     struct status st = {0};
-    size_t held;
     if (platform_restored(fixture_db, &cause, copy ? copy->held : NULL, copy ? copy->n_held : 0,
-                          fixture_arena, &epoch, former, &held, &st) != CODE_OK)
+                          fixture_arena, &done, &st) != CODE_OK)
         fail_msg("%s", st.msg);
-    assert_false(epoch.told);
-    return held;
+    assert_false(done.epoch.told);
+    *former = done.former;
+    return done.n_held;
 }
 
 static void copy_of_a_growing_database_is_replaced_and_of_an_older_one_is_not(void **state)
@@ -212,6 +212,141 @@ static void nobody_is_taken_for_a_clone_by_who_was_heard_before_the_backup(void 
         fixture_number("SELECT count(*) FROM heartbeats WHERE instance_id IS NULL AND returns = 0"), 1);
 }
 
+/* ---- what the stream says ---- */
+
+static struct lost_place place(void)
+{
+    struct lost_place ret;
+    assert_int_equal(lost_place_get(fixture_db, &ret, NULL), CODE_OK);
+    return ret;
+}
+
+static size_t take_events(const struct lost_event *events, size_t n, int64_t from, int64_t next, bool ended)
+{
+    size_t n_lost;
+    struct status st = {0};
+    if (lost_take(fixture_db, events, n, from, next, ended, fixture_arena, &n_lost, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    return n_lost;
+}
+
+static const char *new_id(void)
+{
+    char id[UUID_TEXT_SIZE];
+    uuid_v7(id);
+    return arena_strdup(fixture_arena, id);
+}
+
+static void place_in_the_stream_is_looked_at_after_each_reconnect(void **state)
+{
+    (void)state;
+    /* Who never told anything has forgotten nothing. */
+    assert_int_equal(lost_place_check(fixture_db, true, NULL), CODE_OK);
+    assert_int_equal(place().unchecked_from, -1);
+    assert_int_equal(lost_place_advance(fixture_db, 20, NULL), CODE_OK);
+    assert_int_equal(lost_place_advance(fixture_db, 10, NULL), CODE_OK); /* a recalled one */
+    assert_int_equal(place().last_seq, 20);
+    assert_int_equal(lost_place_check(fixture_db, true, NULL), CODE_OK);
+    assert_int_equal(place().unchecked_from, 21);
+    /* What is published meanwhile does not move it, nor does another reconnect. */
+    assert_int_equal(lost_place_advance(fixture_db, 30, NULL), CODE_OK);
+    assert_int_equal(lost_place_check(fixture_db, true, NULL), CODE_OK);
+    assert_int_equal(place().unchecked_from, 21);
+    (void)take_events(NULL, 0, 21, 25, false);
+    assert_int_equal(place().unchecked_from, 25);
+    (void)take_events(NULL, 0, 21, 40, true); /* another replica was faster */
+    assert_int_equal(place().unchecked_from, 25);
+    (void)take_events(NULL, 0, 25, 31, true);
+    assert_int_equal(place().unchecked_from, -1);
+    assert_int_equal(place().n_lost, 0);
+    /* A stream made anew counts from the beginning. */
+    assert_int_equal(lost_place_check(fixture_db, false, NULL), CODE_OK);
+    assert_int_equal(place().last_seq, 0);
+    assert_int_equal(place().unchecked_from, -1);
+}
+
+static void events_that_this_database_told_are_not_lost(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    AUTO_ROWS struct db_rows *rows = NULL;
+    assert_int_equal(db_query_one(fixture_db, "SELECT id FROM outbox LIMIT 1", NULL, &rows, NULL), CODE_OK);
+    const struct lost_event events[] = {
+        {db_text(rows, 0, 0),
+         {.agent_id = id, .disabled_reason = "ours", .frozen_reason = "", .version = 99}}};
+    assert_int_equal(lost_place_advance(fixture_db, 20, NULL), CODE_OK);
+    assert_int_equal(lost_place_check(fixture_db, true, NULL), CODE_OK);
+    assert_int_equal(take_events(events, 1, 21, 22, true), 0);
+    assert_int_equal(place().unchecked_from, -1);
+    struct audit_former former;
+    assert_int_equal(restored(NULL, &former), 0);
+    assert_int_equal(fixture_get(id).status, AGENT_BOOTSTRAPPING);
+}
+
+static void newest_of_copy_and_stream_holds_and_nobody_is_let_go(void **state)
+{
+    (void)state;
+    const char *stolen = fixture_agent("web1", "prod"), *returned = fixture_agent("web2", "prod"),
+               *later = fixture_agent("web3", "prod"), *frozen = fixture_agent("web4", "prod"),
+               *deleted = fixture_agent("web5", "prod"), *known = fixture_agent("web6", "prod"),
+               *revoked = fixture_agent("web7", "prod");
+    disable(known, "before the backup");
+    drain();
+    const struct lost_event events[] = {
+        {new_id(), {.agent_id = stolen, .disabled_reason = "stolen", .frozen_reason = "", .version = 8}},
+        {new_id(), {.agent_id = returned, .disabled_reason = "stolen", .frozen_reason = "", .version = 8}},
+        {new_id(), {.agent_id = returned, .frozen_reason = "", .version = 9}},
+        {new_id(), {.agent_id = later, .frozen_reason = "", .version = 9}},
+        {new_id(), {.agent_id = frozen, .frozen_reason = FROZEN_CLONE, .version = 5}},
+        {new_id(),
+         {.agent_id = deleted,
+          .disabled_reason = "deleted",
+          .frozen_reason = "",
+          .version = 5,
+          .deleted = true}},
+        {new_id(), {.agent_id = known, .frozen_reason = "", .version = 9}}, /* enabled since: not again */
+        {new_id(), {.agent_id = new_id(), .disabled_reason = "after the backup", .frozen_reason = ""}},
+        {new_id(),
+         {.agent_id = new_id(), .disabled_reason = "deleted", .frozen_reason = "", .deleted = true}},
+    };
+    assert_int_equal(lost_place_advance(fixture_db, 20, NULL), CODE_OK);
+    assert_int_equal(lost_place_check(fixture_db, true, NULL), CODE_OK);
+    assert_int_equal(take_events(events, 4, 21, 40, false), 4);
+    assert_int_equal(take_events(events + 4, ARRAY_LEN(events) - 4, 40, 60, true), 5);
+    const struct lost_event again[] = {
+        {new_id(), {.agent_id = revoked, .disabled_reason = "revoked", .frozen_reason = "", .version = 7}},
+        {new_id(), {.agent_id = revoked, .disabled_reason = "old", .frozen_reason = "", .version = 6}}};
+    assert_int_equal(take_events(again, 2, 60, 70, true), 2);
+    assert_int_equal(place().n_lost, ARRAY_LEN(events) + 2);
+    assert_int_equal(place().unchecked_from, 70); /* until the restore is declared there may come more */
+
+    struct held_back held[] = {
+        {.agent_id = returned, .disabled_reason = "stolen", .frozen_reason = "", .version = 8},
+        {.agent_id = later, .disabled_reason = "later", .frozen_reason = "", .version = 12},
+        {.agent_id = frozen, .frozen_reason = FROZEN_CLONE, .token_generation = 3, .version = 4},
+    };
+    const struct cause cause = fixture_cause(T0 + 60000);
+    struct restored done;
+    struct status st = {0};
+    if (platform_restored(fixture_db, &cause, held, ARRAY_LEN(held), fixture_arena, &done, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    assert_int_equal(done.n_held, 4);
+    assert_int_equal(done.n_deleted, 1);
+    assert_string_equal(fixture_get(stolen).disabled_reason, "stolen");
+    assert_string_equal(fixture_get(revoked).disabled_reason, "revoked");
+    assert_string_equal(fixture_get(later).disabled_reason, "later");
+    assert_false(fixture_get(returned).disabled);
+    assert_string_equal(fixture_get(frozen).frozen_reason, FROZEN_CLONE);
+    assert_int_equal(fixture_get(frozen).token_generation, 3);
+    assert_string_equal(fixture_get(known).disabled_reason, "before the backup");
+    assert_int_equal(fixture_number("SELECT count(*) FROM agents WHERE hostname = 'web5'"), 0);
+    assert_int_equal(
+        fixture_number("SELECT count(*) FROM outbox WHERE subject = '" SUBJECT_AGENT_DELETED "'"), 1);
+    assert_int_equal(place().n_lost, 0);
+    assert_int_equal(place().unchecked_from, -1);
+    assert_int_equal(fixture_number("SELECT count(*) FROM lost_agents"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +357,9 @@ int main(void)
                                fixture_reset),
         cmocka_unit_test_setup(second_restore_names_both_trees_before, fixture_reset),
         cmocka_unit_test_setup(nobody_is_taken_for_a_clone_by_who_was_heard_before_the_backup, fixture_reset),
+        cmocka_unit_test_setup(place_in_the_stream_is_looked_at_after_each_reconnect, fixture_reset),
+        cmocka_unit_test_setup(events_that_this_database_told_are_not_lost, fixture_reset),
+        cmocka_unit_test_setup(newest_of_copy_and_stream_holds_and_nobody_is_let_go, fixture_reset),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

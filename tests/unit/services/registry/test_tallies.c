@@ -9,6 +9,7 @@
 
 #include "alerts.h"
 #include "fixture.h"
+#include "inventory.h"
 #include "support/pg.h"
 
 #define HOUR_MS (3600LL * 1000)
@@ -27,7 +28,7 @@ static struct dashboard get(const char *selector, int64_t now_ms)
 static int64_t scan(const char *what, ...)
 {
     va_list ap;
-    char sql[512];
+    char sql[1024];
     va_start(ap, what);
     (void)vsnprintf(sql, sizeof(sql), what, ap);
     va_end(ap);
@@ -223,12 +224,136 @@ static void grant_for_some_labels_counts_those_alone(void **state)
     assert_int_equal(some.open_by_kind[ALERT_SAFE_MODE], 1);
 }
 
+/* ---- certificates by their end ---- */
+
+#define CERTIFICATES 12
+#define HOSTS        3
+
+static struct certificate certificate_of(unsigned number)
+{
+    /* Some ended, some end within each of the dashboard's times, two within one hour. */
+    static const int64_t after_ms[CERTIFICATES] = {
+        -2 * DAY_MS, -1000,      1000,        HOUR_MS,     DAY_MS,      DAY_MS + 1,
+        6 * DAY_MS,  6 * DAY_MS, 29 * DAY_MS, 80 * DAY_MS, 90 * DAY_MS, 4000 * DAY_MS,
+    };
+    const char *id = arena_printf(fixture_arena, "%064u", number);
+    return (struct certificate){.id = id,
+                                .fingerprint = id,
+                                .subject = "CN=x",
+                                .issuer = "CN=ca",
+                                .serial = "01",
+                                .dns_names = "x.example.test",
+                                .not_before_ms = T0 - 400 * DAY_MS,
+                                .not_after_ms = T0 + after_ms[number],
+                                .key_type = "EC P-256",
+                                .signature_algorithm = "ecdsa-with-SHA256"};
+}
+
+/* A scan of a few places, each with any of the certificates; it replaces what the one before said. */
+static void scan_of(const char *agent, int64_t seen_ms)
+{
+    struct certificate certificates[6];
+    struct certificate_place places[6];
+    const size_t n = pick(6);
+    for (size_t i = 0; i < n; i++) {
+        certificates[i] = certificate_of(pick(CERTIFICATES));
+        places[i] = (struct certificate_place){.certificate = certificates[i].id,
+                                               .source = PLACE_FILE,
+                                               .place = arena_printf(fixture_arena, "/etc/%u", pick(4)),
+                                               .served = pick(2) == 0};
+    }
+    const struct scan_page page = {.agent_id = agent,
+                                   .seen_ms = seen_ms,
+                                   .certificates = certificates,
+                                   .n_certificates = n,
+                                   .places = places,
+                                   .n_places = n,
+                                   .replace = pick(3) > 0,
+                                   .files = true};
+    assert_int_equal(inventory_apply(fixture_db, &page, fixture_arena, NULL), CODE_OK);
+}
+
+/* of: what the whole fleet's numbers are of, or one environment's. */
+static void ends_equal_a_scan(const char *selector, const char *of, int64_t now_ms)
+{
+    const struct dashboard d = get(selector, now_ms);
+    int64_t before = INT64_MIN / 2;
+    for (size_t i = 0; i < DASHBOARD_ENDS; i++) {
+        int64_t until = dashboard_end_sec[i] < 0 ? INT64_MAX / 2 : now_ms + dashboard_end_sec[i] * 1000;
+        const char *ends = arena_printf(fixture_arena,
+                                        "extract(epoch FROM c.not_after) * 1000 > %lld AND "
+                                        "extract(epoch FROM c.not_after) * 1000 <= %lld",
+                                        (long long)before, (long long)until);
+        assert_int_equal(d.certificates[i].n,
+                         scan("SELECT count(*) FROM certificates c WHERE %s AND %s", ends, of));
+        assert_int_equal(
+            d.certificates[i].served,
+            scan("SELECT count(*) FROM certificates c JOIN certificate_places p ON p.certificate "
+                 "= c.id JOIN agents a ON a.id = p.agent_id WHERE p.served AND %s%s",
+                 ends, *selector ? " AND a.labels->>'env' = 'prod'" : ""));
+        before = until;
+    }
+}
+
+static void certificates_by_end_equal_a_scan_after_random_scans(void **state)
+{
+    (void)state;
+    static const char in_prod[] = "EXISTS (SELECT FROM certificate_places q JOIN agents b ON b.id = "
+                                  "q.agent_id WHERE q.certificate = c.id AND b.labels->>'env' = 'prod')";
+    const char *ids[HOSTS];
+    for (size_t i = 0; i < HOSTS; i++)
+        ids[i] = fixture_agent(arena_printf(fixture_arena, "web%zu", i), i % 2 ? "prod" : "test");
+    ends_equal_a_scan("", "true", T0);
+    for (int i = 0; i < 120; i++) {
+        scan_of(ids[pick(HOSTS)], T0 + i);
+        if (i % 30 == 20) {
+            assert_int_equal(sweep_house(fixture_db, NULL), CODE_OK); /* folds */
+            assert_int_equal(inventory_trim(fixture_db, T0 + 2 * DAY_MS, fixture_arena, NULL), CODE_OK);
+        }
+        if (i % 20 == 19) {
+            ends_equal_a_scan("", "true", T0 + i);
+            ends_equal_a_scan("env=prod", in_prod, T0 + i);
+        }
+    }
+    /* A host that goes takes its places along; what is nowhere is forgotten. */
+    (void)fixture_number("WITH gone AS (DELETE FROM agents RETURNING status) INSERT INTO agent_counts "
+                         "SELECT status, -1 FROM gone RETURNING 1");
+    assert_int_equal(inventory_trim(fixture_db, T0 + 2 * DAY_MS, fixture_arena, NULL), CODE_OK);
+    const struct dashboard d = get("", T0);
+    for (size_t i = 0; i < DASHBOARD_ENDS; i++)
+        assert_int_equal(d.certificates[i].n + d.certificates[i].served, 0);
+}
+
+static void a_scan_that_finds_the_same_writes_no_tallies(void **state)
+{
+    (void)state;
+    const char *agent = fixture_agent("web1", "prod");
+    struct certificate certificate = certificate_of(3);
+    struct certificate_place place = {
+        .certificate = certificate.id, .source = PLACE_FILE, .place = "/etc/a", .served = true};
+    struct scan_page page = {.agent_id = agent,
+                             .certificates = &certificate,
+                             .n_certificates = 1,
+                             .places = &place,
+                             .n_places = 1};
+    int64_t rows[2];
+    for (int i = 0; i < 2; i++) {
+        page.seen_ms = T0 + i;
+        assert_int_equal(inventory_apply(fixture_db, &page, fixture_arena, NULL), CODE_OK);
+        rows[i] = fixture_number("SELECT count(*) FROM tallies WHERE kind IN (5, 6)");
+    }
+    assert_int_equal(rows[0], 2);
+    assert_int_equal(rows[1], 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(counters_equal_a_scan_after_random_transitions, fixture_reset),
         cmocka_unit_test_setup(what_goes_is_counted_too, fixture_reset),
         cmocka_unit_test_setup(grant_for_some_labels_counts_those_alone, fixture_reset),
+        cmocka_unit_test_setup(certificates_by_end_equal_a_scan_after_random_scans, fixture_reset),
+        cmocka_unit_test_setup(a_scan_that_finds_the_same_writes_no_tallies, fixture_reset),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -16,10 +16,12 @@ static int teardown(void **state)
     return fixture_teardown(state);
 }
 
+static uint64_t epoch;
+
 static uint32_t begin(int64_t restored_at_ms)
 {
     uint32_t voided;
-    assert_ok(tasks_begin_epoch(&app, db, arena, restored_at_ms, &voided, &st));
+    assert_ok(tasks_begin_epoch(&app, db, arena, ++epoch, restored_at_ms, &voided, &st));
     return voided;
 }
 

@@ -271,6 +271,22 @@ static void the_platforms_safe_mode_holds_changes_back_at_once(void **state)
     fixture_agent_free(&a);
 }
 
+/* A host tells scopes from before a restore from those after it. */
+static void order_says_in_which_epoch_its_scope_counts(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A);
+    (void)fixture_task(AGENT_A, CLM__TASK__KIND__VALIDATE);
+    struct lease_request request = fixture_checkin(AGENT_A, 4);
+    assert_ok(store_epoch_put(db, arena, 3, &st));
+    assert_ok(store_epoch_put(db, arena, 2, &st)); /* told again by one who was away */
+    struct lease_answer answer = lease(&request, 1);
+    assert_int_equal(answer.n_deliveries, 1);
+    assert_int_equal(order_of(&a, answer.deliveries[0].envelope)->platform_epoch, 3);
+    assert_ok(db_query(db, "UPDATE platform SET epoch = 0", NULL, NULL, &st));
+    fixture_agent_free(&a);
+}
+
 static void task_that_left_the_scope_fails_and_is_not_delivered(void **state)
 {
     (void)state;
@@ -500,6 +516,7 @@ int main(void)
         T(safe_mode_lets_only_reading_through),
         T(every_column_leases_the_kinds_of_its_cells),
         T(the_platforms_safe_mode_holds_changes_back_at_once),
+        T(order_says_in_which_epoch_its_scope_counts),
         T(task_that_left_the_scope_fails_and_is_not_delivered),
         T(envelope_is_for_the_confirmed_generation),
         T(without_an_envelope_certificate_nothing_is_leased),

@@ -240,6 +240,39 @@ static void identity_counts_when_it_is_confirmed(void **state)
     assert_int_equal(n_later, 1);
 }
 
+static void disabled(const char *agent_id, uint64_t version, const char *reason, bool deleted)
+{
+    Clm__AgentChanged changed = CLM__AGENT_CHANGED__INIT;
+    changed.has_disabled = changed.disabled = changed.has_deleted = 1;
+    changed.deleted = deleted;
+    changed.reason = arena_strdup(arena, reason);
+    Clm__Event event = event_of(agent_id, version);
+    event.agent = &changed;
+    assert_ok(
+        apply(deleted ? "clm.event.registry.agent.deleted" : "clm.event.registry.agent.changed", &event));
+}
+
+/* Who is disabled may be enabled; who is gone takes nothing any more. */
+static void tasks_of_an_agent_that_is_gone_are_cancelled(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A), b = fixture_agent(AGENT_B);
+    struct task of_a = fixture_task(AGENT_A, CLM__TASK__KIND__VALIDATE),
+                of_b = fixture_task(AGENT_B, CLM__TASK__KIND__VALIDATE);
+    disabled(AGENT_A, 10, "stolen", false);
+    assert_int_equal(fixture_get(of_a.id).state, STATE_READY);
+    disabled(AGENT_A, 11, "farewell", false);
+    assert_int_equal(fixture_get(of_a.id).state, STATE_CANCELLED);
+    assert_string_equal(fixture_get(of_a.id).message, "its agent was removed from its host");
+    assert_int_equal(fixture_get(of_b.id).state, STATE_READY);
+    disabled(AGENT_B, 10, "deleted", true);
+    assert_int_equal(fixture_get(of_b.id).state, STATE_CANCELLED);
+    assert_int_equal(
+        fixture_count("SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.task.finished'"), 2);
+    fixture_agent_free(&a);
+    fixture_agent_free(&b);
+}
+
 static void event_without_its_body_can_never_be_applied(void **state)
 {
     (void)state;
@@ -296,6 +329,7 @@ int main(void)
         T(a_deleted_agents_tasks_are_cancelled),
         T(the_platforms_flag_counts_at_once_and_by_version),
         T(identity_counts_when_it_is_confirmed),
+        T(tasks_of_an_agent_that_is_gone_are_cancelled),
         T(event_without_its_body_can_never_be_applied),
         T(snapshot_reads_every_page_and_then_rests),
         T(one_agent_is_fetched_by_the_page_that_begins_with_it),
