@@ -1,5 +1,11 @@
 # The distribution's libraries as imported targets. Only the library that wraps one links it, PRIVATE.
 find_package(PkgConfig REQUIRED)
+# A program that needs nothing of the host but its C library: archives are taken where the distribution has them. For
+# clm-agent and clmctl (ninja clm-agent clmctl); what the services need has no archives.
+if(CLM_STATIC)
+    set(CMAKE_FIND_LIBRARY_SUFFIXES .a .so)
+    set(OPENSSL_USE_STATIC_LIBS ON)
+endif()
 find_package(OpenSSL 3.0 REQUIRED)
 find_package(Threads REQUIRED)
 

@@ -68,10 +68,30 @@ static void on_open(struct conn *conn)
     conn_kick(conn);
 }
 
-static void refused(const struct tunnel *tunnel, int http_status, struct status *st)
+/* RFC 9110 section 11.7.1. A proxy that names no scheme is given the benefit of the doubt. */
+static bool knows_basic(const struct http_message *answer)
+{
+    bool named = false;
+    for (size_t i = 0; i < answer->field_count; i++) {
+        if (strcasecmp(answer->fields[i].name, "proxy-authenticate") != 0)
+            continue;
+        named = true;
+        if (strcasestr(answer->fields[i].value, "basic"))
+            return true;
+    }
+    return !named;
+}
+
+static void refused(const struct tunnel *tunnel, int http_status, bool basic, struct status *st)
 {
     const struct http_proxy *proxy = tunnel->config.proxy;
-    if (http_status == 407 && !proxy->user)
+    if (http_status == 407 && !basic)
+        (void)status_set(
+            st, CODE_UNAVAILABLE,
+            "the proxy %s:%u offers no Basic authentication (407), and no other scheme is spoken here: let "
+            "it offer Basic to this host, or pass it by its address",
+            proxy->host, proxy->port);
+    else if (http_status == 407 && !proxy->user)
         (void)status_set(st, CODE_UNAVAILABLE,
                          "the proxy %s:%u wants a name and a password (407): set proxy_user and "
                          "proxy_password_file",
@@ -121,6 +141,7 @@ static void on_bytes(struct conn *conn, const uint8_t *data, size_t len)
     }
     struct http_message *message = parser_take(&tunnel->parser);
     int http_status = message->status;
+    bool basic = knows_basic(message);
     http_message_free(message);
     if (http_status / 100 == 2 && used == len) {
         hand_over(tunnel);
@@ -130,7 +151,7 @@ static void on_bytes(struct conn *conn, const uint8_t *data, size_t len)
         (void)status_set(&st, CODE_UNAVAILABLE, "the proxy %s:%u sent more than its answer",
                          tunnel->config.proxy->host, tunnel->config.proxy->port);
     else
-        refused(tunnel, http_status, &st);
+        refused(tunnel, http_status, basic, &st);
     conn_end(conn, &st);
 }
 

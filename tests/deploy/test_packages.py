@@ -87,3 +87,13 @@ def test_completion_offers_what_the_help_names(packages, tmp_path):
     assert {"agents", "tasks", "dashboard"} <= offers("clmctl")
     assert {"list", "get", "register", "disable", "enable"} <= offers("clmctl", "agents")
     assert "--wait" in offers("clmctl", "tasks", "run", "--")
+
+
+def test_the_agent_can_be_built_to_need_nothing_but_the_c_library(tmp_path):
+    """For hosts of other distributions: docs/operations.md has the command."""
+    run("cmake", "-S", TOP, "-B", tmp_path, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCLM_STATIC=ON", "-DCLM_TESTS=OFF")
+    subprocess.run(["ninja", "-C", tmp_path, "--quiet", "clm-agent"], check=True, timeout=900)
+    program = tmp_path / "bin" / "clm-agent"
+    needed = {line.split()[0].rsplit("/", 1)[-1] for line in run("ldd", program).splitlines()}
+    assert needed <= {"linux-vdso.so.1", "libc.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}, needed
+    assert "clm-agent" in run(program, "version")

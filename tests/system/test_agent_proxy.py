@@ -150,13 +150,16 @@ class FakeProxy:
 @pytest.mark.parametrize("answer, said", [
     (b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 5\r\n\r\nhello", "wants a name and a password (407)"),
     (b"HTTP/1.0 407 Nope\r\nProxy-Authenticate: Basic realm=x\r\n\r\n", "set proxy_user"),
+    (b"HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=\"x\", nonce=\"y\"\r\nProxy-Authenticate: Negotiate\r\n\r\n",
+     "offers no Basic authentication (407)"),
+    (b"HTTP/1.1 407 No\r\nProxy-Authenticate: Digest realm=\"x\"\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n", "set proxy_user"),
     (b"HTTP/1.1 403 Forbidden\r\n\r\n", "must allow CONNECT"),
     (b"HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n", "it answers 503"),
     (b"HTTP/1.1 200 OK\r\n\r\nand more", "sent more than its answer"),
     (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "is no HTTP proxy"),
     (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70000 + b"\r\n\r\n", "is no HTTP proxy"),
     (b"", "without an answer"),
-], ids=["407", "407-old", "403", "503", "more", "ssh", "endless", "nothing"])
+], ids=["407", "407-old", "407-digest", "407-both", "403", "503", "more", "ssh", "endless", "nothing"])
 def test_what_a_proxy_does_wrong_is_said(answer, said, make_host, rest, request):
     host = stranger_host(make_host, rest, request)
     proxy = FakeProxy(answer)

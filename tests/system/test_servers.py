@@ -107,8 +107,7 @@ def test_discovery_says_who_uses_which_file(fleet):
     assert task["state"] == "SUCCEEDED", task
     found = {(one.get("usedBy"), one.get("path")) for one in task["result"]["certificates"] if one["source"] == "CONFIGURATION"}
     for preset, server in fleet.servers.items():
-        if preset != "tomcat":  # its keystore opens with a password only, which is for tasks that change it
-            assert (preset, str(server.certificate)) in found, (preset, found)
+        assert (preset, str(server.certificate)) in found, (preset, found)
 
 
 def test_a_renewed_certificate_is_served_by(server, fleet):

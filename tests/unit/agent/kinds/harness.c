@@ -186,23 +186,25 @@ static bool port_answers(unsigned port)
     return connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
 }
 
-void start_nginx(struct host *host)
+pid_t spawn_nginx(struct host *host, const char *conf)
 {
     char prefix[80];
     (void)snprintf(prefix, sizeof(prefix), "%s/", host->dir);
-    char *argv[] = {(char[]){"/usr/sbin/nginx"},
-                    (char[]){"-p"},
-                    prefix,
-                    (char[]){"-c"},
-                    host_path(host, "nginx.conf"),
-                    NULL};
-    host->nginx = fork();
-    if (host->nginx == 0) {
+    char *argv[] = {
+        (char[]){"/usr/sbin/nginx"}, (char[]){"-p"}, prefix, (char[]){"-c"}, host_path(host, conf), NULL};
+    pid_t pid = fork();
+    if (pid == 0) {
         int log = open(host_path(host, "stderr.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         (void)dup2(log, 2);
         (void)execv(argv[0], argv);
         _exit(127);
     }
+    return pid;
+}
+
+void start_nginx(struct host *host)
+{
+    host->nginx = spawn_nginx(host, "nginx.conf");
     for (int i = 0; i < 1000 && !port_answers(host->port); i++) {
         if (waitpid(host->nginx, NULL, WNOHANG) == host->nginx)
             fail_msg("nginx did not start: %s", read_text(host_path(host, "stderr.log")));

@@ -55,6 +55,8 @@ void put_pair(struct host *host, const struct issued *pair);
 /* nginx.conf for a server on host->port with cert.pem and key.pem; extra goes into http{}. */
 void write_nginx_conf(struct host *host, const char *extra);
 void start_nginx(struct host *host);
+/* Another one; not waited for, and the caller's to end. */
+pid_t spawn_nginx(struct host *host, const char *conf);
 void stop_nginx(struct host *host);
 /* Fingerprint served now; "" if nothing is. */
 void served(struct host *host, char out[65]);

@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -443,6 +444,53 @@ static void reload_that_does_not_take_rolls_back(void **state)
     issued_done(&fresh);
 }
 
+/* `from` is replaced by `to` wherever it stands. */
+static char *replaced(struct host *host, const char *text, const char *from, const char *to)
+{
+    AUTO_BUF struct buf out = {0};
+    for (const char *at; (at = strstr(text, from)); text = at + strlen(from))
+        assert_true(buf_append(&out, text, (size_t)(at - text)) && buf_puts(&out, to));
+    assert_true(buf_puts(&out, text));
+    char *path = host_path(host, "replaced");
+    write_text(path, buf_text(&out), 0600);
+    return read_text(path);
+}
+
+/* Three workers of a server that nobody told to reload answer beside the one that was. */
+static void former_workers_keep_a_change_from_being_committed(void **state)
+{
+    struct host *host = *state;
+    struct issued old = old_pair(host);
+    write_nginx_conf(host, NULL);
+    char *conf = replaced(host, read_text(host_path(host, "nginx.conf")), " ssl;", " ssl reuseport;");
+    write_text(host_path(host, "nginx.conf"), conf, 0644);
+    conf = replaced(host, replaced(host, conf, "nginx.pid", "other.pid"), "worker_processes 1",
+                    "worker_processes 3");
+    write_text(host_path(host, "other.conf"),
+               replaced(host, replaced(host, conf, "cert.pem", "other.pem"), "key.pem", "other.key"), 0644);
+    write_text(host_path(host, "other.pem"), buf_text(&old.cert_pem), 0644);
+    write_text(host_path(host, "other.key"), (const char *)old.key_pem->data, 0600);
+    start_nginx(host);
+    pid_t other = spawn_nginx(host, "other.conf");
+    for (int i = 0; i < 1000 && access(host_path(host, "other.pid"), F_OK) != 0; i++)
+        (void)poll(NULL, 0, 10);
+    AUTO_FREE char *reload = NULL;
+    assert_true(asprintf(&reload,
+                         "command = /usr/sbin/nginx -p %s/ -c %s/nginx.conf -s reload\ntimeout = 2s\n",
+                         host->dir, host->dir) > 0);
+    load_policy(host, NULL, reload);
+    struct outcome out = run_kind(host, renewing("nginx"));
+    (void)kill(other, SIGTERM);
+    (void)waitpid(other, NULL, 0);
+    assert_ok(&out);
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
+    assert_non_null(strstr(out.message, "still serves another certificate"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
+    assert_served(host, old.fingerprint);
+    outcome_done(&out);
+    issued_done(&old);
+}
+
 static void unreachable_before_and_after_is_installed_unverified(void **state)
 {
     struct host *host = *state;
@@ -772,6 +820,7 @@ int main(void)
         TEST(target_that_policy_does_not_name_is_refused),
         TEST(failing_configuration_test_rolls_back),
         TEST(reload_that_does_not_take_rolls_back),
+        TEST(former_workers_keep_a_change_from_being_committed),
         TEST(unreachable_before_and_after_is_installed_unverified),
         TEST(expired_one_is_not_brought_back),
         TEST(platform_away_changes_nothing_and_is_retryable),
@@ -785,5 +834,7 @@ int main(void)
         TEST(failed_rollback_is_data_loss),
         TEST(failing_reload_rolls_back),
     };
+    if (getenv("CLM_TEST_FILTER"))
+        cmocka_set_test_filter(getenv("CLM_TEST_FILTER"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
