@@ -45,7 +45,7 @@ packages_install()
     fi
     [ "$rc" -eq 0 ] || die "apt-get could not install: $*"
     if [ -d /run/systemd/system ]; then
-        for unit in nats-server postgresql nginx apache2 haproxy tomcat10 postfix dovecot slapd; do
+        for unit in nats-server postgresql nginx apache2 haproxy tomcat10 postfix dovecot slapd squid prometheus; do
             case " $* " in
             *" $unit"*) as_root systemctl disable --quiet "$unit" || die "cannot disable $unit.service, which the package enabled" ;;
             esac

@@ -178,7 +178,7 @@ export function Dashboard() {
           <span className="number">{number(d.identitiesExpiring)}</span><span className="name">End in 7 days</span>
         </Link>
       </div>
-      <div className="columns even">
+      <div className={`columns even ${d.certificatesByEnd ? "pairs" : ""}`}>
         <Card title="Agents by status">
           {d.total === 0 ? <Empty title="No agents yet">{may ? <Link to="/agents/register">Register the first one.</Link> : "An operator registers them."}</Empty>
             : <div className="chart-row"><StatusChart slices={slices} /><Legend slices={slices.filter((s) => s.count > 0)} /></div>}
