@@ -183,7 +183,6 @@ def test_without_the_copy_the_stream_says_who_was_held_back(lost, operator, scra
         lost.wait_ready()
         wait_until("the registry to say so", lambda: [a for a in inconsistent(operator)
                                                       if a["entityId"] == "platform" and "stream" in a["message"]], 60)
-        assert lost.copy.read_text() == copy  # what is left of the fleet is not taken for the whole of it
         lost.copy.unlink()
 
         done = clmctl(lost, "platform", "restored")
