@@ -30,8 +30,6 @@ class Cut:
         self.host = Host(platform, directory, "cut")
         self.needles, self.tried = {}, 0
         agent = self.host.agent
-        released = programs.parents[1] / "release" / "bin" / "clm-agent"  # starts sooner, and ./dev test has built it
-        agent.process.argv[0] = str(released if released.exists() else programs / "clm-agent")
         self.report = directory / "instants"
         self.prefixes = [agent.state / "journal", agent.state / "backup", agent.state / "intended", self.host.nginx.dir]
         self.cutter = programs.parent / "unit" / "cutter"
