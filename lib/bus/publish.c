@@ -18,6 +18,7 @@ struct publisher {
     pthread_cond_t heard;
     struct event_to_publish *events; /* NULL: none is under way */
     size_t n, at, left;              /* at: where the next acknowledgement is looked for first */
+    size_t unsent;                   /* so many will never be acknowledged */
     struct status refused;           /* the first that was */
 };
 
@@ -52,7 +53,7 @@ static void on_ack(jsCtx *js UNUSED, natsMsg *msg, jsPubAck *ack, jsPubAckErr *e
         event->stream_seq = ack->Sequence;
     else if (event)
         refuse(p, error);
-    if (event && --p->left == 0)
+    if (event && --p->left <= p->unsent)
         (void)pthread_cond_signal(&p->heard);
     (void)pthread_mutex_unlock(&p->mutex);
     natsMsg_Destroy(msg);
@@ -141,6 +142,7 @@ static bool wait_for_acks(struct publisher *p, size_t unsent, int64_t timeout_ms
         until.tv_nsec -= 1000000000;
     }
     (void)pthread_mutex_lock(&p->mutex);
+    p->unsent = unsent;
     while (p->left > unsent && pthread_cond_timedwait(&p->heard, &p->mutex, &until) == 0)
         ;
     bool all = p->left <= unsent;
@@ -157,7 +159,7 @@ static enum code publish(struct publisher *p, struct event_to_publish *events, s
     (void)pthread_mutex_lock(&p->mutex);
     p->events = events;
     p->n = p->left = n;
-    p->at = 0;
+    p->at = p->unsent = 0;
     p->refused = (struct status){0};
     (void)pthread_mutex_unlock(&p->mutex);
     size_t sent;

@@ -1,11 +1,7 @@
 /* The alerts' SQL. Blocking, on the session of the calling thread; rows are copied into the caller's arena.
  */
 #include "store_alerts.h"
-
-static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
-{
-    return arena_strdup(arena, db_text(rows, row, col));
-}
+#include "store_rows.h"
 
 /* What a change of alerts says of them: of an UPDATE or INSERT of "alerts a". */
 #define CHANGED                                                                                              \
@@ -23,11 +19,11 @@ static enum code changed(struct db *tx, const char *sql, const struct db_args *a
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
         (*ret)[i] = (struct alert){
-            .id = copy_text(rows, i, 0, arena),
+            .id = row_text(rows, i, 0, arena),
             .kind = (enum alert_kind)db_int(rows, i, 1),
-            .entity = copy_text(rows, i, 2, arena),
-            .agent_id = copy_text(rows, i, 3, arena),
-            .message = copy_text(rows, i, 4, arena),
+            .entity = row_text(rows, i, 2, arena),
+            .agent_id = row_text(rows, i, 3, arena),
+            .message = row_text(rows, i, 4, arena),
             .count = db_int(rows, i, 5),
             .version = db_int(rows, i, 6),
             .acknowledged_at_ms = db_time(rows, i, 7),
@@ -136,7 +132,7 @@ enum code store_alerts_expiring(struct db *db, int64_t now_ms, int64_t until_ms,
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++) {
-        const char *id = copy_text(rows, i, 0, arena);
+        const char *id = row_text(rows, i, 0, arena);
         (*ret)[i] = (struct alert_change){
             .kind = ALERT_IDENTITY_EXPIRING,
             .entity = id,
@@ -253,19 +249,19 @@ enum code store_alerts_select(struct db *db, const struct label_terms *terms,
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
         (*ret)[i] = (struct alert){
-            .id = copy_text(rows, i, 0, arena),
+            .id = row_text(rows, i, 0, arena),
             .kind = (enum alert_kind)db_int(rows, i, 1),
-            .entity = copy_text(rows, i, 2, arena),
-            .agent_id = copy_text(rows, i, 3, arena),
-            .hostname = copy_text(rows, i, 4, arena),
-            .message = copy_text(rows, i, 5, arena),
+            .entity = row_text(rows, i, 2, arena),
+            .agent_id = row_text(rows, i, 3, arena),
+            .hostname = row_text(rows, i, 4, arena),
+            .message = row_text(rows, i, 5, arena),
             .first_at_ms = db_time(rows, i, 6),
             .last_at_ms = db_time(rows, i, 7),
             .count = db_int(rows, i, 8),
             .acknowledged_at_ms = db_time(rows, i, 9),
-            .acknowledged_by = copy_text(rows, i, 10, arena),
+            .acknowledged_by = row_text(rows, i, 10, arena),
             .resolved_at_ms = db_time(rows, i, 11),
-            .resolved_by = copy_text(rows, i, 12, arena),
+            .resolved_by = row_text(rows, i, 12, arena),
         };
     return CODE_OK;
 }

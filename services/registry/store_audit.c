@@ -1,13 +1,9 @@
 /* The audit log's SQL. Blocking, on the session of the calling thread; rows are copied into the caller's
  * arena. */
 #include "store_audit.h"
+#include "store_rows.h"
 
 #include <string.h>
-
-static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
-{
-    return arena_strdup(arena, db_text(rows, row, col));
-}
 
 static struct bytes copy_bytes(const struct db_rows *rows, size_t row, int col, struct arena *arena)
 {
@@ -65,10 +61,10 @@ enum code store_audit_pending(struct db *tx, size_t max, struct arena *arena, st
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
-        (*ret)[i] = (struct audit_leaf){.event_id = copy_text(rows, i, 0, arena),
-                                        .action = copy_text(rows, i, 1, arena),
-                                        .actor = copy_text(rows, i, 2, arena),
-                                        .agent_id = copy_text(rows, i, 3, arena),
+        (*ret)[i] = (struct audit_leaf){.event_id = row_text(rows, i, 0, arena),
+                                        .action = row_text(rows, i, 1, arena),
+                                        .actor = row_text(rows, i, 2, arena),
+                                        .agent_id = row_text(rows, i, 3, arena),
                                         .occurred_at_ms = db_time(rows, i, 4),
                                         .leaf = copy_bytes(rows, i, 5, arena)};
     return CODE_OK;
@@ -99,7 +95,7 @@ enum code store_audit_pending_done(struct db *tx, const struct audit_leaf *leave
 static enum code read_tree(const struct db_rows *rows, struct arena *arena, struct audit_tree *ret,
                            struct status *st)
 {
-    *ret = (struct audit_tree){.tree_id = copy_text(rows, 0, 0, arena),
+    *ret = (struct audit_tree){.tree_id = row_text(rows, 0, 0, arena),
                                .number = db_int(rows, 0, 3),
                                .base = db_int(rows, 0, 4),
                                .head_size = (uint64_t)db_int(rows, 0, 5)};
@@ -125,7 +121,7 @@ enum code store_audit_known(struct db *tx, const struct audit_leaf *leaves, size
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
-        (*ret)[i] = copy_text(rows, i, 0, arena);
+        (*ret)[i] = row_text(rows, i, 0, arena);
     return CODE_OK;
 }
 
@@ -237,11 +233,11 @@ enum code store_audit_select(struct db *db, const struct audit_filter *filter, s
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
         (*ret)[i] = (struct audit_leaf){.index = db_int(rows, i, 0),
-                                        .event_id = copy_text(rows, i, 1, arena),
+                                        .event_id = row_text(rows, i, 1, arena),
                                         .occurred_at_ms = db_time(rows, i, 2),
-                                        .action = copy_text(rows, i, 3, arena),
-                                        .actor = copy_text(rows, i, 4, arena),
-                                        .agent_id = copy_text(rows, i, 5, arena),
+                                        .action = row_text(rows, i, 3, arena),
+                                        .actor = row_text(rows, i, 4, arena),
+                                        .agent_id = row_text(rows, i, 5, arena),
                                         .leaf = copy_bytes(rows, i, 6, arena),
                                         .tree = db_int(rows, i, 7),
                                         .base = db_int(rows, i, 8)};
@@ -270,7 +266,7 @@ static void read_heads(const struct db_rows *rows, struct arena *arena, struct a
                                         .consistency = copy_bytes(rows, i, 4, arena),
                                         .tree = db_int(rows, i, 5),
                                         .origin = copy_bytes(rows, i, 6, arena),
-                                        .tree_id = copy_text(rows, i, 7, arena),
+                                        .tree_id = row_text(rows, i, 7, arena),
                                         .origin_leaf = copy_bytes(rows, i, 8, arena)};
 }
 
@@ -278,7 +274,7 @@ enum code store_audit_oldest(struct db *db, struct arena *arena, const char **re
 {
     AUTO_ROWS struct db_rows *rows = NULL;
     TRY(db_query(db, "SELECT event_id FROM audit_pending ORDER BY event_id LIMIT 1", NULL, &rows, st));
-    *ret_event_id = db_rows_count(rows) > 0 ? copy_text(rows, 0, 0, arena) : NULL;
+    *ret_event_id = db_rows_count(rows) > 0 ? row_text(rows, 0, 0, arena) : NULL;
     return CODE_OK;
 }
 
@@ -421,11 +417,11 @@ enum code store_cosignatures(struct db *db, const struct cosign_filter *filter, 
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
-        (*ret)[i] = (struct audit_cosignature){.tree_id = copy_text(rows, i, 0, arena),
+        (*ret)[i] = (struct audit_cosignature){.tree_id = row_text(rows, i, 0, arena),
                                                .size = (uint64_t)db_int(rows, i, 1),
-                                               .agent_id = copy_text(rows, i, 2, arena),
+                                               .agent_id = row_text(rows, i, 2, arena),
                                                .made_at_ms = db_time(rows, i, 3),
-                                               .signer_sha256 = copy_text(rows, i, 4, arena),
+                                               .signer_sha256 = row_text(rows, i, 4, arena),
                                                .cms = copy_bytes(rows, i, 5, arena)};
     return CODE_OK;
 }

@@ -1,6 +1,7 @@
 /* The inventory's SQL. Blocking, on the session of the calling thread; rows are copied into the caller's
  * arena. */
 #include "store_inventory.h"
+#include "store_rows.h"
 
 /* One column of many rows, as an array for unnest. */
 #define COLUMN(type, name, rows, n, field)                                                                   \
@@ -141,11 +142,6 @@ enum code store_places_replace(struct db *tx, const struct scan_page *page, stru
     "(SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($1::text[], $2::text[]) l(n, v)) "           \
     "AND a.labels ?& $3::text[]))"
 
-static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
-{
-    return arena_strdup(arena, db_text(rows, row, col));
-}
-
 enum code store_certificates_select(struct db *db, const struct label_terms *terms,
                                     const struct certificate_filter *filter, size_t max, struct arena *arena,
                                     struct certificate **ret, size_t *ret_n, struct status *st)
@@ -184,16 +180,16 @@ enum code store_certificates_select(struct db *db, const struct label_terms *ter
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
         (*ret)[i] = (struct certificate){
-            .id = copy_text(rows, i, 0, arena),
-            .fingerprint = copy_text(rows, i, 1, arena),
-            .subject = copy_text(rows, i, 2, arena),
-            .issuer = copy_text(rows, i, 3, arena),
-            .serial = copy_text(rows, i, 4, arena),
-            .dns_names = copy_text(rows, i, 5, arena),
+            .id = row_text(rows, i, 0, arena),
+            .fingerprint = row_text(rows, i, 1, arena),
+            .subject = row_text(rows, i, 2, arena),
+            .issuer = row_text(rows, i, 3, arena),
+            .serial = row_text(rows, i, 4, arena),
+            .dns_names = row_text(rows, i, 5, arena),
             .not_before_ms = db_time(rows, i, 6),
             .not_after_ms = db_time(rows, i, 7),
-            .key_type = copy_text(rows, i, 8, arena),
-            .signature_algorithm = copy_text(rows, i, 9, arena),
+            .key_type = row_text(rows, i, 8, arena),
+            .signature_algorithm = row_text(rows, i, 9, arena),
             .is_ca = db_bool(rows, i, 10),
             .self_signed = db_bool(rows, i, 11),
             .n_places = db_int(rows, i, 12),
@@ -227,17 +223,17 @@ enum code store_places_select(struct db *db, const struct label_terms *terms,
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
         (*ret)[i] = (struct certificate_place){
-            .certificate = copy_text(rows, i, 0, arena),
+            .certificate = row_text(rows, i, 0, arena),
             .source = (enum place_source)db_int(rows, i, 1),
-            .place = copy_text(rows, i, 2, arena),
-            .server_name = copy_text(rows, i, 3, arena),
-            .alias = copy_text(rows, i, 4, arena),
-            .used_by = copy_text(rows, i, 5, arena),
-            .key_path = copy_text(rows, i, 6, arena),
-            .process = copy_text(rows, i, 7, arena),
+            .place = row_text(rows, i, 2, arena),
+            .server_name = row_text(rows, i, 3, arena),
+            .alias = row_text(rows, i, 4, arena),
+            .used_by = row_text(rows, i, 5, arena),
+            .key_path = row_text(rows, i, 6, arena),
+            .process = row_text(rows, i, 7, arena),
             .served = db_bool(rows, i, 8),
-            .agent_id = copy_text(rows, i, 9, arena),
-            .hostname = copy_text(rows, i, 10, arena),
+            .agent_id = row_text(rows, i, 9, arena),
+            .hostname = row_text(rows, i, 10, arena),
             .first_seen_ms = db_time(rows, i, 11),
             .last_seen_ms = db_time(rows, i, 12),
         };

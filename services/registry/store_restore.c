@@ -1,17 +1,13 @@
 /* The SQL of restores. Blocking, on the session of the calling thread; rows are copied into the caller's
  * arena. */
 #include "store_restore.h"
+#include "store_rows.h"
 
 #include <string.h>
 
-static const char *copy_text(const struct db_rows *rows, size_t row, int col, struct arena *arena)
-{
-    return arena_strdup(arena, db_text(rows, row, col));
-}
-
 static struct audit_former read_former(const struct db_rows *rows, size_t row, struct arena *arena)
 {
-    struct audit_former out = {.tree_id = copy_text(rows, row, 0, arena),
+    struct audit_former out = {.tree_id = row_text(rows, row, 0, arena),
                                .size = (uint64_t)db_int(rows, row, 1)};
     size_t len;
     const void *root = db_bytes(rows, row, 2, &len);
@@ -86,9 +82,9 @@ enum code store_held_back(struct db *db, struct arena *arena, struct held_back *
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
-        (*ret)[i] = (struct held_back){.agent_id = copy_text(rows, i, 0, arena),
-                                       .disabled_reason = copy_text(rows, i, 1, arena),
-                                       .frozen_reason = copy_text(rows, i, 2, arena),
+        (*ret)[i] = (struct held_back){.agent_id = row_text(rows, i, 0, arena),
+                                       .disabled_reason = row_text(rows, i, 1, arena),
+                                       .frozen_reason = row_text(rows, i, 2, arena),
                                        .min_generation = db_int(rows, i, 3),
                                        .token_generation = db_int(rows, i, 4),
                                        .version = db_int(rows, i, 5)};
