@@ -11,16 +11,6 @@
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     500
 
-static struct worker *worker_of(const struct rpc_ctx *ctx)
-{
-    return ctx->worker;
-}
-
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
-
 enum code on_see_agents(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__SeeAgentsRequest *req = request;
@@ -83,12 +73,6 @@ static enum code grant_read(const Clm__Role *roles, size_t n, const char *select
     if (strlen(ret->selector) > 1000)
         return status_set(st, CODE_INVALID_ARGUMENT, "labelSelector: longer than 1000 bytes");
     return CODE_OK;
-}
-
-static void set_time(protobuf_c_boolean *has, int64_t *field, int64_t ms)
-{
-    *has = ms >= 0;
-    *field = ms >= 0 ? ms : 0;
 }
 
 /* ---- operators ---- */

@@ -26,11 +26,6 @@
 #define WEBHOOK_WAIT_MS 10000L
 #define WEBHOOK_TRIES   60
 
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
-
 static char *text_or_none(const char *s)
 {
     return s && *s ? text(s) : NULL;

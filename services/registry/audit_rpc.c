@@ -18,33 +18,16 @@
 #define PAGE_DEFAULT   50
 #define PAGE_MAX       500
 #define HEADS_MAX      100
-#define PAGE_BYTES_MAX (100 * 1024) /* of leaves: an answer has each twice, and base64 in JSON */
 #define HEAD_BYTES_MAX (300 * 1024)
-
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
 
 static const char *given(const char *s)
 {
     return s && *s ? s : NULL;
 }
 
-static struct worker *worker_of(const struct rpc_ctx *ctx)
-{
-    return ctx->worker;
-}
-
 static struct db *db_of(const struct rpc_ctx *ctx)
 {
     return worker_of(ctx)->db;
-}
-
-static void set_time(protobuf_c_boolean *has, int64_t *field, int64_t ms)
-{
-    *has = ms >= 0;
-    *field = ms >= 0 ? ms : 0;
 }
 
 static enum code page_size(bool has, uint32_t asked, size_t max, size_t *ret, struct status *st)
@@ -418,11 +401,6 @@ enum code on_list_alerts(struct rpc_ctx *ctx, const void *request, void *respons
     if (n > size)
         res->next_page_token = text(alerts[size - 1].id);
     return CODE_OK;
-}
-
-static struct cause cause_of(const struct rpc_ctx *ctx)
-{
-    return (struct cause){.actor = ctx->actor.id, .traceparent = ctx->traceparent, .now_ms = clock_wall_ms()};
 }
 
 enum code on_acknowledge_alert(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)

@@ -16,7 +16,44 @@ struct registry_config {
 
 typedef enum code rpc_handler(struct rpc_ctx *ctx, const void *request, void *response, struct status *st);
 
-/* Handlers of access_rpc.c. */
+/* --- what every handler needs */
+
+#define PAGE_BYTES_MAX (400 * 1024) /* a page may be shorter than asked for: bodies have a limit */
+
+/* protobuf-c's strings are not const. */
+static inline char *text(const char *s)
+{
+    return (char *)(uintptr_t)s;
+}
+
+static inline struct worker *worker_of(const struct rpc_ctx *ctx)
+{
+    return ctx->worker;
+}
+
+static inline void set_time(protobuf_c_boolean *has, int64_t *field, int64_t ms)
+{
+    *has = ms >= 0;
+    *field = ms >= 0 ? ms : 0;
+}
+
+/* Who asks, and when. */
+struct cause cause_of(const struct rpc_ctx *ctx);
+
+/* session_rpc.c */
+rpc_handler on_authenticate, on_login, on_redeem_link, on_get_session, on_list_sessions, on_end_session;
+/* agent_rpc.c */
+rpc_handler on_register_agent, on_get_agent, on_list_agents, on_disable_agent, on_enable_agent,
+    on_delete_agent, on_set_agent_labels, on_set_agent_scope, on_revoke_agent, on_unfreeze_agent,
+    on_enter_safe_mode, on_leave_safe_mode, on_create_agent_token, on_list_agent_tokens,
+    on_list_agent_identities, on_revoke_agent_token;
+struct Clm__Label;
+struct Clm__Label **labels_of(const struct agent *agent, struct arena *arena);
+/* dashboard_rpc.c */
+rpc_handler on_get_agent_jobs, on_get_dashboard;
+/* fleet_rpc.c */
+rpc_handler on_report_heartbeats, on_list_agent_states, on_list_agent_snapshot, on_report_superseded;
+/* access_rpc.c */
 rpc_handler on_see_agents, on_list_operators, on_get_operator, on_create_operator, on_invite_operator,
     on_set_operator_grant, on_disable_operator, on_enable_operator, on_list_operator_sessions,
     on_end_operator_sessions, on_list_api_keys, on_get_api_key, on_create_api_key, on_revoke_api_key;
@@ -49,7 +86,7 @@ void audit_head_fill(const struct audit_head *head, struct Clm__SignedAuditHead 
 struct bytes proof_bytes(const struct merkle_proof *proof);
 ProtobufCBinaryData *hashes_of(struct bytes concatenated, struct arena *arena, size_t *ret_n);
 
-/* Handlers of audit_rpc.c. */
+/* audit_rpc.c */
 rpc_handler on_list_audit, on_get_audit_head, on_list_audit_heads, on_get_audit_proof,
     on_get_audit_consistency, on_list_fleet_heads, on_get_fleet_consistency, on_report_refusals,
     on_cosign_head, on_list_cosignatures, on_list_alerts, on_acknowledge_alert, on_resolve_alert,

@@ -39,11 +39,6 @@ Clm__Scope *scope_decode(struct bytes scope, struct arena *arena)
 /* ---- own events
  * --------------------------------------------------------------------------------------------------- */
 
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
-
 void agent_event_encode(const struct agent *agent, const struct cause *cause, const char *event_id,
                         const char *subject, struct arena *arena, struct bytes *ret)
 {
@@ -188,7 +183,7 @@ static enum code raise(struct worker *worker, enum alert_kind kind, const char *
     return alerts_raise(worker->db, &change, 1, clock_wall_ms(), arena, st);
 }
 
-static struct cause cause_of(const struct worker *worker, const Clm__Event *event)
+static struct cause cause_of_event(const struct worker *worker, const Clm__Event *event)
 {
     return (struct cause){
         .actor = event->actor ? event->actor : "service:bootstrap",
@@ -206,7 +201,7 @@ static enum code on_identity_issued(struct worker *worker, struct arena *arena, 
     if (!event->entity_id || !issued || !issued->has_generation || !issued->fingerprint_sha256 ||
         !issued->has_not_after_at_ms)
         return status_set(st, CODE_INVALID_ARGUMENT, "identity.issued is not complete");
-    const struct cause cause = cause_of(worker, event);
+    const struct cause cause = cause_of_event(worker, event);
     TRY(agent_identity_issued(worker->db, &cause, event->entity_id, issued->generation,
                               issued->fingerprint_sha256, issued->not_after_at_ms, arena, st));
     return note(worker, event, event->entity_id, arena_printf(arena, "generation %u", issued->generation),
@@ -219,7 +214,7 @@ static enum code on_identity_confirmed(struct worker *worker, struct arena *aren
     const Clm__Event *event = msg;
     if (!event->entity_id || !event->identity_confirmed || !event->identity_confirmed->has_generation)
         return status_set(st, CODE_INVALID_ARGUMENT, "identity.confirmed is not complete");
-    const struct cause cause = cause_of(worker, event);
+    const struct cause cause = cause_of_event(worker, event);
     uint32_t generation = event->identity_confirmed->generation;
     TRY(agent_identity_confirmed(worker->db, &cause, event->entity_id, generation, arena, st));
     return note(worker, event, event->entity_id, arena_printf(arena, "generation %u", generation), arena, st);
@@ -231,7 +226,7 @@ static enum code on_identity_farewell(struct worker *worker, struct arena *arena
     const Clm__Event *event = msg;
     if (!event->entity_id || !event->identity_farewell || !event->identity_farewell->has_generation)
         return status_set(st, CODE_INVALID_ARGUMENT, "identity.farewell is not complete");
-    const struct cause cause = cause_of(worker, event);
+    const struct cause cause = cause_of_event(worker, event);
     TRY(agent_farewell(worker->db, &cause, event->entity_id, event->identity_farewell->generation, arena,
                        st));
     return note(worker, event, event->entity_id, "the agent was removed from its host", arena, st);
@@ -248,7 +243,7 @@ static enum code on_token(struct worker *worker, struct arena *arena, const void
      * the alert is about the agent. Other refusals are about the token or, of tokens that nobody made, the
      * source. */
     if (second_key) {
-        const struct cause cause = cause_of(worker, event);
+        const struct cause cause = cause_of_event(worker, event);
         TRY(agent_freeze(worker->db, &cause, token->agent_id, FROZEN_SECOND_KEY, arena, st));
     } else if (refused) {
         const char *entity = known ? event->entity_id : token->source;

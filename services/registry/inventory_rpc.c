@@ -12,14 +12,8 @@
 #include "proto/registry.pb-c.h"
 #include "wire/wire.h"
 
-#define PAGE_DEFAULT   50
-#define PAGE_MAX       500
-#define PAGE_BYTES_MAX (400u * 1024)
-
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
+#define PAGE_DEFAULT 50
+#define PAGE_MAX     500
 
 static const char *or_empty(const char *s)
 {

@@ -3,22 +3,6 @@
 #include "border.h"
 #include "proto/registry.pb-c.h"
 
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
-
-static struct cause cause_of(const struct rpc_ctx *ctx)
-{
-    const struct worker *worker = ctx->worker;
-    return (struct cause){
-        .actor = ctx->actor.id,
-        .traceparent = ctx->traceparent,
-        .now_ms = clock_wall_ms(),
-        .timing = registry_timing(worker->service),
-    };
-}
-
 static void fill(Clm__PlatformView *view, const struct platform *platform)
 {
     view->has_safe_mode = true;

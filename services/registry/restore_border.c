@@ -26,11 +26,6 @@
 #define CALL_MS      10000
 #define REST_MS      5000 /* of a declaration's time, for what comes after reading */
 
-static char *text(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
-
 /* The configured one, or in the service's state directory; NULL: there is neither. */
 static const char *copy_path(const struct worker *worker, struct arena *arena)
 {
