@@ -143,7 +143,7 @@ def test_a_copied_identity_is_caught_and_gets_nothing_until_a_fresh_token(rest, 
     wait_until("tasks to be refused", no_tasks, 10)
     renewal = peer.signed((8, peer_csr(peer)), (9, peer_csr(peer, "task")), purpose=3)
     status, answer = peer.link.call("/agent/v1/identity/renew", pb.encode((1, renewal)))
-    assert status == 403 and "frozen" in error_text(answer), (status, answer)
+    assert status == 403 and "SAFE_MODE by CLONE" in error_text(answer), (status, answer)
     with pytest.raises(RestError):
         rest.post(f"/api/v1/agents/{peer.id}:unfreeze")
     again = fresh(platform, rest, peer.id, tmp_path / "again")
