@@ -42,6 +42,11 @@ class Console:
         self.wait(f"the page to say {text!r}", lambda: text in self.text(), timeout)
         return self
 
+    def button(self, text, inside):
+        """The button of that text, once it is shown."""
+        return self.wait(f"a button {text!r}", lambda: next(
+            (b for b in self.driver.find_elements(By.CSS_SELECTOR, f"{inside} button") if b.text == text), None))
+
     def heading(self, text, timeout=20):
         self.wait(f"the heading {text!r}", lambda: any(text in h.text for h in self.driver.find_elements(By.TAG_NAME, "h1")), timeout)
         return self

@@ -257,7 +257,7 @@ def test_text_from_outside_is_text(console, rest):
 def test_disabling_asks_for_the_name(console, rest):
     agent = rest.register("old.example.com")["agent"]["id"]
     console.open(f"/agents/{agent}").heading("old.example.com").press("Actions").press("Disable").sees("Disable: old.example.com?")
-    button = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, ".modal button") if b.text == "Disable")
+    button = console.button("Disable", ".modal")
     assert not button.is_enabled()
     console.fill("Type old.example.com to go on", "old.example.org")
     assert not button.is_enabled()
@@ -272,7 +272,7 @@ def test_an_agent_is_sent_into_safe_mode_and_back(console, rest):
     assert rest.agent(seen["agent"])["safeMode"]
     console.press("Run a task").choose("Kind", "Renew").fill("Target", "nginx").sees("The agent is in safe mode")
     console.labelled("Release this one change (break glass)").click()
-    run_it = next(b for b in console.driver.find_elements(By.CSS_SELECTOR, ".modal button") if b.text == "Run")
+    run_it = console.button("Run", ".modal")
     assert not run_it.is_enabled()
     console.fill("Type web1 to go on", "web1").press("Run", ".modal").heading("Renew").sees("by an administrator, for an agent in safe mode").heading("Failed", 60)
     console.open(f"/agents/{seen['agent']}").heading("Safe mode")

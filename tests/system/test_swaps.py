@@ -452,7 +452,8 @@ REFUSED = {
 @pytest.mark.parametrize("what", REFUSED)
 def test_exec_refuses_and_ends_an_order(what, platform, rest, host, kept, take_over):
     operations, version, reason = REFUSED[what]
-    (host.agent.state / "scope").write_text("0 1\n")  # as after the first order under the host's scope
+    [[epoch]] = platform.sql("SELECT epoch FROM registry.platform")
+    (host.agent.state / "scope").write_text(f"{epoch} 1\n")  # as after the first order under the host's scope
     scope = pb.encode(*((1, operation) for operation in operations), (4, version))
     task = said_by_a_taken_gateway(platform, host, take_over, kept.delivery(kept.altered((SCOPE, scope))),
                                    lambda: rest.wait_task(kept.task_id))
