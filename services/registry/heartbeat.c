@@ -16,10 +16,13 @@ static int by_agent_and_age(const void *a, const void *b)
 {
     const struct heartbeat *x = a, *y = b;
     int order = strcmp(x->agent_id, y->agent_id);
+    if (order == 0)
+        order = (x->generation > y->generation) - (x->generation < y->generation);
     return order ? order : (x->received_at_ms > y->received_at_ms) - (x->received_at_ms < y->received_at_ms);
 }
 
-/* Newest of each agent; facts travel in few heartbeats, so the newest facts stay. */
+/* Newest of each agent, under its newest identity: a former one may knock once more after it. Facts travel in
+ * few heartbeats, so the newest facts stay. */
 static size_t thin(struct heartbeat *beats, size_t n)
 {
     qsort(beats, n, sizeof(*beats), by_agent_and_age);

@@ -66,6 +66,21 @@ static void newest_of_an_agent_in_a_batch_wins_and_keeps_the_facts(void **state)
     assert_int_equal(fixture_number("SELECT interval_ms FROM heartbeats"), 60000);
 }
 
+static void a_former_identity_that_knocks_after_the_new_one_hides_nothing(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    struct heartbeat beats[] = {
+        {.agent_id = id, .received_at_ms = T0 + 500, .interval_ms = 30000, .generation = 1},
+        {.agent_id = id, .received_at_ms = T0 + 900, .interval_ms = 30000, .generation = 0},
+    };
+    struct status st = {0};
+    assert_int_equal(
+        heartbeats_report(fixture_db, &fixture_timing, T0 + 1000, "g1", "e1", beats, 2, fixture_arena, &st),
+        CODE_OK);
+    assert_int_equal(fixture_get(id).generation, 1);
+}
+
 static void safe_mode_is_told_with_its_reason_and_left_again(void **state)
 {
     (void)state;
@@ -301,6 +316,7 @@ int main(void)
         T(first_heartbeat_brings_an_agent_online),
         T(heartbeat_that_changes_nothing_writes_no_event),
         T(newest_of_an_agent_in_a_batch_wins_and_keeps_the_facts),
+        T(a_former_identity_that_knocks_after_the_new_one_hides_nothing),
         T(safe_mode_is_told_with_its_reason_and_left_again),
         T(bad_row_is_dropped_and_the_others_count),
         T(agent_is_offline_after_three_intervals_and_not_before),
