@@ -423,3 +423,17 @@ const Clm__Step *find_step(const struct outcome *outcome, const char *name)
     }
     return NULL;
 }
+
+const char *shell(const struct host *host, const char *line)
+{
+    static char out[16384];
+    char command[2048];
+    (void)snprintf(command, sizeof(command), "cd %s && { %s; } 2>&1", host->dir, line);
+    FILE *pipe = popen(command, "re"); // NOLINT(cert-env33-c)
+    assert_non_null(pipe);
+    size_t n = fread(out, 1, sizeof(out) - 1, pipe);
+    out[n] = 0;
+    if (pclose(pipe) != 0)
+        fail_msg("%s: %s", line, out);
+    return out;
+}

@@ -40,6 +40,8 @@ int host_teardown(void **state);
 char *host_path(const struct host *host, const char *name); /* lives until teardown of the process */
 void write_file(const char *path, const void *data, size_t len, mode_t mode);
 void write_text(const char *path, const char *text, mode_t mode);
+/* Runs a line in the host's directory, which has to succeed; what it said, until the next call. */
+const char *shell(const struct host *host, const char *line);
 char *read_text(const char *path); /* leaks on purpose into an arena of the process */
 
 /* A server certificate of the host's CA; name may be NULL for www.example.test. */

@@ -22,20 +22,6 @@ unsigned api_port;
 static pid_t api_pid;
 static struct status st;
 
-const char *shell(struct host *host, const char *line)
-{
-    static char out[16384];
-    char command[2048];
-    (void)snprintf(command, sizeof(command), "cd %s && { %s; } 2>&1", host->dir, line);
-    FILE *pipe = popen(command, "re"); // NOLINT(cert-env33-c)
-    assert_non_null(pipe);
-    size_t n = fread(out, 1, sizeof(out) - 1, pipe);
-    out[n] = 0;
-    if (pclose(pipe) != 0)
-        fail_msg("%s: %s", line, out);
-    return out;
-}
-
 char *read_base64(const char *path)
 {
     AUTO_BUF struct buf bytes = {0}, text = {0};

@@ -31,9 +31,6 @@ const struct store_kind *store_kind_find(const char *name);
 extern bool store_get_quick;     /* get: openssl's word is enough */
 extern bool store_get_keep_keys; /* get: what was looked at stays, as "keys" */
 
-/* Output of a line of shell in the host's directory; fails the test when the line does. */
-const char *shell(struct host *host, const char *line);
-
 /* agent.conf with [target t], [reload works] and [reload refuses]; `more` goes into the target. */
 void target_load(struct host *host, const struct store_kind *kind, const char *more);
 /* An empty directory "web" with an old pair in it, target_load, another task with a journal. */
