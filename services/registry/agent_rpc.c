@@ -16,18 +16,6 @@
 #define TOKEN_TTL_MAX     (7 * 24 * 3600)
 #define TOKEN_CALL_MS     10000
 
-Clm__Label **labels_of(const struct agent *agent, struct arena *arena)
-{
-    Clm__Label **out = arena_array(arena, agent->n_labels + 1, sizeof(*out));
-    for (size_t i = 0; i < agent->n_labels; i++) {
-        out[i] = arena_alloc(arena, sizeof(**out));
-        clm__label__init(out[i]);
-        out[i]->name = text(agent->labels[i].name);
-        out[i]->value = text(agent->labels[i].value);
-    }
-    return out;
-}
-
 #define DAY_MS (24LL * 3600 * 1000)
 
 /* Whole days, rounded down: 0 is less than a day, -1 less than a day since. */

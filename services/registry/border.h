@@ -42,13 +42,15 @@ struct cause cause_of(const struct rpc_ctx *ctx);
 
 /* session_rpc.c */
 rpc_handler on_authenticate, on_login, on_redeem_link, on_get_session, on_list_sessions, on_end_session;
+Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n);
+struct Clm__ListSessionsResponse;
+void sessions_fill(struct Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
+                   struct arena *arena);
 /* agent_rpc.c */
 rpc_handler on_register_agent, on_get_agent, on_list_agents, on_disable_agent, on_enable_agent,
     on_delete_agent, on_set_agent_labels, on_set_agent_scope, on_revoke_agent, on_unfreeze_agent,
     on_enter_safe_mode, on_leave_safe_mode, on_create_agent_token, on_list_agent_tokens,
     on_list_agent_identities, on_revoke_agent_token;
-struct Clm__Label;
-struct Clm__Label **labels_of(const struct agent *agent, struct arena *arena);
 /* dashboard_rpc.c */
 rpc_handler on_get_agent_jobs, on_get_dashboard;
 /* fleet_rpc.c */
@@ -57,10 +59,6 @@ rpc_handler on_report_heartbeats, on_list_agent_states, on_list_agent_snapshot, 
 rpc_handler on_see_agents, on_list_operators, on_get_operator, on_create_operator, on_invite_operator,
     on_set_operator_grant, on_disable_operator, on_enable_operator, on_list_operator_sessions,
     on_end_operator_sessions, on_list_api_keys, on_get_api_key, on_create_api_key, on_revoke_api_key;
-Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n);
-struct Clm__ListSessionsResponse;
-void sessions_fill(struct Clm__ListSessionsResponse *res, const struct session *sessions, size_t n,
-                   struct arena *arena);
 
 /* Of the service's configuration; lives as long as the process. */
 const struct timing *registry_timing(const struct service *service);
@@ -70,8 +68,6 @@ extern const struct event_handler registry_events[];
 int command_create_api_key(int argc, char **argv, const void *config);
 int command_create_admin_link(int argc, char **argv, const void *config);
 
-/* The default scope: VALIDATE and DISCOVER. Encoded with version 1. */
-struct Clm__Scope;
 /* The audit log (audit_border.c): periodic work, events as records, messages out of structs. */
 enum code audit_append_work(struct worker *worker, struct status *st);
 enum code audit_head_work(struct worker *worker, struct status *st);
@@ -130,6 +126,10 @@ struct Clm__Heartbeat;
 enum code take_reports(struct worker *worker, struct Clm__Heartbeat *const *beats, size_t n,
                        struct arena *arena, struct status *st) MUST_CHECK;
 
+/* Parts of messages (events.c). What cannot be read as a scope allows nothing. */
+struct Clm__Label;
+struct Clm__Scope;
+struct Clm__Label **labels_of(const struct agent *agent, struct arena *arena);
 struct bytes scope_encode(const struct Clm__Scope *scope, struct arena *arena);
 struct Clm__Scope *scope_decode(struct bytes scope, struct arena *arena);
 

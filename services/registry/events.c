@@ -13,7 +13,7 @@
 #include "proto/registry.pb-c.h"
 #include "wire/wire.h"
 
-/* ---- scopes
+/* ---- parts of messages
  * ------------------------------------------------------------------------------------------------------ */
 
 struct bytes scope_encode(const struct Clm__Scope *scope, struct arena *arena)
@@ -36,8 +36,36 @@ Clm__Scope *scope_decode(struct bytes scope, struct arena *arena)
     return (Clm__Scope *)msg;
 }
 
+Clm__Label **labels_of(const struct agent *agent, struct arena *arena)
+{
+    Clm__Label **out = arena_array(arena, agent->n_labels + 1, sizeof(*out));
+    for (size_t i = 0; i < agent->n_labels; i++) {
+        out[i] = arena_alloc(arena, sizeof(**out));
+        clm__label__init(out[i]);
+        out[i]->name = text(agent->labels[i].name);
+        out[i]->value = text(agent->labels[i].value);
+    }
+    return out;
+}
+
 /* ---- own events
  * --------------------------------------------------------------------------------------------------- */
+
+/* What every event of ours says of itself. */
+static Clm__Event event_of(const struct cause *cause, const char *event_id, const char *subject,
+                           const char *entity_id, int64_t version)
+{
+    Clm__Event event = CLM__EVENT__INIT;
+    event.id = text(event_id);
+    event.subject = text(subject);
+    event.entity_id = text(entity_id);
+    event.has_entity_version = event.has_occurred_at_ms = true;
+    event.entity_version = (uint64_t)version;
+    event.occurred_at_ms = cause->now_ms;
+    event.actor = text(cause->actor);
+    event.traceparent = text(cause->traceparent);
+    return event;
+}
 
 void agent_event_encode(const struct agent *agent, const struct cause *cause, const char *event_id,
                         const char *subject, struct arena *arena, struct bytes *ret)
@@ -61,23 +89,10 @@ void agent_event_encode(const struct agent *agent, const struct cause *cause, co
         changed.frozen_reason = text(agent->frozen_reason);
     changed.agent_version = text(agent->agent_version);
     changed.n_labels = agent->n_labels;
-    changed.labels = arena_array(arena, agent->n_labels + 1, sizeof(*changed.labels));
-    for (size_t i = 0; i < agent->n_labels; i++) {
-        changed.labels[i] = arena_alloc(arena, sizeof(Clm__Label));
-        clm__label__init(changed.labels[i]);
-        changed.labels[i]->name = text(agent->labels[i].name);
-        changed.labels[i]->value = text(agent->labels[i].value);
-    }
-    Clm__Event event = CLM__EVENT__INIT;
-    event.id = text(event_id);
-    event.subject = text(subject);
-    event.entity_id = text(agent->id);
-    event.has_entity_version = true;
-    event.entity_version = (uint64_t)agent->version;
-    event.has_occurred_at_ms = true;
-    event.occurred_at_ms = cause->now_ms;
-    event.actor = cause->actor && *cause->actor ? text(cause->actor) : text("service:registry");
-    event.traceparent = text(cause->traceparent);
+    changed.labels = labels_of(agent, arena);
+    Clm__Event event = event_of(cause, event_id, subject, agent->id, agent->version);
+    if (!cause->actor || !*cause->actor)
+        event.actor = text("service:registry");
     event.agent = &changed;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
@@ -89,16 +104,7 @@ void platform_event_encode(const struct platform *platform, const struct cause *
     changed.has_safe_mode = true;
     changed.safe_mode = platform->safe_mode;
     changed.reason = text(platform->reason);
-    Clm__Event event = CLM__EVENT__INIT;
-    event.id = text(event_id);
-    event.subject = text(SUBJECT_PLATFORM_CHANGED);
-    event.entity_id = text("platform");
-    event.has_entity_version = true;
-    event.entity_version = (uint64_t)platform->version;
-    event.has_occurred_at_ms = true;
-    event.occurred_at_ms = cause->now_ms;
-    event.actor = text(cause->actor);
-    event.traceparent = text(cause->traceparent);
+    Clm__Event event = event_of(cause, event_id, SUBJECT_PLATFORM_CHANGED, "platform", platform->version);
     event.platform = &changed;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
@@ -107,16 +113,10 @@ void drift_event_encode(const struct drift_change *change, const struct cause *c
                         struct arena *arena, struct bytes *ret)
 {
     Clm__CertificateDrift body = CLM__CERTIFICATE_DRIFT__INIT;
-    Clm__Event event = CLM__EVENT__INIT;
     body.agent_id = text(change->agent_id);
     body.reason = text(change->message);
-    event.id = text(event_id);
-    event.subject = text(change->mended ? SUBJECT_MENDED : SUBJECT_DRIFTED);
-    event.entity_id = text(change->entity);
-    event.has_entity_version = true;
-    event.entity_version = (uint64_t)cause->now_ms;
-    event.has_occurred_at_ms = true;
-    event.occurred_at_ms = cause->now_ms;
+    Clm__Event event = event_of(cause, event_id, change->mended ? SUBJECT_MENDED : SUBJECT_DRIFTED,
+                                change->entity, cause->now_ms);
     event.actor = arena_printf(arena, "agent:%s", change->agent_id);
     event.drift = &body;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
@@ -126,7 +126,6 @@ void alert_event_encode(const struct alert *alert, const struct cause *cause, co
                         const char *subject, struct arena *arena, struct bytes *ret)
 {
     Clm__AlertChanged body = CLM__ALERT_CHANGED__INIT;
-    Clm__Event event = CLM__EVENT__INIT;
     body.has_kind = body.has_state = body.has_count = true;
     body.kind = (Clm__Alert__Kind)alert->kind;
     body.state = (Clm__Alert__State)alert_state(alert);
@@ -134,15 +133,7 @@ void alert_event_encode(const struct alert *alert, const struct cause *cause, co
     body.agent_id = text(alert->agent_id);
     body.about = text(alert->entity);
     body.message = text(alert->message);
-    event.id = text(event_id);
-    event.subject = text(subject);
-    event.entity_id = text(alert->id);
-    event.has_entity_version = true;
-    event.entity_version = (uint64_t)alert->version;
-    event.has_occurred_at_ms = true;
-    event.occurred_at_ms = cause->now_ms;
-    event.actor = text(cause->actor);
-    event.traceparent = text(cause->traceparent);
+    Clm__Event event = event_of(cause, event_id, subject, alert->id, alert->version);
     event.alert = &body;
     wire_pack(&event.base, arena, &ret->data, &ret->len);
 }
