@@ -11,7 +11,7 @@
 #include "agent/exec/spawn.h"
 #include "agent/exec/state.h"
 #include "agent/ipc.pb-c.h"
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/arena.h"
 #include "loop/loop.h"
 

@@ -63,8 +63,7 @@ struct checkin { /* one in flight */
 struct link {
     struct loop *loop;
     struct link_config config;
-    char host[256];
-    uint16_t port;
+    struct endpoint gateway;
     uint32_t generation;
     struct tls_context *tls;
     struct net_proxy proxy;
@@ -708,8 +707,8 @@ static void on_closed(const struct status *st, void *arg)
 
 static void link_connect(struct link *link)
 {
-    struct http_client_config config = {.host = link->host,
-                                        .port = link->port,
+    struct http_client_config config = {.host = link->gateway.host,
+                                        .port = link->gateway.port,
                                         .proxy = net_proxy_get(&link->proxy),
                                         .tls = link->tls,
                                         .limits = {.body_bytes = RESPONSE_MAX},
@@ -730,21 +729,6 @@ static void on_connect_timer(void *arg)
         link_connect(link);
 }
 
-static enum code gateway_split(struct link *link, const char *gateway, struct status *st)
-{
-    const char *colon = gateway ? strrchr(gateway, ':') : NULL;
-    size_t len = colon ? (size_t)(colon - gateway) : 0;
-    char *end = NULL;
-    unsigned long port = colon ? strtoul(colon + 1, &end, 10) : 0;
-    if (len == 0 || len >= sizeof(link->host) || port == 0 || port > 65535 || *end)
-        return status_set(st, CODE_INVALID_ARGUMENT, "the gateway's address is not host:port");
-    bool bracketed = len > 2 && gateway[0] == '[' && gateway[len - 1] == ']';
-    memcpy(link->host, gateway + bracketed, len - 2 * bracketed);
-    link->host[len - 2 * bracketed] = '\0';
-    link->port = (uint16_t)port;
-    return CODE_OK;
-}
-
 static enum code list_pem(ProtobufCBinaryData *const items, size_t n, struct buf *ret, struct status *st)
 {
     AUTO_DER_LIST struct der_list list = {0};
@@ -758,7 +742,8 @@ enum code link_set_identity(struct link *link, const Clm__Agent__Identity *ident
 {
     AUTO_BUF struct buf chain = {0};
     AUTO_BUF struct buf roots = {0};
-    TRY(gateway_split(link, identity->gateway, st));
+    if (endpoint_split(identity->gateway ? identity->gateway : "", &link->gateway, st) != CODE_OK)
+        return status_wrap(st, "the gateway's address");
     TRY(net_proxy_set(&link->proxy, identity->proxy, st));
     TRY(list_pem(identity->chain, identity->n_chain, &chain, st));
     TRY(list_pem(identity->roots, identity->n_roots, &roots, st));
