@@ -384,11 +384,6 @@ static const struct store_rule {
 };
 _Static_assert(ARRAY_LEN(store_rules) == STORE_FORMATS, "a row for each format");
 
-const char *store_format_name(enum store_format format)
-{
-    return store_rules[format].name;
-}
-
 bool store_format_find(const char *name, enum store_format *ret)
 {
     for (size_t i = 0; i < STORE_FORMATS; i++) {

@@ -104,8 +104,7 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
  */
 const char *const *policy_discovery_roots(const struct policy *policy);
 
-const char *store_format_name(enum store_format format); /* as the file has it */
-bool store_format_find(const char *name, enum store_format *ret);
+bool store_format_find(const char *name, enum store_format *ret); /* as the file has it */
 
 /* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
 enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;
