@@ -269,14 +269,16 @@ void jobs_result_answer(struct exec *exec, const Clm__Agent__ResultAnswer *answe
         job_send_page(job);
         return; /* the page takes the place of the former one */
     }
-    if (!answer->acknowledged)
-        log_error("the platform refused a receipt", "task", job->task_id, "attempt", LOG_NUM(job->attempt),
-                  "reason", answer->message, NULL);
     Clm__Agent__JournalRecord record = CLM__AGENT__JOURNAL_RECORD__INIT;
     record.type = CLM__AGENT__JOURNAL_RECORD__TYPE__ACKNOWLEDGED;
     record.message = answer->acknowledged ? NULL : answer->message;
     if (!job->fleeting && journal_record(job, &record, &st) != CODE_OK)
         log_error("an acknowledgement cannot be journalled", "task", job->task_id, "reason", st.msg, NULL);
+    if (answer->acknowledged)
+        log_info("receipt acknowledged", "task", job->task_id, "attempt", LOG_NUM(job->attempt), NULL);
+    else
+        log_error("the platform refused a receipt", "task", job->task_id, "attempt", LOG_NUM(job->attempt),
+                  "reason", answer->message, NULL);
     job_remove(job);
     results_pump(exec);
     exec_changed(exec);

@@ -349,6 +349,7 @@ const struct wire_limit wire_limits[] = {
     NEED_UUID("CreateAgentTokenRequest.agent_id"),
     HOSTNAME_PATTERN("CreateAgentTokenRequest.token_hostname_pattern"),
     CIDR("CreateAgentTokenRequest.token_source_cidr"),
+    ASCII_KEY("CreateAgentTokenRequest.idempotency_key"),
     NEED_UUID("RevokeAgentTokenRequest.agent_id"),
     NEED_UUID("RevokeAgentTokenRequest.token_id"),
     NEED_UUID("Superseded.agent_id"),
@@ -364,6 +365,7 @@ const struct wire_limit wire_limits[] = {
     ASCII_KEY("CreateOperatorRequest.idempotency_key"),
     COUNT("CreateOperatorRequest.roles", 16),
     NEED_UUID("InviteOperatorRequest.operator_id"),
+    ASCII_KEY("InviteOperatorRequest.idempotency_key"),
     NEED_UUID("SetOperatorGrantRequest.operator_id"),
     COUNT("SetOperatorGrantRequest.roles", 16),
     TEXT("Invitation.link", 64),
@@ -551,7 +553,8 @@ const struct wire_limit wire_limits[] = {
     TEXT("CreateTokenRequest.hostname", 253),
     HOSTNAME_PATTERN("CreateTokenRequest.hostname_pattern"),
     CIDR("CreateTokenRequest.source_cidr"),
-    NEED_TEXT("CreateTokenResponse.token", 512),
+    UUID("CreateTokenRequest.token_id"),
+    TEXT("CreateTokenResponse.token", 512),
     NEED_UUID("CreateTokenResponse.token_id"),
     NEED("BootstrapAgentRequest.request"),
     TEXT("BootstrapAgentRequest.source", 128),
@@ -831,7 +834,7 @@ const struct wire_limit wire_limits[] = {
 /* ---- look-up ----------------------------------------------------------------------------------------------
  */
 
-#define SLOTS 1024u /* a power of two, well above twice the rows */
+#define SLOTS 2048u /* a power of two, well above twice the rows */
 _Static_assert(sizeof(wire_limits) / sizeof(wire_limits[0]) < SLOTS / 2, "raise SLOTS");
 
 static const struct wire_limit *slots[SLOTS];
