@@ -17,9 +17,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "agent/exec/exec.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/spawn.h"
+#include "agent/exec/state.h"
 #include "agent/facts.h"
 #include "agent/net/proxy.h"
 #include "agent/status.h"

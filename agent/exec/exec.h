@@ -33,9 +33,6 @@ struct rotation { /* rotation.c: of the identity to its next generation */
     struct der task_csr, identity_csr;
 };
 
-#define EXEC_TASKS_MAX 4  /* running at a time */
-#define EXEC_JOBS_MAX  64 /* known and not yet acknowledged */
-
 struct ipc;
 struct job;
 struct watch;
@@ -85,31 +82,6 @@ void exec_job_ended(struct exec *exec);     /* when stopping, the last one ends 
 
 /* Tells net who it is from now on, and makes the confirmation that check-ins carry. */
 enum code exec_identity_changed(struct exec *exec, struct status *st) MUST_CHECK;
-
-/* rotation.c, for exec.c */
-void rotation_start(struct exec *exec);
-void rotation_net_gone(struct exec *exec);
-void rotation_identity_csr(struct exec *exec, const Clm__Agent__IdentityCsr *csr);
-void rotation_answer(struct exec *exec, const Clm__Agent__RenewAnswer *answer);
-void rotation_done(struct exec *exec);
-/* When the next generation is due: half of the life that is left at adoption, give or take a tenth of it by
- * `jitter_permille` (0 to 1000). Wall clock. For tests. */
-int64_t rotation_due_ms(int64_t from_ms, int64_t not_after_ms, unsigned jitter_permille);
-
-/* job.c, for exec.c */
-enum code jobs_recover(struct exec *exec, struct status *st) MUST_CHECK;
-void jobs_start_next(struct exec *exec);
-void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery);
-void jobs_cancel(struct exec *exec, const char *task_id);
-void jobs_result_answer(struct exec *exec, const Clm__Agent__ResultAnswer *answer);
-void jobs_sign_answer(struct exec *exec, const Clm__Agent__SignAnswer *answer);
-void jobs_net_is_back(struct exec *exec); /* everything unanswered goes out again */
-size_t jobs_running(const struct exec *exec);
-size_t jobs_unsent(const struct exec *exec);
-/* Fills held tasks into the snapshot; memory from the arena. */
-void jobs_snapshot(const struct exec *exec, struct arena *arena, Clm__Agent__Snapshot *snapshot);
-void jobs_stop(struct exec *exec, bool kill);
-void jobs_free(struct exec *exec);
 
 struct exec_options {
     const char *config_path, *state_dir; /* state_dir NULL: the policy's */
