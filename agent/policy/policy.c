@@ -61,6 +61,15 @@ enum code policy_load(const char *path, struct policy **ret, struct status *st)
     return CODE_OK;
 }
 
+struct policy *policy_none(const char *path)
+{
+    struct policy *policy = must(calloc(1, sizeof(*policy)));
+    policy->targets = must(calloc(1, sizeof(*policy->targets)));
+    policy->reloads = must(calloc(1, sizeof(*policy->reloads)));
+    policy->path = must(strdup(path));
+    return policy;
+}
+
 void policy_free(struct policy *policy)
 {
     if (!policy)

@@ -84,6 +84,8 @@ struct policy {
 
 /* Refuses a file that is not root's (or ours, when unprivileged) or that others may write. */
 enum code policy_load(const char *path, struct policy **ret, struct status *st) MUST_CHECK;
+/* What holds while no valid policy was ever read: nothing allowed but looking. path is for messages. */
+struct policy *policy_none(const char *path);
 void policy_free(struct policy *policy);
 
 /* PERMISSION_DENIED with the line that would allow it: `local policy forbids renew: add "renew" to operations
