@@ -141,15 +141,14 @@ static enum code make_csr(const struct own *own, const struct key *key, struct d
     return csr_make(key, NULL, &info.names, ret, st);
 }
 
-static enum code ask(struct service *service, const struct renewal *renewal, struct bytes csr,
-                     struct der_list *ret, struct status *st)
+enum code service_certificate(struct service *service, int profile, struct bytes csr, struct der_list *ret,
+                              struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     Clm__IssueServiceCertificateRequest request = CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__INIT;
     ProtobufCMessage *msg;
     request.has_profile = request.has_csr = true;
-    request.profile = renewal->tls ? CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__GATEWAY_TLS
-                                   : CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__SERVICE;
+    request.profile = (Clm__IssueServiceCertificateRequest__Profile)profile;
     request.csr = (ProtobufCBinaryData){csr.len, arena_dup(arena, csr.data, csr.len)};
     const struct rpc_call call = {
         .service = "bootstrap",
@@ -161,8 +160,20 @@ static enum code ask(struct service *service, const struct renewal *renewal, str
     };
     TRY(rpc_call(service->bus, service->identity, &call, arena, &msg, st));
     const Clm__IssueServiceCertificateResponse *reply = (const Clm__IssueServiceCertificateResponse *)msg;
+    if (reply->n_chain == 0)
+        return status_set(st, CODE_INTERNAL, "bootstrap answered without a certificate");
     for (size_t i = 0; i < reply->n_chain; i++)
         TRY(der_list_add(ret, (struct bytes){reply->chain[i].data, reply->chain[i].len}, st));
+    return CODE_OK;
+}
+
+static enum code ask(struct service *service, const struct renewal *renewal, struct bytes csr,
+                     struct der_list *ret, struct status *st)
+{
+    TRY(service_certificate(service,
+                            renewal->tls ? CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__GATEWAY_TLS
+                                         : CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__SERVICE,
+                            csr, ret, st));
     /* Agents that have only a token check its pin against the root that a gateway shows. */
     for (size_t i = 0; renewal->tls && i < service->roots.n; i++)
         TRY(der_list_add(ret, der_bytes(&service->roots.item[i]), st));
