@@ -6,7 +6,7 @@
 #ifndef CLM_AGENT_STORES_PLACE_H
 #define CLM_AGENT_STORES_PLACE_H
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "stores/file.h"
 
 struct place_at { /* borrowed */

@@ -5,7 +5,6 @@
  */
 #include "http/tls.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <errno.h>
 #include <openssl/err.h>
@@ -18,6 +17,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "base/log.h"
 #include "http/tls_conn.h"
 #include "http/tls_session.h"
@@ -550,12 +550,6 @@ struct tls_conn *tls_conn_accept(struct tls_context *context, int fd, const char
     return conn;
 }
 
-static bool is_address(const char *name)
-{
-    unsigned char bytes[16];
-    return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
-}
-
 enum code tls_conn_connect(struct tls_context *context, int fd, const char *verify_name,
                            struct tls_conn **ret, struct status *st)
 {
@@ -563,7 +557,7 @@ enum code tls_conn_connect(struct tls_context *context, int fd, const char *veri
     struct tls_conn *conn = conn_new(context, fd);
     SSL_set_connect_state(conn->ssl);
     int good = 1;
-    if (is_address(verify_name)) {
+    if (host_is_address(verify_name)) {
         good = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(conn->ssl), verify_name);
     } else if (verify_name[0]) {
         SSL_set_hostflags(conn->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);

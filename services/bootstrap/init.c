@@ -6,7 +6,6 @@
  */
 #include "init.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <ftw.h>
 #include <limits.h>
@@ -14,6 +13,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/endpoint.h"
 #include "base/file.h"
 #include "base/id.h"
 #include "bus/bus.h"
@@ -70,8 +70,7 @@ static enum code write_certs(const char *dir, const char *name, const struct der
 
 enum code init_add_name(struct pki_names *names, const char *text, struct status *st)
 {
-    unsigned char address[16];
-    bool is_address = inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
+    bool is_address = host_is_address(text);
 
     if (!is_address && !dns_pattern_valid(text))
         return status_set(st, CODE_INVALID_ARGUMENT, "\"%.100s\" is neither a DNS name nor an address", text);

@@ -11,8 +11,8 @@
  * the certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload
  * nginx] command test pre failure environment timeout
  */
-#ifndef CLM_AGENT_POLICY_H
-#define CLM_AGENT_POLICY_H
+#ifndef CLM_AGENT_POLICY_POLICY_H
+#define CLM_AGENT_POLICY_POLICY_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -109,8 +109,5 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
 const char *const *policy_discovery_roots(const struct policy *policy);
 
 bool store_format_find(const char *name, enum store_format *ret); /* as the file has it */
-
-/* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
-enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;
 
 #endif
