@@ -265,12 +265,12 @@ static void a_released_change_is_done_in_safe_mode_if_the_policy_lets_it(void **
     WAIT(gw, gw->n_seen == 1);
     assert_non_null(strstr(last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED)->message, "break_glass"));
     OK(file_read(gw->config, 4096, &config, &st));
-    assert_true(buf_puts(&config, "[policy]\nbreak_glass = yes\n"));
+    assert_true(buf_puts(&config, "[policy]\nbreak_glass = yes\nmetrics = on\n"));
     write_text_file(gw->config, buf_text(&config), 0644);
-    WAIT(gw, gw->held && gw->last->n_held == 0);
-    unsigned before = gw->checkins;
+    WAIT(gw, gw->held && gw->last->n_held == 0 && !gw->last->metrics);
     (void)kill(gw->agent, SIGHUP);
-    WAIT(gw, gw->checkins > before && in_safe_mode(gw, "LOCAL")); /* the new policy is told */
+    WAIT(gw,
+         in_safe_mode(gw, "LOCAL") && gw->last->metrics); /* what of the new policy is seen from outside */
     renew_add(gw, TEST_OTHER_TASK);
     WAIT(gw, gw->n_seen == 2);
     (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
