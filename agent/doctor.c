@@ -17,13 +17,14 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "agent/exec/exec.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/spawn.h"
+#include "agent/exec/state.h"
 #include "agent/facts.h"
 #include "agent/net/proxy.h"
 #include "agent/status.h"
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "http/client.h"
 #include "pki/cert.h"
 #include "sandbox/sandbox.h"
@@ -269,18 +270,18 @@ static void on_probe_closed(const struct status *st, void *arg)
 static enum code probe_run(const struct agent_state *state, const Clm__Agent__Identity *identity,
                            struct probe *probe, struct status *st)
 {
-    char host[256], port[6];
+    struct endpoint gateway;
     AUTO_BUF struct buf roots = {0};
     AUTO_TLS_CONTEXT struct tls_context *tls = NULL;
     CLEANUP(net_proxy_done) struct net_proxy proxy = {0};
     TRY(net_proxy_set(&proxy, identity->proxy, st));
-    TRY(endpoint_split(identity->gateway, host, port, st));
+    TRY(endpoint_split(identity->gateway, &gateway, st));
     TRY(certs_to_pem(&state->roots, &roots, st));
     struct tls_client_config tls_config = {.ca = roots.data, .ca_len = roots.len, .min_version = TLS_1_3};
     TRY(tls_client_new(&tls_config, &tls, st));
     struct probing probing = {.loop = loop_new(), .probe = probe};
-    struct http_client_config config = {.host = host,
-                                        .port = (uint16_t)strtoul(port, NULL, 10),
+    struct http_client_config config = {.host = gateway.host,
+                                        .port = gateway.port,
                                         .proxy = net_proxy_get(&proxy),
                                         .tls = tls,
                                         .on_closed = on_probe_closed,

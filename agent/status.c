@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/file.h>
 
-#include "agent/exec/exec.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/safemarks.h"
+#include "agent/exec/state.h"
 #include "agent/facts.h"
 #include "agent/journal.h"
 #include "base/clock.h"

@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "agent/exec/exec.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/receipt.h"
 #include "agent/exec/spawn.h"
+#include "agent/exec/state.h"
 #include "agent/ipc.h"
 #include "agent/journal.h"
 #include "agent/status.h"

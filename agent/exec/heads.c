@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "agent/exec/receipt.h"
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "audit/cosign.h"
 #include "base/clock.h"
 #include "base/file.h"

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/clock.h"
 #include "base/file.h"
 

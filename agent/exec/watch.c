@@ -1,5 +1,6 @@
 /* See watch.h. */
 #include "agent/exec/watch.h"
+#include "agent/exec/job.h"
 
 #include <errno.h>
 #include <signal.h>

@@ -1,10 +1,10 @@
 /* Reading certificates into plain structs. Pure functions, any thread. */
 #include "pki/cert.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
 
+#include "base/endpoint.h"
 #include "base/id.h"
 #include "pki/digest.h"
 #include "pki/ossl.h"
@@ -222,12 +222,11 @@ enum code cert_issuer_name(struct bytes der, struct der *ret, struct status *st)
 bool cert_matches_host(struct bytes der, const char *host)
 {
     struct status ignored;
-    struct in6_addr addr;
     AUTO_X509 X509 *cert = NULL;
     if (host[0] == '\0' || ossl_parse_cert(der, &cert, &ignored) != CODE_OK)
         return false;
     bool match;
-    if (inet_pton(AF_INET, host, &addr) == 1 || inet_pton(AF_INET6, host, &addr) == 1)
+    if (host_is_address(host))
         match = X509_check_ip_asc(cert, host, 0) == 1;
     else
         match = X509_check_host(cert, host, strlen(host),

@@ -28,8 +28,6 @@ struct service_config {
     char *bus_url, *bus_ca, *bus_password_file;
     char *db_conninfo, *db_password_file;
 };
-/* Ended by name NULL; service_main puts them before the descriptor's own keys. */
-extern const struct config_key service_config_keys[];
 
 struct service; /* the running process */
 
@@ -68,7 +66,7 @@ struct stream_place {
 struct service_descriptor {
     const char *name; /* "registry": user, schema, queue group, subject part */
     const char *description;
-    const struct config_key *config_keys;  /* own keys, beyond service_config_keys; may be NULL */
+    const struct config_key *config_keys;  /* own keys, beyond those of every service; may be NULL */
     size_t config_size;                    /* struct whose first member is struct service_config */
     const struct embed *migrations;        /* NULL: no database */
     const ProtobufCServiceDescriptor *rpc; /* NULL: serves no methods (gateway) */

@@ -1,10 +1,10 @@
 /* Keys are made here and certified by the CA at once, through the profiles. One-shot commands only. */
 #include "pairs.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/endpoint.h"
 #include "scope/scope.h"
 
 #define DAY_SEC          (24 * 60 * 60LL)
@@ -34,8 +34,7 @@ void pairs_done(struct pairs *pairs)
 
 enum code server_names_add(struct pki_names *names, const char *text, struct status *st)
 {
-    unsigned char address[16];
-    bool is_address = inet_pton(AF_INET, text, address) == 1 || inet_pton(AF_INET6, text, address) == 1;
+    bool is_address = host_is_address(text);
 
     if (!is_address && !dns_pattern_valid(text))
         return status_set(st, CODE_INVALID_ARGUMENT, "\"%.100s\" is neither a DNS name nor an address", text);

@@ -268,14 +268,6 @@ enum code alerts_list(struct db *db, const struct alert_filter *filter, size_t m
     return store_alerts_select(db, &terms, &full, max, arena, ret, ret_n, st);
 }
 
-enum code alerts_count_open(struct db *db, const char *selector, int64_t *ret, struct arena *arena,
-                            struct status *st)
-{
-    struct label_terms terms;
-    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
-    return store_alerts_open(db, &terms, ret, arena, st);
-}
-
 static enum code get(struct db *db, const char *selector, const char *id, struct arena *arena,
                      struct alert *ret, struct status *st)
 {

@@ -91,8 +91,6 @@ struct alert_filter {
 /* Newest first. */
 enum code alerts_list(struct db *db, const struct alert_filter *filter, size_t max, struct arena *arena,
                       struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
-enum code alerts_count_open(struct db *db, const char *selector, int64_t *ret, struct arena *arena,
-                            struct status *st) MUST_CHECK;
 /* By an operator: NOT_FOUND outside the selector; doing it again changes nothing. Audited. */
 enum code alert_acknowledge(struct db *db, const struct cause *cause, const char *selector, const char *id,
                             struct arena *arena, struct alert *ret, struct status *st) MUST_CHECK;

@@ -266,19 +266,6 @@ enum code store_alerts_select(struct db *db, const struct label_terms *terms,
     return CODE_OK;
 }
 
-enum code store_alerts_open(struct db *db, const struct label_terms *terms, int64_t *ret, struct arena *arena,
-                            struct status *st)
-{
-    static const char sql[] = "SELECT count(*) FROM alerts x LEFT JOIN agents a ON a.id = x.agent_id "
-                              "WHERE x.resolved_at IS NULL AND x.acknowledged_at IS NULL AND " WITHIN;
-    struct db_args *args = db_args_new(arena);
-    store_arg_terms(args, terms);
-    AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query_one(db, sql, args, &rows, st));
-    *ret = db_int(rows, 0, 0);
-    return CODE_OK;
-}
-
 enum code store_alert_close(struct db *tx, const char *id, bool resolve, const char *by, int64_t now_ms,
                             struct arena *arena, struct alert **ret, size_t *ret_n, struct status *st)
 {

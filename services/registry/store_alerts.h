@@ -40,8 +40,6 @@ enum code store_alerts_unknown(struct db *tx, const struct alert_change *wanted,
 enum code store_alerts_select(struct db *db, const struct label_terms *terms,
                               const struct alert_filter *filter, size_t max, struct arena *arena,
                               struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
-enum code store_alerts_open(struct db *db, const struct label_terms *terms, int64_t *ret, struct arena *arena,
-                            struct status *st) MUST_CHECK;
 /* *ret_n 0: it was so already. */
 enum code store_alert_close(struct db *tx, const char *id, bool resolve, const char *by, int64_t now_ms,
                             struct arena *arena, struct alert **ret, size_t *ret_n,
