@@ -214,13 +214,12 @@ static enum code start(struct exec *exec, const struct exec_options *options, st
 {
     struct status why;
     exec->facts_arena = arena_new();
-    if (policy_load(options->config_path, &exec->policy, &why) != CODE_OK) {
+    if (policy_load_or_none(options->config_path, &exec->policy, &why) != CODE_OK) {
         log_error("the local policy is invalid: safe mode", "reason", why.msg, NULL);
-        exec->policy = policy_none(options->config_path);
         exec->safe_mode.active[SAFE_INVALID_POLICY] = true; /* its file follows in run_loop */
-    } else if (exec->policy->log_level && log_level_parse(exec->policy->log_level) >= 0) {
-        log_set_level((enum log_level)log_level_parse(exec->policy->log_level));
     }
+    if (exec->policy->log_level && log_level_parse(exec->policy->log_level) >= 0)
+        log_set_level((enum log_level)log_level_parse(exec->policy->log_level));
     facts_renew(exec);
     TRY(open_state(exec, options->state_dir, st));
     TRY(load_identity(exec, options, st));

@@ -28,7 +28,7 @@ enum code policy_check_names(const char *section, char *const *names, struct sta
     return CODE_OK;
 }
 
-static enum code check_proxy(const struct policy *policy, struct status *st)
+enum code policy_check_proxy(const struct policy *policy, struct status *st)
 {
     struct endpoint at;
     if (policy->proxy && endpoint_split(policy->proxy, &at, st) != CODE_OK)
@@ -45,7 +45,7 @@ enum code policy_check(struct policy *policy, struct status *st)
 {
     for (struct policy_reload **r = policy->reloads; r && *r; r++)
         TRY(reload_split(*r, st));
-    TRY(check_proxy(policy, st));
+    TRY(policy_check_proxy(policy, st));
     TRY(check_operations(policy, st));
     TRY(policy_check_names("policy", policy->dns_names, st));
     for (char **root = policy->discovery_roots; root && *root; root++) {

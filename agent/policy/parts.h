@@ -41,6 +41,7 @@ bool operation_is_known(const char *name);
 
 /* check.c */
 enum code policy_check(struct policy *policy, struct status *st) MUST_CHECK;
+enum code policy_check_proxy(const struct policy *policy, struct status *st) MUST_CHECK;
 enum code policy_check_names(const char *section, char *const *names, struct status *st) MUST_CHECK;
 
 /* target.c: also finds its reloads. */

@@ -31,7 +31,8 @@ static enum code check_owner(const char *path, const char *shown, bool is_dir, s
     return CODE_OK;
 }
 
-enum code policy_load(const char *path, struct policy **ret, struct status *st)
+/* *ret: its real directory, and its own name. */
+static enum code find_file(const char *path, char **ret, struct status *st)
 {
     const char *slash = strrchr(path, '/');
     AUTO_FREE char *given = !slash ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
@@ -44,14 +45,21 @@ enum code policy_load(const char *path, struct policy **ret, struct status *st)
         abort();
     TRY(check_owner(dir, path, true, st));
     TRY(check_owner(real, path, false, st));
+    *ret = TAKE(real);
+    return CODE_OK;
+}
 
+enum code policy_load(const char *path, struct policy **ret, struct status *st)
+{
+    AUTO_FREE char *real = NULL;
+    TRY(find_file(path, &real, st));
     struct policy *policy = must(calloc(1, sizeof(*policy)));
     policy->path = TAKE(real);
     enum code code = config_load(&policy_schema, policy->path, policy, st);
     if (code == CODE_OK) {
         code = policy_check(policy, st);
         if (code != CODE_OK)
-            status_wrap(st, "%s", slash ? slash + 1 : path);
+            status_wrap(st, "%s", strrchr(policy->path, '/') + 1);
     }
     if (code != CODE_OK) {
         policy_free(policy);
@@ -61,13 +69,30 @@ enum code policy_load(const char *path, struct policy **ret, struct status *st)
     return CODE_OK;
 }
 
-struct policy *policy_none(const char *path)
+static struct policy *policy_none(const char *path)
 {
+    struct status ignored;
+    AUTO_FREE char *real = NULL;
     struct policy *policy = must(calloc(1, sizeof(*policy)));
     policy->targets = must(calloc(1, sizeof(*policy->targets)));
     policy->reloads = must(calloc(1, sizeof(*policy->reloads)));
     policy->path = must(strdup(path));
+    config_salvage(policy_schema.keys, "agent", find_file(path, &real, &ignored) == CODE_OK ? real : NULL,
+                   policy);
+    if (policy_check_proxy(policy, &ignored) != CODE_OK) {
+        free(TAKE(policy->proxy));
+        free(TAKE(policy->proxy_user));
+        free(TAKE(policy->proxy_password_file));
+    }
     return policy;
+}
+
+enum code policy_load_or_none(const char *path, struct policy **ret, struct status *st)
+{
+    enum code code = policy_load(path, ret, st);
+    if (code != CODE_OK)
+        *ret = policy_none(path);
+    return code;
 }
 
 void policy_free(struct policy *policy)

@@ -84,8 +84,10 @@ struct policy {
 
 /* Refuses a file that is not root's (or ours, when unprivileged) or that others may write. */
 enum code policy_load(const char *path, struct policy **ret, struct status *st) MUST_CHECK;
-/* What holds while no valid policy was ever read: nothing allowed but looking. path is for messages. */
-struct policy *policy_none(const char *path);
+/* Never NULL. Without a valid policy (*st says why it is not) what holds then: nothing is allowed but
+ * looking; where the state is, who leads to the platform and as whom net runs are taken as far as [agent] can
+ * be read, unless others may write the file. */
+enum code policy_load_or_none(const char *path, struct policy **ret, struct status *st);
 void policy_free(struct policy *policy);
 
 /* PERMISSION_DENIED with the line that would allow it: `local policy forbids renew: add "renew" to operations

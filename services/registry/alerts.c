@@ -137,6 +137,14 @@ enum code alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum aler
     return alerts_tell_resolved(tx, resolved, n, now_ms, arena, st);
 }
 
+enum code alerts_resolve_restored(struct db *tx, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    struct alert *resolved;
+    size_t n;
+    TRY(store_alerts_resolve_restored(tx, now_ms, SELF, arena, &resolved, &n, st));
+    return alerts_tell_resolved(tx, resolved, n, now_ms, arena, st);
+}
+
 enum code alerts_quiet(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
 {
     struct alert *resolved;

@@ -47,6 +47,11 @@ enum code alerts_raise_alone(struct db *db, const struct alert_change *changes, 
                              struct arena *arena, struct status *st) MUST_CHECK;
 enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                          struct arena *arena, struct status *st) MUST_CHECK;
+/* A restore answers everybody who noticed the older database: the platform itself ("platform"), and agents
+ * that hold newer heads ("<agent>" ALERT_HELD). What agents say of a head that does not hold stays. */
+#define ALERT_HELD "/held"
+enum code alerts_resolve_restored(struct db *tx, int64_t now_ms, struct arena *arena,
+                                  struct status *st) MUST_CHECK;
 /* For who resolves in the store itself. */
 enum code alerts_tell_resolved(struct db *tx, const struct alert *alerts, size_t n, int64_t now_ms,
                                struct arena *arena, struct status *st) MUST_CHECK;

@@ -229,7 +229,7 @@ static enum code take_report(struct worker *worker, const Clm__Heartbeat *beat, 
                                         .at_ms = clock_wall_ms()};
     const struct alert_change change = {
         .kind = ALERT_AUDIT_INCONSISTENT,
-        .entity = beat->agent_id,
+        .entity = arena_printf(arena, "%s" ALERT_HELD, beat->agent_id),
         .agent_id = beat->agent_id,
         .message =
             arena_printf(arena,

@@ -113,6 +113,19 @@ enum code store_alerts_quiet(struct db *db, int64_t before_ms, int64_t now_ms, c
     return changed(db, sql, args, arena, ret, ret_n, st);
 }
 
+enum code store_alerts_resolve_restored(struct db *tx, int64_t now_ms, const char *by, struct arena *arena,
+                                        struct alert **ret, size_t *ret_n, struct status *st)
+{
+    static const char sql[] =
+        RESOLVE("$1", "$2") "WHERE a.resolved_at IS NULL AND a.kind = $3 AND "
+                            "(a.entity = 'platform' OR a.entity LIKE '%" ALERT_HELD "') " CHANGED;
+    struct db_args *args = db_args_new(arena);
+    db_arg_time(args, now_ms);
+    db_arg_text(args, by);
+    db_arg_int(args, ALERT_AUDIT_INCONSISTENT);
+    return changed(tx, sql, args, arena, ret, ret_n, st);
+}
+
 enum code store_alerts_expiring(struct db *db, int64_t now_ms, int64_t until_ms, size_t max,
                                 struct arena *arena, struct alert_change **ret, size_t *ret_n,
                                 struct status *st)

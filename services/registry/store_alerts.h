@@ -16,6 +16,9 @@ enum code store_alerts_resolve_of_agent(struct db *tx, const char *agent_id, enu
 enum code store_alerts_quiet(struct db *db, int64_t before_ms, int64_t now_ms, const char *by,
                              struct arena *arena, struct alert **ret, size_t *ret_n,
                              struct status *st) MUST_CHECK;
+/* Those that say that the database is older than it should be. */
+enum code store_alerts_resolve_restored(struct db *tx, int64_t now_ms, const char *by, struct arena *arena,
+                                        struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                                const char *by, struct arena *arena, struct alert **ret, size_t *ret_n,
                                struct status *st) MUST_CHECK;
