@@ -17,13 +17,14 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "agent/exec/exec.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/spawn.h"
+#include "agent/exec/state.h"
 #include "agent/facts.h"
 #include "agent/net/proxy.h"
 #include "agent/status.h"
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "http/client.h"
 #include "pki/cert.h"
 #include "sandbox/sandbox.h"
@@ -40,7 +41,7 @@ enum verdict { GOOD, WARN, BAD };
 
 struct doctor {
     const char *config, *state_dir;
-    struct policy *policy;     /* NULL: not valid */
+    struct policy *policy;     /* not valid: what holds then, with what [agent] says */
     struct agent_state *state; /* NULL: not enrolled, or unreadable */
     uid_t uid;                 /* of net and of what looks at foreign bytes */
     gid_t gid;
@@ -70,28 +71,26 @@ static void row(struct doctor *doctor, enum verdict verdict, const char *what, c
 static void check_policy(struct doctor *doctor)
 {
     struct status st;
-    if (policy_load(doctor->config, &doctor->policy, &st) != CODE_OK)
+    if (policy_load_or_none(doctor->config, &doctor->policy, &st) != CODE_OK)
         row(doctor, BAD, "policy",
             "mend it, then `systemctl reload clm-agent`; until then the agent is in safe mode", "%s", st.msg);
     else
         row(doctor, GOOD, "policy", NULL, "%s is valid", doctor->config);
     if (!doctor->state_dir)
-        doctor->state_dir =
-            doctor->policy && doctor->policy->state_dir ? doctor->policy->state_dir : AGENT_STATE_DIR;
+        doctor->state_dir = doctor->policy->state_dir ? doctor->policy->state_dir : AGENT_STATE_DIR;
 }
 
 static void check_user(struct doctor *doctor)
 {
     struct status st;
-    const char *name =
-        doctor->policy && doctor->policy->net_user ? doctor->policy->net_user : DEFAULT_NET_USER;
+    const char *name = doctor->policy->net_user ? doctor->policy->net_user : DEFAULT_NET_USER;
     if (geteuid() != 0) {
         row(doctor, WARN, "user", "run `clm-agent doctor` as the user that the agent runs as",
             "not root: the agent reaches only targets that user %u may write", (unsigned)geteuid());
         return;
     }
     if (spawn_find_user(name, &doctor->uid, &doctor->gid, &st) != CODE_OK)
-        row(doctor, BAD, "user", NULL, "%s", st.msg);
+        row(doctor, BAD, "user", "until then the agent does not start", "%s", st.msg);
     else
         row(doctor, GOOD, "user", NULL, "net runs as %s", name);
 }
@@ -135,48 +134,60 @@ static void check_memory(struct doctor *doctor)
 /* ---- identity
  * ---------------------------------------------------------------------------------------------- */
 
-static const char *days_text(int64_t ms, char out[32])
+/* The largest unit of which it is at least two. */
+static const char *time_text(int64_t ms, char out[32])
 {
-    (void)snprintf(out, 32, "%lld days", (long long)(ms / (24LL * 3600 * 1000)));
+    long long minutes = (long long)(ms / 60000);
+    if (minutes >= 2 * 24 * 60)
+        (void)snprintf(out, 32, "%lld days", minutes / (24 * 60));
+    else if (minutes >= 2 * 60)
+        (void)snprintf(out, 32, "%lld hours", minutes / 60);
+    else
+        (void)snprintf(out, 32, "%lld minutes", minutes);
     return out;
 }
 
 static void check_identity(struct doctor *doctor)
 {
     static const char fresh[] =
-        "ask the platform for a fresh token for this agent, stop the agent, move the state "
-        "directory away, and `clm-agent enroll`";
+        "if this host's clock is right: ask the platform for a fresh token for this agent, stop the agent, "
+        "move the state directory away, and `clm-agent enroll`";
+    static const char broken[] =
+        "bring the state directory back from where it was copied or moved; if it is lost, ask the platform "
+        "for a fresh token for this agent, move what is left away, and `clm-agent enroll`";
     AUTO_CERT_INFO struct cert_info info = {0};
     struct status st;
     char days[32];
     if (state_peek(doctor->state_dir, &doctor->state, &st) != CODE_OK) {
         row(doctor, BAD, "identity",
-            st.code == CODE_NOT_FOUND ? "`clm-agent enroll` with a token of the platform" : NULL, "%s",
-            st.code == CODE_NOT_FOUND ? "this host is not enrolled" : st.msg);
+            st.code == CODE_NOT_FOUND ? "`clm-agent enroll` with a token of the platform"
+            : geteuid() != 0          ? "run `clm-agent doctor` as the user that the agent runs as"
+                                      : broken,
+            "%s", st.code == CODE_NOT_FOUND ? "this host is not enrolled" : st.msg);
         return;
     }
     const struct agent_state *state = doctor->state;
     if (state->identity_chain.n == 0 ||
         cert_read(der_bytes(&state->identity_chain.item[0]), &info, &st) != CODE_OK) {
-        row(doctor, BAD, "identity", fresh, "its certificate cannot be read");
+        row(doctor, BAD, "identity", broken, "its certificate cannot be read");
         return;
     }
     int64_t now = clock_wall_ms(), left = info.not_after_ms - now;
     if (left <= 0)
         row(doctor, BAD, "identity", fresh, "agent %s: the certificate ended %s ago", state->agent_id,
-            days_text(-left, days));
+            time_text(-left, days));
     else if (now < info.not_before_ms)
         row(doctor, BAD, "identity", "set this host's clock", "agent %s: the certificate is not valid yet",
             state->agent_id);
     else if (left < (info.not_after_ms - info.not_before_ms) / 4)
         row(doctor, WARN, "identity", "it should have been renewed at half its life: look at the agent's log",
-            "agent %s: the certificate ends in %s", state->agent_id, days_text(left, days));
+            "agent %s: the certificate ends in %s", state->agent_id, time_text(left, days));
     else if (!state->confirmed)
         row(doctor, WARN, "identity", "it is confirmed by the first check-in: start the agent",
             "agent %s: generation %u is not yet confirmed", state->agent_id, state->generation);
     else
         row(doctor, GOOD, "identity", NULL, "agent %s, generation %u, %s left", state->agent_id,
-            state->generation, days_text(left, days));
+            state->generation, time_text(left, days));
     if (access(DEFAULT_TOKEN, F_OK) == 0)
         row(doctor, WARN, "token", "remove it", "%s is there though this host is enrolled", DEFAULT_TOKEN);
 }
@@ -269,18 +280,18 @@ static void on_probe_closed(const struct status *st, void *arg)
 static enum code probe_run(const struct agent_state *state, const Clm__Agent__Identity *identity,
                            struct probe *probe, struct status *st)
 {
-    char host[256], port[6];
+    struct endpoint gateway;
     AUTO_BUF struct buf roots = {0};
     AUTO_TLS_CONTEXT struct tls_context *tls = NULL;
     CLEANUP(net_proxy_done) struct net_proxy proxy = {0};
     TRY(net_proxy_set(&proxy, identity->proxy, st));
-    TRY(endpoint_split(identity->gateway, host, port, st));
+    TRY(endpoint_split(identity->gateway, &gateway, st));
     TRY(certs_to_pem(&state->roots, &roots, st));
     struct tls_client_config tls_config = {.ca = roots.data, .ca_len = roots.len, .min_version = TLS_1_3};
     TRY(tls_client_new(&tls_config, &tls, st));
     struct probing probing = {.loop = loop_new(), .probe = probe};
-    struct http_client_config config = {.host = host,
-                                        .port = (uint16_t)strtoul(port, NULL, 10),
+    struct http_client_config config = {.host = gateway.host,
+                                        .port = gateway.port,
                                         .proxy = net_proxy_get(&proxy),
                                         .tls = tls,
                                         .on_closed = on_probe_closed,
@@ -354,6 +365,9 @@ static const char *gateway_remedy(const struct probe *probe)
 {
     if (strstr(probe->message, "proxy"))
         return "see proxy, proxy_user and proxy_password_file in [agent]; SIGHUP takes them over";
+    if (strstr(probe->message, "not yet valid") || strstr(probe->message, "expired"))
+        return "set this host's clock (timedatectl set-ntp true); if `date -u` is right, the gateway's is "
+               "wrong";
     switch (probe->code) {
     case CODE_PERMISSION_DENIED:
         return "something else answers at that address (a TLS-inspecting proxy?), or the platform has "
@@ -376,10 +390,12 @@ static void check_gateway(struct doctor *doctor)
         return; /* the address and whom to trust come with the token */
     introduce(doctor->state, doctor->policy, &introduction, &problem);
     if (problem.code != CODE_OK)
-        row(doctor, BAD, "proxy", NULL, "%s", problem.msg);
+        row(doctor, BAD, "proxy", "mend proxy_password_file in [agent]; SIGHUP takes it over", "%s",
+            problem.msg);
     const char *gateway = introduction.identity.gateway;
     if (!probe_gateway(doctor, &introduction.identity, &probe))
-        row(doctor, BAD, "gateway", NULL, "%s: the look at it ended without a word", gateway);
+        row(doctor, BAD, "gateway", "run it again; if it stays so, look at what limits this user's processes",
+            "%s: the look at it ended without a word", gateway);
     else if (probe.code != CODE_OK)
         row(doctor, BAD, "gateway", gateway_remedy(&probe), "%s: %s", gateway, probe.message);
     else
@@ -451,7 +467,7 @@ static void check_reload(struct doctor *doctor, const struct policy_reload *relo
 static void check_targets(struct doctor *doctor)
 {
     const struct policy *policy = doctor->policy;
-    for (struct policy_target **t = policy ? policy->targets : NULL; t && *t; t++) {
+    for (struct policy_target **t = policy->targets; t && *t; t++) {
         const char *files[] = {(*t)->certificate, (*t)->key, (*t)->chain};
         for (size_t i = 0; i < ARRAY_LEN(files); i++)
             if (files[i] && files[i][0] == '/' && (i == 0 || strcmp(files[i], files[0]) != 0))
@@ -460,7 +476,7 @@ static void check_targets(struct doctor *doctor)
             row(doctor, WARN, "target", "set endpoint, so that it is looked at what is served",
                 "[%s] has no endpoint: a change ends as INSTALLED_UNVERIFIED", (*t)->name);
     }
-    for (struct policy_reload **r = policy ? policy->reloads : NULL; r && *r; r++)
+    for (struct policy_reload **r = policy->reloads; r && *r; r++)
         check_reload(doctor, *r);
 }
 

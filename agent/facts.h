@@ -2,7 +2,7 @@
 #ifndef CLM_AGENT_FACTS_H
 #define CLM_AGENT_FACTS_H
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/arena.h"
 #include "proto/common.pb-c.h"
 

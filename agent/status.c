@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/file.h>
 
-#include "agent/exec/exec.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/safemarks.h"
+#include "agent/exec/state.h"
 #include "agent/facts.h"
 #include "agent/journal.h"
 #include "base/clock.h"
@@ -109,12 +109,12 @@ int agent_status_main(const char *config_path, const char *state_dir)
     struct policy *policy = NULL;
     struct agent_state *state = NULL;
     struct status st;
-    enum code policy_code = policy_load(config_path, &policy, &st);
+    enum code policy_code = policy_load_or_none(config_path, &policy, &st);
     (void)printf("%-12s %s, built %s, commit %s\n", "version", agent_build.version, agent_build.date,
                  agent_build.commit);
     (void)printf("%-12s %s: %s\n", "policy", config_path, policy_code == CODE_OK ? "valid" : st.msg);
     if (!state_dir)
-        state_dir = policy && policy->state_dir ? policy->state_dir : AGENT_STATE_DIR;
+        state_dir = policy->state_dir ? policy->state_dir : AGENT_STATE_DIR;
     if (state_peek(state_dir, &state, &st) != CODE_OK) {
         (void)printf("%-12s %s\n", "enrolled", st.code == CODE_NOT_FOUND ? "no" : st.msg);
         policy_free(policy);
@@ -123,10 +123,10 @@ int agent_status_main(const char *config_path, const char *state_dir)
     (void)printf("%-12s %s\n", "agent", state->agent_id);
     (void)printf("%-12s %s\n", "running", agent_is_running(state) ? "yes" : "no");
     print_link(state, gateway_of(state, policy));
-    if (policy && policy->proxy)
+    if (policy->proxy)
         (void)printf("%-12s %s%s%s\n", "proxy", policy->proxy, policy->proxy_user ? " as " : "",
                      policy->proxy_user ? policy->proxy_user : "");
-    if (policy)
+    if (policy_code == CODE_OK)
         (void)printf("%-12s %s\n", "metrics", policy->metrics ? "told" : "not told");
     (void)printf("%-12s %s\n", "domain", state->trust_domain);
     (void)printf("%-12s %u%s\n", "generation", state->generation,

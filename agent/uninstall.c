@@ -9,10 +9,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "agent/exec/exec.h"
 #include "agent/exec/introduce.h"
 #include "agent/exec/receipt.h"
 #include "agent/exec/spawn.h"
+#include "agent/exec/state.h"
 #include "agent/ipc.h"
 #include "agent/journal.h"
 #include "agent/status.h"
@@ -311,11 +311,11 @@ int uninstall_main(int argc, char **argv)
     if (optind != argc)
         return usage(stderr, 2);
     secret_harden_process();
-    if (policy_load(job.config, &job.policy, &st) != CODE_OK)
-        (void)fprintf(stderr, "the local policy is not valid (%s); defaults are used\n", st.msg);
-    const char *dir = job.state_dir                         ? job.state_dir
-                      : job.policy && job.policy->state_dir ? job.policy->state_dir
-                                                            : AGENT_STATE_DIR;
+    if (policy_load_or_none(job.config, &job.policy, &st) != CODE_OK)
+        (void)fprintf(stderr, "the local policy is not valid (%s); only its [agent] is used\n", st.msg);
+    const char *dir = job.state_dir           ? job.state_dir
+                      : job.policy->state_dir ? job.policy->state_dir
+                                              : AGENT_STATE_DIR;
     enum code code = uninstall(&job, dir, &st);
     if (code != CODE_OK)
         (void)fprintf(stderr, "clm-agent uninstall: %s\n", st.msg);

@@ -11,6 +11,8 @@
 #include "proto/registry.pb-c.h"
 #include "wire/wire.h"
 
+#define LABEL_TRIES 10 /* against others who change the same agent */
+
 static const struct cli_option list_options[] = {
     {"status", "STATUS", "only these: online, offline, bootstrapping, safe_mode, expired, disabled",
      OPTION_LIST, "status", &clm__agent__status__descriptor},
@@ -282,16 +284,12 @@ static void change_label(Clm__SetAgentLabelsRequest *request, const char *word, 
     request->labels[request->n_labels++] = label;
 }
 
-static enum code run_label(struct client *client, const struct cli_args *args, struct arena *arena,
-                           int *ret_exit, struct status *st)
+/* As the agent is now. ABORTED: somebody else has changed it meanwhile. */
+static enum code label_once(struct client *client, const struct cli_args *args, struct arena *arena,
+                            struct status *st)
 {
     const Clm__AgentView *agent;
     Clm__SetAgentLabelsRequest request = CLM__SET_AGENT_LABELS_REQUEST__INIT;
-    if (args->n_positional < 2)
-        return status_set(st, CODE_INVALID_ARGUMENT,
-                          "which labels? NAME=VALUE sets one, NAME- takes it away");
-    for (size_t i = 1; i < args->n_positional; i++)
-        TRY(check_label(args->positional[i], st));
     TRY(read_agent(client, args->positional[0], arena, &agent, st));
     request.labels = arena_array(arena, agent->n_labels + CLI_POSITIONAL_MAX, sizeof(*request.labels));
     for (size_t i = 0; i < agent->n_labels; i++)
@@ -300,8 +298,22 @@ static enum code run_label(struct client *client, const struct cli_args *args, s
         change_label(&request, args->positional[i], arena);
     request.has_if_version = agent->has_version;
     request.if_version = agent->version;
-    *ret_exit = EXIT_OK;
     return send_agent(client, args->positional[0], "setLabels", &request.base, arena, st);
+}
+
+static enum code run_label(struct client *client, const struct cli_args *args, struct arena *arena,
+                           int *ret_exit, struct status *st)
+{
+    if (args->n_positional < 2)
+        return status_set(st, CODE_INVALID_ARGUMENT,
+                          "which labels? NAME=VALUE sets one, NAME- takes it away");
+    for (size_t i = 1; i < args->n_positional; i++)
+        TRY(check_label(args->positional[i], st));
+    *ret_exit = EXIT_OK;
+    enum code code = CODE_ABORTED;
+    for (int tries = 0; code == CODE_ABORTED && tries < LABEL_TRIES; tries++)
+        code = label_once(client, args, arena, st);
+    return code;
 }
 
 /* ---- register ---------------------------------------------------------------------------------------------
@@ -377,7 +389,7 @@ static enum code make_registration(const struct cli_args *args, struct arena *ar
     TRY(cli_args_each(args, "path", false, add_path, r, arena, st));
     TRY(cli_args_each(args, "dns", false, add_dns_name, r, arena, st));
     TRY(cli_args_each(args, "label", false, add_label, r, arena, st));
-    TRY(cli_args_number(args, "ttl", 60, 30L * 86400, 0, &ttl, st));
+    TRY(cli_args_number(args, "ttl", 60, 7L * 86400, 0, &ttl, st));
     if (ttl > 0) {
         r->request.has_token_ttl_sec = true;
         r->request.token_ttl_sec = (uint32_t)ttl;

@@ -144,6 +144,8 @@ static enum code problem_error(const struct buf *answer, long http_status, struc
         return status_set(st, code, "HTTP %ld, without an explanation", http_status);
     const Clm__Cli__Problem *problem = (const Clm__Cli__Problem *)msg;
     const char *title = problem->title ? problem->title : "refused";
+    if (problem->type && strcmp(problem->type, "urn:clm:problem:aborted") == 0)
+        code = CODE_ABORTED;
     if (http_status == 401)
         return status_set(st, code, "%s: check the API key (api_key_file in the context, or $CLMCTL_API_KEY)",
                           title);

@@ -40,18 +40,29 @@ static void print_command_help(const struct command *command, FILE *out)
     print_options(common_options, out);
 }
 
-static void print_help(FILE *out)
+/* group NULL: of every group. False: there is no such group. */
+static bool print_commands(const char *group, FILE *out)
 {
-    (void)fputs("usage: clmctl COMMAND [options]\n\n", out);
+    bool any = false;
     for (size_t t = 0; command_tables[t]; t++) {
         for (const struct command *command = command_tables[t]; command->name; command++) {
             char left[64];
+            if (group && (!command->group || strcmp(command->group, group) != 0))
+                continue;
             (void)snprintf(left, sizeof(left), "%s%s%s%s%s", command->group ? command->group : "",
                            command->group ? " " : "", command->name, command->positional ? " " : "",
                            command->positional ? command->positional : "");
             (void)fprintf(out, "  %-28s %s\n", left, command->summary);
+            any = true;
         }
     }
+    return any;
+}
+
+static void print_help(FILE *out)
+{
+    (void)fputs("usage: clmctl COMMAND [options]\n\n", out);
+    (void)print_commands(NULL, out);
     (void)fputs("  version                      Print the version\n"
                 "  help [COMMAND]               Explain a command\n\n"
                 "Which platform, and as whom: ~/.config/clmctl/config\n"
@@ -86,6 +97,26 @@ static const struct command *find_command(int argc, char *const *argv, int *ret_
         }
     }
     return NULL;
+}
+
+/* What is wrong comes last, where it is seen. */
+static int no_command(bool help, int argc, char *const *argv)
+{
+    if (argc == 0) {
+        print_help(help ? stdout : stderr);
+        return help ? EXIT_OK : EXIT_USAGE;
+    }
+    bool asked = help || (argc > 1 && strcmp(argv[1], "--help") == 0);
+    bool group = print_commands(argv[0], asked ? stdout : stderr);
+    if (group && asked)
+        return EXIT_OK;
+    if (group && argc == 1)
+        (void)fprintf(stderr, "clmctl: %.64s what? One of the above\n", argv[0]);
+    else
+        (void)fprintf(stderr, "clmctl: unknown command \"%.64s%s%.64s\"; %s\n", argv[0], group ? " " : "",
+                      group ? argv[1] : "",
+                      group ? "one of the above is meant?" : "`clmctl help` lists them");
+    return EXIT_USAGE;
 }
 
 static int exit_of(enum code code, bool asked)
@@ -167,13 +198,8 @@ int main(int argc, char **argv)
     }
     int used = 0;
     const struct command *command = find_command(argc, argv, &used);
-    if (!command) {
-        if (argc > 0)
-            (void)fprintf(stderr, "clmctl: unknown command \"%.64s%s%.64s\"\n\n", argv[0],
-                          argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
-        print_help(help && argc == 0 ? stdout : stderr);
-        return help && argc == 0 ? EXIT_OK : EXIT_USAGE;
-    }
+    if (!command)
+        return no_command(help, argc, argv);
     struct cli_args args;
     struct status st = {0};
     size_t positionals = command->more ? CLI_POSITIONAL_MAX : command->positional ? 1 : 0;

@@ -18,6 +18,7 @@
 #include "agent/ipc.pb-c.h"
 #include "agent/net/proxy.h"
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "http/client.h"
@@ -404,23 +405,17 @@ static void on_post_closed(const struct status *st, void *arg)
 
 static enum code post_run(struct post *post, const Clm__Agent__EnrolRequest *request, struct status *st)
 {
-    char host[256];
-    const char *colon = request->gateway ? strrchr(request->gateway, ':') : NULL;
-    size_t len = colon ? (size_t)(colon - request->gateway) : 0;
-    unsigned long port = colon ? strtoul(colon + 1, NULL, 10) : 0;
-    if (len == 0 || len >= sizeof(host) || port == 0 || port > 65535)
-        return status_set(st, CODE_INVALID_ARGUMENT, "the gateway's address is not host:port");
-    bool bracketed = len > 2 && request->gateway[0] == '[' && request->gateway[len - 1] == ']';
-    memcpy(host, request->gateway + bracketed, len - 2 * bracketed);
-    host[len - 2 * bracketed] = '\0';
+    struct endpoint gateway;
+    if (endpoint_split(request->gateway ? request->gateway : "", &gateway, st) != CODE_OK)
+        return status_wrap(st, "the gateway's address");
     if (request->pin.len != SHA256_SIZE)
         return status_set(st, CODE_INVALID_ARGUMENT, "the pin is not a SHA-256");
     struct tls_client_config tls_config = {.spki_pin = request->pin.data, .min_version = TLS_1_3};
     AUTO_TLS_CONTEXT struct tls_context *tls = NULL;
     TRY(tls_client_new(&tls_config, &tls, st));
     TRY(net_proxy_set(&post->proxy, request->proxy, st));
-    struct http_client_config config = {.host = host,
-                                        .port = (uint16_t)port,
+    struct http_client_config config = {.host = gateway.host,
+                                        .port = gateway.port,
                                         .proxy = net_proxy_get(&post->proxy),
                                         .tls = tls,
                                         .on_closed = on_post_closed,

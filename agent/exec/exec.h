@@ -1,6 +1,8 @@
 /*
- * The exec process: what it owns, shared by exec.c (life of the process, net, snapshots) and job.c (tasks
- * from their delivery to the acknowledged receipt). One thread, one loop.
+ * The exec process: it holds the task key and has no connection. What it owns is one struct, shared by its
+ * life (exec.c), the channel to net (channel.c), what net is told (snapshot.c), the reasons for safe mode
+ * (reasons.c), its tasks (job.h), the rotation of the identity (rotation.h) and the watch over the targets
+ * (watch.h). One thread, one loop.
  */
 #ifndef CLM_AGENT_EXEC_EXEC_H
 #define CLM_AGENT_EXEC_EXEC_H
@@ -11,7 +13,7 @@
 #include "agent/exec/spawn.h"
 #include "agent/exec/state.h"
 #include "agent/ipc.pb-c.h"
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/arena.h"
 #include "loop/loop.h"
 
@@ -32,9 +34,6 @@ struct rotation { /* rotation.c: of the identity to its next generation */
     struct key *task_key;
     struct der task_csr, identity_csr;
 };
-
-#define EXEC_TASKS_MAX 4  /* running at a time */
-#define EXEC_JOBS_MAX  64 /* known and not yet acknowledged */
 
 struct ipc;
 struct job;
@@ -73,43 +72,36 @@ struct exec {
     struct watch *watch; /* NULL until the loop runs */
 };
 
-/* exec.c, for job.c */
+/* snapshot.c: what net is told */
 void exec_send(struct exec *exec, const Clm__Agent__Frame *frame); /* dropped while net is down */
+void exec_tell(struct exec *exec, bool urgent);                    /* the snapshot, as it is */
 void exec_changed(struct exec *exec);                              /* the snapshot, now and urgently */
 void exec_progressed(struct exec *exec);                           /* merged, at most once a second */
+void exec_on_progress(void *exec);                                 /* of the progress timer */
+
+/* reasons.c: safe mode */
 void exec_report(struct exec *exec, enum safe_reason reason, bool bad);
 /* A reason that only the host's administrator ends; text goes to its file. */
 void exec_enter(struct exec *exec, enum safe_reason reason, const char *text);
 void exec_look_at_marks(struct exec *exec); /* what the administrator asked for since */
-void exec_job_ended(struct exec *exec);     /* when stopping, the last one ends the loop */
+/* Forgets what a former run noted down. Without a watch each check sees a change, and every delivery. */
+void exec_watch_marks(struct exec *exec);
+/* Whether a root that we hold is valid now: without one nobody can prove to be the platform. */
+bool exec_roots_hold(const struct exec *exec);
+void exec_compare_clock(struct exec *exec, int64_t platform_ms);
 
-/* Tells net who it is from now on, and makes the confirmation that check-ins carry. */
+/* channel.c: net's process, and who it is told to be */
+void exec_start_net(struct exec *exec);
+void exec_on_net_timer(void *exec);
+void exec_introduce(struct exec *exec); /* identity, gateway and proxy: the connection begins anew */
+/* What check-ins carry until the platform has confirmed this generation. */
+enum code exec_make_confirmation(struct exec *exec, struct status *st) MUST_CHECK;
+/* exec_introduce, with a confirmation. */
 enum code exec_identity_changed(struct exec *exec, struct status *st) MUST_CHECK;
 
-/* rotation.c, for exec.c */
-void rotation_start(struct exec *exec);
-void rotation_net_gone(struct exec *exec);
-void rotation_identity_csr(struct exec *exec, const Clm__Agent__IdentityCsr *csr);
-void rotation_answer(struct exec *exec, const Clm__Agent__RenewAnswer *answer);
-void rotation_done(struct exec *exec);
-/* When the next generation is due: half of the life that is left at adoption, give or take a tenth of it by
- * `jitter_permille` (0 to 1000). Wall clock. For tests. */
-int64_t rotation_due_ms(int64_t from_ms, int64_t not_after_ms, unsigned jitter_permille);
-
-/* job.c, for exec.c */
-enum code jobs_recover(struct exec *exec, struct status *st) MUST_CHECK;
-void jobs_start_next(struct exec *exec);
-void jobs_deliver(struct exec *exec, const Clm__Delivery *delivery);
-void jobs_cancel(struct exec *exec, const char *task_id);
-void jobs_result_answer(struct exec *exec, const Clm__Agent__ResultAnswer *answer);
-void jobs_sign_answer(struct exec *exec, const Clm__Agent__SignAnswer *answer);
-void jobs_net_is_back(struct exec *exec); /* everything unanswered goes out again */
-size_t jobs_running(const struct exec *exec);
-size_t jobs_unsent(const struct exec *exec);
-/* Fills held tasks into the snapshot; memory from the arena. */
-void jobs_snapshot(const struct exec *exec, struct arena *arena, Clm__Agent__Snapshot *snapshot);
-void jobs_stop(struct exec *exec, bool kill);
-void jobs_free(struct exec *exec);
+/* exec.c */
+void exec_check(struct exec *exec);     /* what is looked at now and then */
+void exec_job_ended(struct exec *exec); /* when stopping, the last one ends the loop */
 
 struct exec_options {
     const char *config_path, *state_dir; /* state_dir NULL: the policy's */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "agent/exec/receipt.h"
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "audit/cosign.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -301,8 +301,10 @@ int heads_print_main(const char *config_path, const char *state_dir)
     struct head head;
     struct status st;
     char made[CLOCK_RFC3339_SIZE], root[SHA256_HEX_SIZE];
-    if (!state_dir && policy_load(config_path, &policy, &st) == CODE_OK && policy->state_dir)
+    if (!state_dir) {
+        (void)policy_load_or_none(config_path, &policy, &st);
         state_dir = policy->state_dir;
+    }
     enum code code = state_peek(state_dir ? state_dir : AGENT_STATE_DIR, &state, &st);
     if (code == CODE_OK)
         code = load(state->dir, &state->roots, &head, &st);

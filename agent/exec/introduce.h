@@ -7,7 +7,7 @@
 
 #include "agent/exec/state.h"
 #include "agent/ipc.pb-c.h"
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/secret.h"
 
 /* The gateway of the policy, or the one of the token. */

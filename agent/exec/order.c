@@ -170,8 +170,10 @@ enum code order_safe_mode(const struct order_context *context, const struct orde
     return CODE_OK;
 }
 
-enum order_verdict order_check(const struct order_context *context, const Clm__Delivery *delivery,
-                               struct bytes plain, struct arena *arena, struct order *ret, struct status *why)
+/* The checks after decryption: fields 1–6, then age and content of the scope, local policy, safe mode. */
+static enum order_verdict plain_check(const struct order_context *context, const Clm__Delivery *delivery,
+                                      struct bytes plain, struct arena *arena, struct order *ret,
+                                      struct status *why)
 {
     struct status st;
     if (order_unpack(plain, arena, ret, &st) != CODE_OK ||
@@ -211,7 +213,7 @@ enum order_verdict order_open(const struct order_context *context, const Clm__De
     }
     size_t len = out.len - 1;
     struct bytes plain = {arena_dup(arena, out.data + 1, len), len};
-    return order_check(context, delivery, plain, arena, ret, why);
+    return plain_check(context, delivery, plain, arena, ret, why);
 }
 
 enum code order_decode(struct bytes plain, struct arena *arena, struct order *ret, struct status *st)

@@ -40,13 +40,7 @@ enum order_verdict order_open(const struct order_context *context, const Clm__De
 /* The scope that this order came with. */
 struct scope_mark order_scope(const struct order *order);
 
-/* The checks after decryption alone: fields 1–6, then age and content of the scope, local policy, safe mode.
- */
-enum order_verdict order_check(const struct order_context *context, const Clm__Delivery *delivery,
-                               struct bytes plain, struct arena *arena, struct order *ret,
-                               struct status *why);
-
-/* The last of them alone: for an order that was accepted and has not begun. FAILED_PRECONDITION, or
+/* The last of its checks alone: for an order that was accepted and has not begun. FAILED_PRECONDITION, or
  * PERMISSION_DENIED where only the local policy is in the way of a released task. */
 enum code order_safe_mode(const struct order_context *context, const struct order *order,
                           struct status *st) MUST_CHECK;

@@ -1,12 +1,9 @@
-/*
- * Rotation of the identity (DESIGN.md section 5), exec's half. Both keys of the next generation are on disk
- * before a CSR leaves; exec installs first, agent.id's rename is the moment of change, and only then net
- * connects anew. Killed anywhere, the same keys ask again and get the same certificates. One at a time;
- * exec's loop.
- */
+/* See rotation.h. */
+#include "agent/exec/rotation.h"
+
 #include <string.h>
 
-#include "agent/exec/exec.h"
+#include "agent/exec/job.h"
 #include "agent/exec/receipt.h"
 #include "agent/exec/trust.h"
 #include "base/clock.h"

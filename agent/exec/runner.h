@@ -7,7 +7,7 @@
 #define CLM_AGENT_EXEC_RUNNER_H
 
 #include "agent/exec/state.h"
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "loop/loop.h"
 #include "proto/agent.pb-c.h"
 #include "proto/envelope.pb-c.h"

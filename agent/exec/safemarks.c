@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/clock.h"
 #include "base/file.h"
 
@@ -77,8 +77,10 @@ static enum code find_state(const char *config_path, const char *state_dir, char
 {
     struct policy *policy = NULL;
     struct status ignored;
-    if (!state_dir && policy_load(config_path, &policy, &ignored) == CODE_OK)
+    if (!state_dir) {
+        (void)policy_load_or_none(config_path, &policy, &ignored);
         state_dir = policy->state_dir;
+    }
     *ret = strdup(state_dir ? state_dir : DEFAULT_STATE_DIR);
     policy_free(policy);
     if (!*ret)

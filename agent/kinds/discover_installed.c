@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/endpoint.h"
 #include "kinds/discovery.h"
 #include "kinds/installed.h"
 
@@ -43,7 +44,7 @@ static bool add_files(struct discovery *d, const struct policy_target *target)
  * configuration gives the certificate. */
 static void add_sockets(struct discovery *d, const struct policy_target *target)
 {
-    char host[256], port[6];
+    struct endpoint at;
     struct status why;
     size_t mine = 0;
     for (size_t i = 0; i < d->n_server; i++) {
@@ -52,14 +53,14 @@ static void add_sockets(struct discovery *d, const struct policy_target *target)
     }
     d->n_server = mine;
     if (target->endpoint) {
-        if (endpoint_split(target->endpoint, host, port, &why) == CODE_OK)
-            discover_sockets(d, port);
+        if (endpoint_split(target->endpoint, &at, &why) == CODE_OK)
+            discover_sockets(d, at.port_text);
         return;
     }
     for (size_t i = 0; i < mine; i++) {
         for (size_t l = 0; l < d->server[i]->n_listens; l++) {
-            if (endpoint_split(d->server[i]->listens[l], host, port, &why) == CODE_OK)
-                discover_sockets(d, port);
+            if (endpoint_split(d->server[i]->listens[l], &at, &why) == CODE_OK)
+                discover_sockets(d, at.port_text);
         }
     }
 }

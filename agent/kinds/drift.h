@@ -7,7 +7,7 @@
 #ifndef CLM_AGENT_KINDS_DRIFT_H
 #define CLM_AGENT_KINDS_DRIFT_H
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/arena.h"
 #include "proto/common.pb-c.h"
 

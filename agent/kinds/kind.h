@@ -7,7 +7,7 @@
 #define CLM_AGENT_KINDS_KIND_H
 
 #include "agent/journal.h"
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "base/arena.h"
 #include "pki/der.h"
 #include "proto/envelope.pb-c.h"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "kinds/checks.h"
 #include "kinds/confine.h"
 #include "kinds/probe.h"
@@ -153,16 +154,16 @@ const char *certificate_host(const Clm__CertificateInfo *info)
 /* False: the policy does not allow it, says ret->error. */
 static bool aim(const struct policy *policy, const struct look_at *at, int64_t timeout_ms, struct probe *ret)
 {
-    static __thread char host[256], port[6]; /* outlive the look: probe borrows them */
+    static __thread struct endpoint to; /* outlives the look: probe borrows it */
     struct status st;
     memset(ret, 0, sizeof(*ret));
-    if (endpoint_split(at->endpoint, host, port, &st) != CODE_OK ||
-        policy_allows_probe(policy, host, &st) != CODE_OK) {
+    if (endpoint_split(at->endpoint, &to, &st) != CODE_OK ||
+        policy_allows_probe(policy, to.host, &st) != CODE_OK) {
         (void)snprintf(ret->error, sizeof(ret->error), "%.159s", st.msg);
         return false;
     }
-    ret->host = host;
-    ret->port = port;
+    ret->host = to.host;
+    ret->port = to.port_text;
     ret->server_name = at->server_name;
     ret->starttls = at->starttls;
     ret->timeout_ms = timeout_ms;

@@ -4,7 +4,6 @@
  */
 #include "kinds/look.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <openssl/err.h>
@@ -15,6 +14,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "base/file.h"
 
 enum look_state {
@@ -165,12 +165,6 @@ static SSL_CTX *quick_context(int max_version)
     return ctx;
 }
 
-static bool name_is_address(const char *name)
-{
-    uint8_t bytes[16];
-    return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
-}
-
 static void again_newest(struct looker *looker, struct look *look);
 
 static void shake(struct looker *looker, struct look *look)
@@ -219,7 +213,7 @@ static void start_tls(struct looker *looker, struct look *look)
         return;
     }
     SSL_set_app_data(look->ssl, look);
-    if (probe->server_name && !name_is_address(probe->server_name))
+    if (probe->server_name && !host_is_address(probe->server_name))
         (void)SSL_set_tlsext_host_name(look->ssl, probe->server_name);
     shake(looker, look);
 }

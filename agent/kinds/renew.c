@@ -4,11 +4,11 @@
  * leaves, so that a run that was cut off asks again with the same key and gets the same certificate. Runs in
  * a task's child.
  */
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "kinds/judge.h"
 #include "stores/place.h"
 #include "stores/store.h"
@@ -55,9 +55,8 @@ static enum code make_csr(const struct key *key, const struct names *names, stru
 {
     struct pki_names san = {0};
     for (size_t i = 0; i < names->n; i++) {
-        uint8_t address[16];
         char *name = arena_strdup(arena, names->item[i]);
-        bool is_address = inet_pton(AF_INET, name, address) == 1 || inet_pton(AF_INET6, name, address) == 1;
+        bool is_address = host_is_address(name);
         if (is_address && san.n_ip >= ARRAY_LEN(san.ip))
             return status_set(st, CODE_INVALID_ARGUMENT, "more than %zu addresses", ARRAY_LEN(san.ip));
         for (char *c = name; *c; c++)

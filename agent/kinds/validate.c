@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "kinds/judge.h"
 #include "kinds/kinds.h"
 #include "kinds/probe.h"
@@ -50,11 +51,11 @@ static enum code find_subject(struct task_run *run, struct subject *ret, struct 
         ret->certificate = spec->certificate_path;
     }
     if (text_or_null(spec->endpoint)) {
-        char host[256], port[6];
-        TRY(endpoint_split(spec->endpoint, host, port, st));
-        TRY(policy_allows_probe(run->policy, host, st));
+        struct endpoint at;
+        TRY(endpoint_split(spec->endpoint, &at, st));
+        TRY(policy_allows_probe(run->policy, at.host, st));
         ret->endpoint = spec->endpoint;
-        ret->starttls = starttls_of_port((unsigned)strtoul(port, NULL, 10));
+        ret->starttls = starttls_of_port(at.port);
     }
     /* The contract's numbers are those of the table: a test holds them together. */
     if (spec->has_starttls)
@@ -182,16 +183,16 @@ struct names {
 static void plan_name(struct names *names, const Clm__Agent__ServerFacts *server, const char *listen,
                       const char *name)
 {
-    char host[256], port[6];
+    struct endpoint at;
     enum starttls starttls = STARTTLS_NONE;
     struct status st;
-    if (names->n >= NAMES_MAX || name[0] == '*' || endpoint_split(listen, host, port, &st) != CODE_OK ||
-        policy_allows_probe(names->run->policy, host, &st) != CODE_OK)
+    if (names->n >= NAMES_MAX || name[0] == '*' || endpoint_split(listen, &at, &st) != CODE_OK ||
+        policy_allows_probe(names->run->policy, at.host, &st) != CODE_OK)
         return;
     if (server->starttls)
         (void)starttls_find(server->starttls, &starttls);
-    names->probe[names->n++] = (struct probe){.host = arena_strdup(names->run->arena, host),
-                                              .port = arena_strdup(names->run->arena, port),
+    names->probe[names->n++] = (struct probe){.host = arena_strdup(names->run->arena, at.host),
+                                              .port = arena_strdup(names->run->arena, at.port_text),
                                               .server_name = name,
                                               .timeout_ms = LOOK_TIMEOUT_MS,
                                               .starttls = starttls};

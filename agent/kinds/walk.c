@@ -98,7 +98,8 @@ static bool der_mark(const uint8_t *data, size_t len, uint64_t size)
     return body + 2 + n <= size && body + 2 + n + 2 >= size;
 }
 
-bool walk_is_candidate(const uint8_t *data, size_t len, uint64_t size)
+/* May it hold a certificate? size is that of the whole file. */
+static bool is_candidate(const uint8_t *data, size_t len, uint64_t size)
 {
     return keystore_sniff((struct bytes){data, len}) != KEYSTORE_NONE || der_mark(data, len, size) ||
            pem_mark(data, len);
@@ -245,7 +246,7 @@ static size_t look_into(struct thread *thread, int fd, uint64_t size)
             return 0;
         have = read_more(fd, buffer, have, (size_t)size);
     }
-    return walk_is_candidate(buffer, have, have) ? have : 0;
+    return is_candidate(buffer, have, have) ? have : 0;
 }
 
 static bool is_settled(const struct walker *walker, const struct stat *info)

@@ -56,7 +56,4 @@ struct walk_counts walk_counts(const struct walk *walk);
 const struct seen_key *walk_keys(const struct walk *walk, size_t *ret_n);
 void walk_done(struct walk *walk);
 
-/* May it hold a certificate? Pure; exported for tests. size is that of the whole file. */
-bool walk_is_candidate(const uint8_t *data, size_t len, uint64_t size);
-
 #endif

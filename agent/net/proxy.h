@@ -3,10 +3,12 @@
 #define CLM_AGENT_NET_PROXY_H
 
 #include "agent/ipc.pb-c.h"
+#include "base/endpoint.h"
 #include "http/client.h"
 
 struct net_proxy { /* zeroed: none */
-    char host[256], *user;
+    struct endpoint at;
+    char *user;
     struct secret *password;
     struct http_proxy http;
 };

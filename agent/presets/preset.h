@@ -7,7 +7,7 @@
 #ifndef CLM_AGENT_PRESETS_PRESET_H
 #define CLM_AGENT_PRESETS_PRESET_H
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "presets/conf.h"
 
 /* Commands for a configuration that stands at `conf` (a pattern as glob(7) knows it; NULL: anywhere else). In

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/endpoint.h"
 #include "base/file.h"
 #include "stores/api.h"
 #include "stores/box.h"
@@ -49,11 +50,11 @@ static const char *text_of(const struct secret *secret)
 static enum code call_once(const struct policy_target *target, const struct api_call *shape,
                            struct api_answer *ret, struct status *st)
 {
-    char host[256], port[6];
+    struct endpoint at;
     AUTO_BUF struct buf ca = {.limit = CA_MAX}, token = {.limit = TOKEN_MAX};
     struct api_call call = *shape;
     /* Each time anew: the kubelet replaces the token every hour. */
-    TRY(endpoint_split(target->api_server, host, port, st));
+    TRY(endpoint_split(target->api_server, &at, st));
     TRY(file_read(target->ca_file, CA_MAX, &ca, st));
     TRY(file_read(target->token_file, TOKEN_MAX, &token, st));
     while (token.len > 0 && token.data[token.len - 1] <= ' ')
@@ -62,8 +63,8 @@ static enum code call_once(const struct policy_target *target, const struct api_
     explicit_bzero(token.data, token.cap);
     if (token.len == 0 || strpbrk(text_of(bearer), "\r\n"))
         return status_set(st, CODE_FAILED_PRECONDITION, "%.150s holds no token", target->token_file);
-    call.host = host;
-    call.port = (uint16_t)strtoul(port, NULL, 10);
+    call.host = at.host;
+    call.port = at.port;
     call.ca = (struct bytes){ca.data, ca.len};
     call.token = bearer;
     call.timeout_ms = CALL_MS;

@@ -33,7 +33,7 @@ static enum code files_remove(const struct place_at *at UNUSED, const char *path
     return store_remove(path, staged, st);
 }
 
-const struct place files_place = {
+static const struct place files_place = {
     .name = "files",
     .read = files_read,
     .read_staged = files_read_staged,

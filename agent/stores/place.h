@@ -6,7 +6,7 @@
 #ifndef CLM_AGENT_STORES_PLACE_H
 #define CLM_AGENT_STORES_PLACE_H
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "stores/file.h"
 
 struct place_at { /* borrowed */
@@ -33,7 +33,7 @@ struct place {
     enum code (*remove)(const struct place_at *at, const char *path, const char *staged, struct status *st);
 };
 
-extern const struct place files_place, directory_place, kubernetes_place;
+extern const struct place directory_place, kubernetes_place;
 const struct place *place_of(const struct policy_target *target);
 
 /* SHA-256 of what is at path; "" when there is nothing. */

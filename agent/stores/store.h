@@ -6,7 +6,7 @@
 #ifndef CLM_AGENT_STORES_STORE_H
 #define CLM_AGENT_STORES_STORE_H
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
 #include "kinds/confine.h"
 #include "pki/keystore.h"
 #include "stores/file.h"

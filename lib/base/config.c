@@ -508,6 +508,46 @@ enum code config_load(const struct config_schema *schema, const char *path, void
     return code;
 }
 
+static int on_salvaged(void *arg, const char *section, const char *name, const char *value)
+{
+    struct load *load = arg;
+    const struct config_key *keys = load->targets->keys;
+    for (size_t i = 0; keys[i].name; i++) {
+        if (strcmp(keys[i].section, section) != 0 || strcmp(keys[i].name, name) != 0)
+            continue;
+        load->targets->seen[i] |= set_value(load, &keys[i], load->targets->conf, value) == CODE_OK;
+        load->code = CODE_OK;
+    }
+    return 1;
+}
+
+static char *read_any_line(char *into, int size, void *arg)
+{
+    return fgets(into, size, arg);
+}
+
+void config_salvage(const struct config_key *keys, const char *section, const char *path, void *conf)
+{
+    struct status ignored;
+    size_t n = 0;
+    AUTO_FREE struct config_key *own = must(calloc(key_count(keys) + 1, sizeof(*own)));
+    for (const struct config_key *key = keys; key->name; key++)
+        if (strcmp(key->section, section) == 0)
+            own[n++] = *key;
+    struct load load = {.path = path, .dir = dir_of(path), .st = &ignored};
+    load.targets = target_new(NULL, NULL, own, conf);
+    load.file = path ? fopen(path, "re") : NULL;
+    if (load.file) {
+        (void)ini_parse_stream(read_any_line, load.file, on_salvaged, &load);
+        (void)fclose(load.file);
+    }
+    (void)apply_environment(&load, load.targets);
+    load.code = CODE_OK;
+    (void)apply_fallbacks(&load, load.targets);
+    targets_free(load.targets);
+    free(load.dir);
+}
+
 void config_done(const struct config_key *keys, void *conf)
 {
     for (const struct config_key *key = keys; key->name; key++) {

@@ -47,6 +47,9 @@ struct config_schema {
 /* Fills conf (zeroed by the caller). path NULL: fallbacks and environment only. */
 enum code config_load(const struct config_schema *schema, const char *path, void *conf,
                       struct status *st) MUST_CHECK;
+/* What one section says in a file that may be wrong elsewhere, and the environment; what cannot be read is
+ * left out. path NULL: fallbacks and environment only. */
+void config_salvage(const struct config_key *keys, const char *section, const char *path, void *conf);
 /* Frees strings and lists that `keys` describe inside conf. */
 void config_done(const struct config_key *keys, void *conf);
 /* Prints an annotated example file to stdout. */

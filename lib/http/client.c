@@ -31,8 +31,8 @@ struct http_call {
     struct buf head;
     uint8_t *body;
     size_t body_len;
-    int64_t deadline_ms;           /* monotonic; 0: none */
-    http_on_response *on_response; /* NULL: cancelled */
+    int64_t deadline_ms; /* monotonic; 0: none */
+    http_on_response *on_response;
     void *arg;
 };
 
@@ -106,8 +106,7 @@ static bool finish_call(struct http_call *call, const struct http_message *messa
     TAILQ_REMOVE(&client->calls, call, link);
     client->busy++;
     struct http_response response = {message};
-    if (call->on_response)
-        call->on_response(message ? &response : NULL, st, call->arg);
+    call->on_response(message ? &response : NULL, st, call->arg);
     call_free(call);
     return leave(client);
 }
@@ -476,24 +475,6 @@ struct http_call *http_client_send(struct http_client *client, const struct http
     return call;
 }
 
-void http_call_cancel(struct http_call *call)
-{
-    struct http_client *client = call->client;
-    size_t at = 0;
-    struct http_call *other;
-    TAILQ_FOREACH (other, &client->calls, link) {
-        if (other == call)
-            break;
-        at++;
-    }
-    call->on_response = NULL;
-    call->deadline_ms = 0;
-    if (at < client->sent)
-        return;
-    TAILQ_REMOVE(&client->calls, call, link);
-    call_free(call);
-}
-
 /* --- the connection's events ---------------------------------------------------------------------------- */
 
 static void on_open(struct conn *conn)
@@ -662,11 +643,6 @@ void http_client_free(struct http_client *client)
     client->freed = true;
     if (!client->busy)
         free(client);
-}
-
-bool http_client_is_open(const struct http_client *client)
-{
-    return client->open;
 }
 
 bool http_client_resumed(const struct http_client *client)

@@ -55,7 +55,6 @@ struct http_client_config {
 struct http_client *http_client_new(struct loop *loop, const struct http_client_config *config);
 /* Open calls end without a word. NULL is fine. */
 void http_client_free(struct http_client *client);
-bool http_client_is_open(const struct http_client *client);
 bool http_client_resumed(const struct http_client *client); /* TLS session of an earlier connection */
 
 struct http_client_request {
@@ -71,12 +70,9 @@ struct http_client_request {
 typedef void http_on_response(const struct http_response *response, const struct status *st, void *arg);
 
 /* Copies what it needs. May be called before the connection is open, and after it ended (fails from the
- * loop). */
+ * loop). The call's pointer is good until its callback runs. */
 struct http_call *http_client_send(struct http_client *client, const struct http_client_request *request,
                                    http_on_response *on_response, void *arg);
-/* The callback will not be called. A response on its way is read and dropped. A call is over, and its pointer
- * invalid, once its callback runs. */
-void http_call_cancel(struct http_call *call);
 
 int http_response_status(const struct http_response *response);
 const char *http_response_header(const struct http_response *response, const char *name); /* NULL if absent */

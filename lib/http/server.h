@@ -90,7 +90,6 @@ const char *http_connection_peer(const struct http_connection *connection); /* "
 bool http_connection_proxied(const struct http_connection *connection);
 /* Cuts it: on_gone and on_connection_close follow from the loop. Queued answers are lost. */
 void http_connection_close(struct http_connection *connection);
-bool http_connection_is_tls(const struct http_connection *connection);
 /* Resumed sessions skip certificate verification: check the peer's standing again. */
 bool http_connection_resumed(const struct http_connection *connection);
 /* Appends the peer's leaf certificate (DER), of resumed sessions too; false if it sent none. */
@@ -108,9 +107,6 @@ const char *http_request_method(const struct http_request *request); /* "GET" */
  * an encoded slash or NUL was refused with 400. */
 const char *http_request_path(const struct http_request *request);
 const char *http_request_query(const struct http_request *request); /* raw, without '?'; "" if none */
-/* First value of a query parameter, decoded ('+' is a space) into out. False if absent, malformed or too
- * long. */
-bool http_request_param(const struct http_request *request, const char *name, char *out, size_t out_size);
 /* All parameters in order, decoded; false if the query is malformed, over-long (4 KiB a value) or on_param
  * said so. */
 bool http_request_params(const struct http_request *request,

@@ -332,11 +332,6 @@ void http_connection_close(struct http_connection *connection)
     conn_abort(&connection->conn);
 }
 
-bool http_connection_is_tls(const struct http_connection *connection)
-{
-    return connection->conn.tls != NULL;
-}
-
 bool http_connection_resumed(const struct http_connection *connection)
 {
     return connection->conn.tls && tls_conn_resumed(connection->conn.tls);

@@ -60,32 +60,6 @@ const uint8_t *http_request_body(const struct http_request *request, size_t *ret
     return (const uint8_t *)buf_text(&request->message->body);
 }
 
-struct wanted_param {
-    const char *name;
-    char *out;
-    size_t out_size;
-    bool found, fits;
-};
-
-static bool on_wanted(const char *name, const char *value, void *arg)
-{
-    struct wanted_param *wanted = arg;
-    if (wanted->found || strcmp(name, wanted->name) != 0)
-        return true;
-    wanted->found = true;
-    size_t len = strlen(value);
-    wanted->fits = len < wanted->out_size;
-    if (wanted->fits)
-        memcpy(wanted->out, value, len + 1);
-    return true;
-}
-
-bool http_request_param(const struct http_request *request, const char *name, char *out, size_t out_size)
-{
-    struct wanted_param wanted = {.name = name, .out = out, .out_size = out_size};
-    return http_request_params(request, on_wanted, &wanted) && wanted.fits;
-}
-
 bool http_request_params(const struct http_request *request,
                          bool (*on_param)(const char *name, const char *value, void *arg), void *arg)
 {

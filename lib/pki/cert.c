@@ -1,10 +1,10 @@
 /* Reading certificates into plain structs. Pure functions, any thread. */
 #include "pki/cert.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <string.h>
 
+#include "base/endpoint.h"
 #include "base/id.h"
 #include "pki/digest.h"
 #include "pki/ossl.h"
@@ -147,16 +147,22 @@ static enum code read_x509(X509 *cert, bool decoded, struct cert_info *ret, stru
     return CODE_OK;
 }
 
+static enum code read_parsed(struct bytes der, X509 *cert, bool decoded, struct cert_info *ret,
+                             struct status *st)
+{
+    sha256_hex(der, ret->fingerprint);
+    enum code code = read_x509(cert, decoded, ret, st);
+    if (code != CODE_OK)
+        cert_info_done(ret);
+    return code;
+}
+
 enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st)
 {
     memset(ret, 0, sizeof(*ret));
     AUTO_X509 X509 *cert = NULL;
     TRY(ossl_parse_cert(der, &cert, st));
-    sha256_hex(der, ret->fingerprint);
-    enum code code = read_x509(cert, true, ret, st);
-    if (code != CODE_OK)
-        cert_info_done(ret);
-    return code;
+    return read_parsed(der, cert, true, ret, st);
 }
 
 enum code cert_read_listed(struct bytes der, struct cert_info *ret, struct status *st)
@@ -164,10 +170,7 @@ enum code cert_read_listed(struct bytes der, struct cert_info *ret, struct statu
     memset(ret, 0, sizeof(*ret));
     AUTO_X509 X509 *cert = NULL;
     TRY(ossl_parse_cert_undecoded(der, &cert, st));
-    sha256_hex(der, ret->fingerprint);
-    enum code code = read_x509(cert, false, ret, st);
-    if (code != CODE_OK)
-        cert_info_done(ret);
+    enum code code = read_parsed(der, cert, false, ret, st);
     return code == CODE_UNIMPLEMENTED ? cert_read(der, ret, st) : code;
 }
 
@@ -222,12 +225,11 @@ enum code cert_issuer_name(struct bytes der, struct der *ret, struct status *st)
 bool cert_matches_host(struct bytes der, const char *host)
 {
     struct status ignored;
-    struct in6_addr addr;
     AUTO_X509 X509 *cert = NULL;
     if (host[0] == '\0' || ossl_parse_cert(der, &cert, &ignored) != CODE_OK)
         return false;
     bool match;
-    if (inet_pton(AF_INET, host, &addr) == 1 || inet_pton(AF_INET6, host, &addr) == 1)
+    if (host_is_address(host))
         match = X509_check_ip_asc(cert, host, 0) == 1;
     else
         match = X509_check_host(cert, host, strlen(host),

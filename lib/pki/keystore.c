@@ -19,13 +19,6 @@ enum keystore_type keystore_sniff(struct bytes content)
     return KEYSTORE_PKCS12;
 }
 
-const char *keystore_type_name(enum keystore_type type)
-{
-    static const char *const names[] = {
-        [KEYSTORE_NONE] = "", [KEYSTORE_PKCS12] = "PKCS#12", [KEYSTORE_JKS] = "JKS"};
-    return names[type];
-}
-
 enum code keystore_certs(struct bytes content, const struct secret *password, size_t max,
                          keystore_on_cert *on_cert, void *arg, struct keystore_info *ret, struct status *st)
 {

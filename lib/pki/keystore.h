@@ -17,7 +17,6 @@
 enum keystore_type { KEYSTORE_NONE, KEYSTORE_PKCS12, KEYSTORE_JKS };
 /* By the first bytes: they say what it claims to be, not that it is sound. */
 enum keystore_type keystore_sniff(struct bytes content);
-const char *keystore_type_name(enum keystore_type type); /* "PKCS#12", "JKS", "" */
 
 struct keystore_info {
     unsigned keys;    /* entries with a private key */

@@ -51,7 +51,7 @@ bool name_is_dns(const char *name)
     return strspn(last, "0123456789") != strlen(last);
 }
 
-bool name_is_uri(const char *uri)
+static bool name_is_uri(const char *uri)
 {
     size_t scheme = 0;
     if (!isalpha((unsigned char)uri[0]) || strlen(uri) > URI_MAX)

@@ -134,7 +134,6 @@ enum code names_from_san_strict(const GENERAL_NAMES *san, struct pki_names *ret,
 void names_from_san_lenient(const GENERAL_NAMES *san, struct pki_names *ret);
 bool name_is_dns(
     const char *name); /* lower-case LDH labels, wildcard as left-most label only (RFC 1123, RFC 6125) */
-bool name_is_uri(const char *uri);
 
 /* lib/pki/chain.c: as chain_verify, over parsed certificates. *ret_until_ms (may be NULL): the earliest end
  * in the chain that was built. */

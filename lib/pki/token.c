@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 
+#include "base/endpoint.h"
 #include "base/id.h"
 #include "pki/ossl.h"
 
@@ -14,43 +15,20 @@
 #define GATEWAY_MAX (sizeof(((struct token *)0)->gateway) - 1)
 #define RAW_MAX     (SHA256_SIZE + TOKEN_SECRET_SIZE + GATEWAY_MAX)
 
-static bool port_valid(const char *port)
-{
-    unsigned value = 0;
-    size_t len = strlen(port);
-    if (len == 0 || len > 5)
-        return false;
-    for (size_t i = 0; i < len; i++) {
-        if (port[i] < '0' || port[i] > '9')
-            return false;
-        value = value * 10 + (unsigned)(port[i] - '0');
-    }
-    return value >= 1 && value <= 65535 && port[0] != '0';
-}
-
 /* "name:443", "192.0.2.1:443" or "[2001:db8::1]:443". */
 static bool gateway_valid(const char *gateway)
 {
-    const char *colon = strrchr(gateway, ':');
-    size_t host_len = colon ? (size_t)(colon - gateway) : 0;
-    if (host_len == 0 || host_len > 253 || !port_valid(colon + 1))
-        return false;
-    char host[254];
-    memcpy(host, gateway, host_len);
-    host[host_len] = '\0';
-
+    struct endpoint at;
     struct in6_addr addr;
-    if (host[0] == '[') {
-        if (host[host_len - 1] != ']')
-            return false;
-        host[host_len - 1] = '\0';
-        return inet_pton(AF_INET6, host + 1, &addr) == 1;
-    }
-    if (inet_pton(AF_INET, host, &addr) == 1)
+    if (endpoint_split(gateway, &at, NULL) != CODE_OK || strrchr(gateway, ':')[1] == '0')
+        return false;
+    if (gateway[0] == '[')
+        return inet_pton(AF_INET6, at.host, &addr) == 1;
+    if (inet_pton(AF_INET, at.host, &addr) == 1)
         return true;
-    for (size_t i = 0; i < host_len; i++)
-        host[i] = (char)tolower((unsigned char)host[i]);
-    return host[0] != '*' && name_is_dns(host);
+    for (char *c = at.host; *c; c++)
+        *c = (char)tolower((unsigned char)*c);
+    return at.host[0] != '*' && name_is_dns(at.host);
 }
 
 enum code token_make(const uint8_t pin[SHA256_SIZE], const char *gateway, struct token *ret,

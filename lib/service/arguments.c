@@ -9,7 +9,7 @@
 #include "service/internal.h"
 #include "version.h"
 
-const struct config_key service_config_keys[] = {
+static const struct config_key common_keys[] = {
     {.section = "service",
      .name = "log_level",
      .type = CONFIG_STRING,
@@ -98,14 +98,14 @@ const struct config_key service_config_keys[] = {
 /* The shared keys and the service's own as one table; a service without database has no [database]. */
 static struct config_key *join_keys(const struct service_descriptor *d)
 {
-    size_t n = ARRAY_LEN(service_config_keys);
+    size_t n = ARRAY_LEN(common_keys);
     for (const struct config_key *k = d->config_keys; k && k->name; k++)
         n++;
     struct config_key *keys = calloc(n, sizeof(*keys));
     if (!keys)
         abort();
     size_t i = 0;
-    for (const struct config_key *k = service_config_keys; k->name; k++)
+    for (const struct config_key *k = common_keys; k->name; k++)
         if (d->migrations || strcmp(k->section, "database") != 0)
             keys[i++] = *k;
     for (const struct config_key *k = d->config_keys; k && k->name; k++)

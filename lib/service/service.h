@@ -28,8 +28,6 @@ struct service_config {
     char *bus_url, *bus_ca, *bus_password_file;
     char *db_conninfo, *db_password_file;
 };
-/* Ended by name NULL; service_main puts them before the descriptor's own keys. */
-extern const struct config_key service_config_keys[];
 
 struct service; /* the running process */
 
@@ -68,7 +66,7 @@ struct stream_place {
 struct service_descriptor {
     const char *name; /* "registry": user, schema, queue group, subject part */
     const char *description;
-    const struct config_key *config_keys;  /* own keys, beyond service_config_keys; may be NULL */
+    const struct config_key *config_keys;  /* own keys, beyond those of every service; may be NULL */
     size_t config_size;                    /* struct whose first member is struct service_config */
     const struct embed *migrations;        /* NULL: no database */
     const ProtobufCServiceDescriptor *rpc; /* NULL: serves no methods (gateway) */
@@ -116,6 +114,18 @@ struct event_message;
 enum code service_event_open(struct service *service, const struct event_message *message,
                              bool signed_by_origin, struct arena *arena, const struct Clm__Event **ret,
                              struct status *st) MUST_CHECK;
+
+/* A request for the one that ctx serves: with its trace and its operator's assertion, and answered within its
+ * deadline if call->timeout_ms is longer. The reply lives in ctx's arena. */
+struct rpc_call;
+struct rpc_ctx;
+enum code worker_call(struct worker *worker, const struct rpc_ctx *ctx, const struct rpc_call *call,
+                      ProtobufCMessage **ret, struct status *st) MUST_CHECK;
+
+/* The chain that the CA gives this service for a CSR (DER); profile is of bootstrap.proto's
+ * IssueServiceCertificate. */
+enum code service_certificate(struct service *service, int profile, struct bytes csr, struct der_list *ret,
+                              struct status *st) MUST_CHECK;
 
 /* Periodic work on a thread with an own session, e.g. the registry's status sweep: runs `work` every
  * interval_ms on the replica that holds the advisory lock `name` when exclusive, on each replica otherwise.

@@ -5,9 +5,9 @@
 #include <pthread.h>
 #include <string.h>
 
-#include "base/cidr.h"
 #include "base/id.h"
 #include "wire/check.h"
+#include "wire/forms.h"
 
 #define PAGE_TOKEN_MAX  512
 #define CERT_MAX        (16 * 1024)
@@ -18,151 +18,24 @@
 #define CHAIN_COUNT_MAX 16
 #define BATCH_MAX       1000
 
-static bool label_valid(const char *s, size_t len, bool underscore)
-{
-    if (len == 0 || len > 63 || s[0] == '-' || s[len - 1] == '-')
-        return false;
-    for (size_t i = 0; i < len; i++)
-        if (!((s[i] >= 'a' && s[i] <= 'z') || (s[i] >= 'A' && s[i] <= 'Z') || (s[i] >= '0' && s[i] <= '9') ||
-              s[i] == '-' || (underscore && s[i] == '_')))
-            return false;
-    return true;
-}
-
-static bool labels_valid(const char *s, bool underscore)
-{
-    if (strlen(s) > 253)
-        return false;
-    for (;;) {
-        size_t len = strcspn(s, ".");
-        if (!label_valid(s, len, underscore))
-            return false;
-        if (!s[len])
-            return true;
-        s += len + 1;
-    }
-}
-
-static bool hex_id_valid(const char *s)
-{
-    return s[strspn(s, "0123456789abcdef")] == '\0';
-}
-
-/* RFC 1123 section 2.1 */
-static bool hostname_valid(const char *s)
-{
-    return labels_valid(s, false);
-}
-
-/* A hostname in which `*` stands for a part of a label. */
-static bool hostname_pattern_valid(const char *s)
-{
-    char plain[254];
-    size_t len = strlen(s);
-    if (len >= sizeof(plain))
-        return false;
-    for (size_t i = 0; i <= len; i++)
-        plain[i] = s[i] == '*' ? 'x' : s[i];
-    return labels_valid(plain, true);
-}
-
-static bool cidr_valid(const char *s)
-{
-    struct cidr cidr;
-    return cidr_parse(s, &cidr);
-}
-
-/* A DNS name, `*.` before one, or an IP address. */
-static bool dns_pattern_valid(const char *s)
-{
-    if (s[strspn(s, "0123456789abcdefABCDEF:.")] == '\0' && strchr(s, ':'))
-        return strlen(s) < 46;
-    return labels_valid(s[0] == '*' && s[1] == '.' ? s + 2 : s, true);
-}
-
-static bool path_valid(const char *s)
-{
-    if (s[0] != '/')
-        return false;
-    for (const char *p = s; *p;) {
-        p += strspn(p, "/");
-        size_t len = strcspn(p, "/");
-        if ((len == 1 && p[0] == '.') || (len == 2 && p[0] == '.' && p[1] == '.'))
-            return false;
-        p += len;
-    }
-    for (const unsigned char *p = (const unsigned char *)s; *p; p++)
-        if (*p < 0x20 || *p == 0x7f)
-            return false;
-    return true;
-}
-
-static bool word_valid(const char *s)
-{
-    return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] == '\0';
-}
-
-static bool operator_valid(const char *s)
-{
-    return s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@")] == '\0';
-}
-
-static bool visible_ascii_valid(const char *s)
-{
-    for (; *s; s++)
-        if (*s < 0x21 || *s > 0x7e)
-            return false;
-    return true;
-}
-
-static bool hex_valid(const char *s)
-{
-    return s[strspn(s, "0123456789abcdef")] == '\0';
-}
-
-/* RFC 5280 section 4.1.2.2 wants readers to live with negative ones, too: "-05". */
-static bool serial_valid(const char *s)
-{
-    return hex_valid(s[0] == '-' && s[1] ? s + 1 : s);
-}
-
-static bool endpoint_valid(const char *s)
-{
-    const char *colon = strrchr(s, ':');
-    if (!colon || colon == s || !colon[1] || strlen(colon + 1) > 5)
-        return false;
-    unsigned port = 0;
-    for (const char *p = colon + 1; *p; p++) {
-        if (*p < '0' || *p > '9')
-            return false;
-        port = port * 10 + (unsigned)(*p - '0');
-    }
-    if (port == 0 || port > 65535)
-        return false;
-    for (const char *p = s; p < colon; p++)
-        if (!(label_valid(p, 1, true) || *p == '.' || *p == '-' || *p == ':' || *p == '[' || *p == ']'))
-            return false;
-    return true;
-}
-
 #define OPERATOR(f)                                                                                          \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 64, .valid = operator_valid,                                    \
+        .field = f, .min_len = 1, .max_len = 64, .valid = form_operator,                                     \
         .expected = "letters, digits and . _ - @"                                                            \
     }
 #define HOSTNAME_PATTERN(f)                                                                                  \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 253, .valid = hostname_pattern_valid,                           \
+        .field = f, .min_len = 1, .max_len = 253, .valid = form_hostname_pattern,                            \
         .expected = "a hostname, in which * may stand for a part of a label"                                 \
     }
 #define CIDR(f)                                                                                              \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 49, .valid = cidr_valid,                                        \
+        .field = f, .min_len = 1, .max_len = 49, .valid = form_cidr,                                         \
         .expected = "an address range without host bits, such as 10.1.0.0/16"                                \
     }
 #define NEED_OPERATOR(f)                                                                                     \
     {                                                                                                        \
-        .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = operator_valid,                  \
+        .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = form_operator,                   \
         .expected = "letters, digits and . _ - @"                                                            \
     }
 #define UUID(f)                                                                                              \
@@ -213,41 +86,41 @@ static bool endpoint_valid(const char *s)
     }
 #define HOSTNAME(f)                                                                                          \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 253, .valid = hostname_valid, .expected = "a host name"         \
+        .field = f, .min_len = 1, .max_len = 253, .valid = form_hostname, .expected = "a host name"          \
     }
 #define NEED_HOSTNAME(f)                                                                                     \
     {                                                                                                        \
-        .field = f, .required = true, .min_len = 1, .max_len = 253, .valid = hostname_valid,                 \
+        .field = f, .required = true, .min_len = 1, .max_len = 253, .valid = form_hostname,                  \
         .expected = "a host name"                                                                            \
     }
 #define DNS_NAMES(f, max)                                                                                    \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 253, .max_count = max, .valid = dns_pattern_valid,              \
+        .field = f, .min_len = 1, .max_len = 253, .max_count = max, .valid = form_dns_pattern,               \
         .expected = "a DNS name"                                                                             \
     }
 #define PATH(f)                                                                                              \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 4095, .valid = path_valid,                                      \
+        .field = f, .min_len = 1, .max_len = 4095, .valid = form_path,                                       \
         .expected = "an absolute path without . and .."                                                      \
     }
 #define PATHS(f, max)                                                                                        \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 4095, .max_count = max, .valid = path_valid,                    \
+        .field = f, .min_len = 1, .max_len = 4095, .max_count = max, .valid = form_path,                     \
         .expected = "an absolute path without . and .."                                                      \
     }
 #define WORD(f)                                                                                              \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 64, .valid = word_valid,                                        \
+        .field = f, .min_len = 1, .max_len = 64, .valid = form_word,                                         \
         .expected = "letters, digits, '.', '_' and '-'"                                                      \
     }
 #define NEED_WORD(f)                                                                                         \
     {                                                                                                        \
-        .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = word_valid,                      \
+        .field = f, .required = true, .min_len = 1, .max_len = 64, .valid = form_word,                       \
         .expected = "letters, digits, '.', '_' and '-'"                                                      \
     }
 #define SHA256_HEX(f)                                                                                        \
     {                                                                                                        \
-        .field = f, .min_len = 64, .max_len = 64, .valid = hex_valid, .expected = "64 lower-case hex digits" \
+        .field = f, .min_len = 64, .max_len = 64, .valid = form_hex, .expected = "64 lower-case hex digits"  \
     }
 #define HASH(f)                                                                                              \
     {                                                                                                        \
@@ -259,11 +132,11 @@ static bool endpoint_valid(const char *s)
     }
 #define ENDPOINT(f)                                                                                          \
     {                                                                                                        \
-        .field = f, .min_len = 3, .max_len = 320, .valid = endpoint_valid, .expected = "host:port"           \
+        .field = f, .min_len = 3, .max_len = 320, .valid = form_endpoint, .expected = "host:port"            \
     }
 #define ASCII_KEY(f)                                                                                         \
     {                                                                                                        \
-        .field = f, .min_len = 1, .max_len = 128, .valid = visible_ascii_valid,                              \
+        .field = f, .min_len = 1, .max_len = 128, .valid = form_visible_ascii,                               \
         .expected = "visible ASCII characters"                                                               \
     }
 
@@ -278,7 +151,7 @@ const struct wire_limit wire_limits[] = {
     TEXT("CertificateInfo.issuer", 1024),
     {.field = "CertificateInfo.serial",
      .max_len = 64,
-     .valid = serial_valid,
+     .valid = form_serial,
      .expected = "lower-case hex digits"},
     {.field = "CertificateInfo.dns_names", .max_len = 253, .max_count = 200},
     SHA256_HEX("CertificateInfo.fingerprint_sha256"),
@@ -349,6 +222,7 @@ const struct wire_limit wire_limits[] = {
     NEED_UUID("CreateAgentTokenRequest.agent_id"),
     HOSTNAME_PATTERN("CreateAgentTokenRequest.token_hostname_pattern"),
     CIDR("CreateAgentTokenRequest.token_source_cidr"),
+    ASCII_KEY("CreateAgentTokenRequest.idempotency_key"),
     NEED_UUID("RevokeAgentTokenRequest.agent_id"),
     NEED_UUID("RevokeAgentTokenRequest.token_id"),
     NEED_UUID("Superseded.agent_id"),
@@ -364,6 +238,7 @@ const struct wire_limit wire_limits[] = {
     ASCII_KEY("CreateOperatorRequest.idempotency_key"),
     COUNT("CreateOperatorRequest.roles", 16),
     NEED_UUID("InviteOperatorRequest.operator_id"),
+    ASCII_KEY("InviteOperatorRequest.idempotency_key"),
     NEED_UUID("SetOperatorGrantRequest.operator_id"),
     COUNT("SetOperatorGrantRequest.roles", 16),
     TEXT("Invitation.link", 64),
@@ -371,7 +246,7 @@ const struct wire_limit wire_limits[] = {
      .required = true,
      .min_len = 16,
      .max_len = 16,
-     .valid = hex_id_valid,
+     .valid = form_hex,
      .expected = "16 hexadecimal digits"},
     TEXT("ApiKeyView.id", 16),
     TEXT("ApiKeyView.name", 64),
@@ -551,7 +426,8 @@ const struct wire_limit wire_limits[] = {
     TEXT("CreateTokenRequest.hostname", 253),
     HOSTNAME_PATTERN("CreateTokenRequest.hostname_pattern"),
     CIDR("CreateTokenRequest.source_cidr"),
-    NEED_TEXT("CreateTokenResponse.token", 512),
+    UUID("CreateTokenRequest.token_id"),
+    TEXT("CreateTokenResponse.token", 512),
     NEED_UUID("CreateTokenResponse.token_id"),
     NEED("BootstrapAgentRequest.request"),
     TEXT("BootstrapAgentRequest.source", 128),
@@ -696,7 +572,7 @@ const struct wire_limit wire_limits[] = {
      .min_len = 1,
      .max_len = 253,
      .max_count = 100,
-     .valid = dns_pattern_valid,
+     .valid = form_dns_pattern,
      .expected = "a DNS name"},
 
     /* agent.proto */
@@ -831,7 +707,7 @@ const struct wire_limit wire_limits[] = {
 /* ---- look-up ----------------------------------------------------------------------------------------------
  */
 
-#define SLOTS 1024u /* a power of two, well above twice the rows */
+#define SLOTS 2048u /* a power of two, well above twice the rows */
 _Static_assert(sizeof(wire_limits) / sizeof(wire_limits[0]) < SLOTS / 2, "raise SLOTS");
 
 static const struct wire_limit *slots[SLOTS];

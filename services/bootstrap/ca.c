@@ -26,7 +26,8 @@ static enum code file_path(char out[PATH_MAX], const char *dir, const char *name
     return CODE_OK;
 }
 
-enum code pem_file_certificate(const char *path, struct der *ret, struct status *st)
+/* The first of the file. */
+static enum code load_certificate(const char *path, struct der *ret, struct status *st)
 {
     AUTO_BUF struct buf pem = {0};
     AUTO_DER_LIST struct der_list certs = {0};
@@ -79,7 +80,7 @@ static enum code load_issuing(const char *dir, enum issuing_ca ca, const struct 
     AUTO_KEY struct key *key = NULL;
 
     TRY(file_path(path, dir, issuing_ca_name(ca), ".crt", st));
-    TRY(pem_file_certificate(path, &ret->certificate[ca], st));
+    TRY(load_certificate(path, &ret->certificate[ca], st));
     struct bytes cert = der_bytes(&ret->certificate[ca]);
     if (chain_verify(cert, NULL, roots, PURPOSE_ANY, clock_wall_ms(), st) != CODE_OK)
         return status_wrap(st, "%s does not lead to root.crt", path);
@@ -102,7 +103,7 @@ enum code ca_load(const char *dir, struct ca_set *ret, struct status *st)
     TRY(load_trust_domain(dir, ret->trust_domain, st));
     TRY(load_gateway_names(dir, &ret->gateway_names, st));
     TRY(file_path(path, dir, "root", ".crt", st));
-    TRY(pem_file_certificate(path, &ret->root, st));
+    TRY(load_certificate(path, &ret->root, st));
     TRY(der_list_add(&roots, der_bytes(&ret->root), st));
     TRY(file_path(path, dir, "passphrase", "", st));
     TRY(secret_read_file(path, 1024, true, &passphrase, st));

@@ -16,7 +16,4 @@ enum code ca_make(const char *dir, const char *trust_domain, struct status *st) 
 enum code ca_write_gateway_names(const char *dir, const struct pki_names *names,
                                  struct status *st) MUST_CHECK;
 
-/* First certificate of a PEM file. */
-enum code pem_file_certificate(const char *path, struct der *ret, struct status *st) MUST_CHECK;
-
 #endif

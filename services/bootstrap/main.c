@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/endpoint.h"
 #include "base/id.h"
 #include "base/log.h"
 #include "border.h"
@@ -69,24 +70,16 @@ static void make_metrics(void)
     };
 }
 
-/* "host:port" or "[address]:port". */
 static enum code read_gateway_host(const char *address, char ret[256], struct status *st)
 {
-    const char *colon = strrchr(address, ':');
-    size_t len = colon ? (size_t)(colon - address) : 0;
-    if (len > 2 && address[0] == '[' && address[len - 1] == ']') {
-        address++;
-        len -= 2;
-    }
-    if (len == 0 || len >= 256)
+    struct endpoint at;
+    if (endpoint_split(address, &at, st) != CODE_OK)
+        return status_wrap(st, "[bootstrap] gateway_address");
+    if (!dns_pattern_valid(at.host))
         return status_set(st, CODE_INVALID_ARGUMENT,
-                          "[bootstrap] gateway_address: \"%.80s\" is not host:port", address);
-    memcpy(ret, address, len);
-    ret[len] = '\0';
-    return dns_pattern_valid(ret)
-               ? CODE_OK
-               : status_set(st, CODE_INVALID_ARGUMENT,
-                            "[bootstrap] gateway_address: \"%.80s\" is no name or address", ret);
+                          "[bootstrap] gateway_address: \"%.80s\" is no name or address", at.host);
+    memcpy(ret, at.host, sizeof(at.host));
+    return CODE_OK;
 }
 
 static enum code fill_settings(const struct bootstrap_config *config, struct app *app, struct status *st)
@@ -209,6 +202,8 @@ static bool ready(struct service *service, char why[128])
 static const struct service_command commands[] = {
     {"init", "makes the CA and the first credentials, once", command_init, true},
     {"init-bus", "makes the event stream and its consumers", command_init_bus, false},
+    {"renew-certificates", "makes fresh certificates for services that start without one of their own",
+     command_renew_certificates, false},
     {"publish-secret", "makes a Kubernetes Secret of files or of new passwords", command_publish_secret,
      false},
     {"signer", "the process that holds the CA keys; started by the service", command_signer, false},

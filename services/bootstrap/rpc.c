@@ -103,6 +103,7 @@ static enum code handle_create_token(struct rpc_ctx *ctx, const void *request, v
         .hostname_pattern = in->hostname_pattern,
         .source_cidr = in->source_cidr,
         .ttl_sec = in->ttl_sec,
+        .id = in->token_id && *in->token_id ? in->token_id : NULL,
     };
     struct token_made made;
 
@@ -111,11 +112,13 @@ static enum code handle_create_token(struct rpc_ctx *ctx, const void *request, v
         return status_set(st, CODE_INVALID_ARGUMENT, "CreateTokenRequest.agent_id: expected a UUID");
     read_scope(ctx->arena, in->scope, &order.scope);
     TRY(token_create(&req, &order, &made, st));
+    out->token_id = arena_strdup(ctx->arena, made.id);
+    if (!made.text)
+        return CODE_OK;
     log_info("token created", "token", made.id, "agent", order.agent_id, "actor", req.actor, NULL);
 
     AUTO_SECRET struct secret *text = made.text;
     out->token = arena_strdup(ctx->arena, (const char *)text->data);
-    out->token_id = arena_strdup(ctx->arena, made.id);
     out->has_not_after_at_ms = 1;
     out->not_after_at_ms = made.not_after_ms;
     out->has_next_generation = 1;

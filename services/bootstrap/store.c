@@ -68,17 +68,24 @@ const char *token_state_name(enum token_state state)
     return token_states[state];
 }
 
-enum code store_token_add(struct db *db, const struct new_token *token, struct status *st)
+static enum code revoke_others(struct db *db, const struct new_token *token, struct arena *arena,
+                               struct status *st)
 {
-    AUTO_ARENA struct arena *arena = arena_new();
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, token->agent_id);
     db_arg_time(args, token->now_ms);
-    TRY(db_query(db,
-                 "UPDATE token SET revoked_at = $2, version = version + 1 "
-                 "WHERE agent_id = $1::uuid AND used_at IS NULL AND revoked_at IS NULL",
-                 args, NULL, st));
-    args = db_args_new(arena);
+    db_arg_text(args, token->id);
+    return db_query(db,
+                    "UPDATE token SET revoked_at = $2, version = version + 1 "
+                    "WHERE agent_id = $1::uuid AND used_at IS NULL AND revoked_at IS NULL AND id <> $3::uuid",
+                    args, NULL, st);
+}
+
+enum code store_token_add(struct db *db, const struct new_token *token, bool *ret_added, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
     db_arg_text(args, token->id);
     db_arg_bytes(args, token->secret_sha256, SHA256_SIZE);
     db_arg_text(args, token->agent_id);
@@ -88,11 +95,31 @@ enum code store_token_add(struct db *db, const struct new_token *token, struct s
     db_arg_time(args, token->not_after_ms);
     db_arg_text(args, token->hostname_pattern);
     db_arg_text(args, token->source_cidr);
-    return db_query(
-        db,
-        "INSERT INTO token (id, secret_sha256, agent_id, hostname, created_by, created_at, not_after, "
-        "hostname_pattern, source_cidr) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        args, NULL, st);
+    TRY(db_query(db,
+                 "INSERT INTO token (id, secret_sha256, agent_id, hostname, created_by, created_at, "
+                 "not_after, hostname_pattern, source_cidr) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+                 "ON CONFLICT (id) DO NOTHING",
+                 args, &rows, st));
+    *ret_added = db_rows_affected(rows) == 1;
+    return *ret_added ? revoke_others(db, token, arena, st) : CODE_OK;
+}
+
+enum code store_token_renew(struct db *db, const struct new_token *token, bool *ret_changed,
+                            struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, token->id);
+    db_arg_bytes(args, token->secret_sha256, SHA256_SIZE);
+    db_arg_text(args, token->agent_id);
+    db_arg_time(args, token->not_after_ms);
+    TRY(db_query(db,
+                 "UPDATE token SET secret_sha256 = $2, not_after = $4 WHERE id = $1 AND agent_id = $3 AND "
+                 "bound_at IS NULL AND used_at IS NULL AND revoked_at IS NULL",
+                 args, &rows, st));
+    *ret_changed = db_rows_affected(rows) == 1;
+    return CODE_OK;
 }
 
 enum code store_token_find(struct db *db, struct arena *arena, const uint8_t secret_sha256[SHA256_SIZE],

@@ -37,8 +37,13 @@ struct new_token {
     const uint8_t *secret_sha256;
     int64_t now_ms, not_after_ms;
 };
-/* In a transaction: revokes the agent's other open tokens, then adds this one. */
-enum code store_token_add(struct db *db, const struct new_token *token, struct status *st) MUST_CHECK;
+/* In a transaction: adds it, and revokes the agent's other open tokens. *ret_added false: its id is there. */
+enum code store_token_add(struct db *db, const struct new_token *token, bool *ret_added,
+                          struct status *st) MUST_CHECK;
+/* Another secret and end for a token that is there. *ret_changed false: it was used, revoked, or is another
+ * agent's. */
+enum code store_token_renew(struct db *db, const struct new_token *token, bool *ret_changed,
+                            struct status *st) MUST_CHECK;
 
 enum token_state {
     TOKEN_OPEN,    /* never used */

@@ -47,12 +47,18 @@ static enum code check_bounds(const struct token_order *order, struct status *st
 }
 
 static enum code store(struct request *req, const struct new_token *token, const struct scope_row *scope,
-                       struct status *st)
+                       bool *ret_good, struct status *st)
 {
+    bool added;
     TRY(db_begin(req->db, st));
     CLEANUP(db_scope_end) struct db *tx = req->db;
     TRY(store_scope_seed(tx, scope, st));
-    TRY(store_token_add(tx, token, st));
+    TRY(store_token_add(tx, token, &added, st));
+    *ret_good = true;
+    if (!added) {
+        TRY(store_token_renew(tx, token, ret_good, st));
+        return db_commit(tx, st);
+    }
     TRY(event_token(req, TOKEN_EVENT_CREATED, token->id, 1, token->agent_id, NULL, NULL, st));
     return db_commit(tx, st);
 }
@@ -76,7 +82,10 @@ enum code token_create(struct request *req, const struct token_order *order, str
     TRY(token_make(req->settings->root_pin, req->settings->gateway_address, &token, st));
     sha256((struct bytes){token.secret, sizeof(token.secret)}, hash);
     char *id = arena_alloc(req->arena, UUID_TEXT_SIZE);
-    uuid_v7(id);
+    if (order->id)
+        (void)snprintf(id, UUID_TEXT_SIZE, "%s", order->id);
+    else
+        uuid_v7(id);
     struct new_token row = {
         .id = id,
         .agent_id = order->agent_id,
@@ -89,10 +98,13 @@ enum code token_create(struct request *req, const struct token_order *order, str
         .not_after_ms = now_ms + (int64_t)ttl_sec * 1000,
     };
     uint32_t next;
-    TRY(store(req, &row, &scope, st));
+    bool good;
+    TRY(store(req, &row, &scope, &good, st));
     TRY(store_identity_next(req->db, order->agent_id, &next, st));
-    *ret = (struct token_made){
-        .next_generation = next, .text = token_print(&token), .id = id, .not_after_ms = row.not_after_ms};
+    *ret = (struct token_made){.next_generation = next,
+                               .text = good ? token_print(&token) : NULL,
+                               .id = id,
+                               .not_after_ms = row.not_after_ms};
     return CODE_OK;
 }
 

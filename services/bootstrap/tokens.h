@@ -13,10 +13,11 @@ struct token_order {
     const char *agent_id, *hostname;
     const char *hostname_pattern, *source_cidr; /* NULL: for any host, from anywhere */
     uint32_t ttl_sec;                           /* 0: the default */
-    struct scope_row scope;                     /* agent_id is filled in here */
+    const char *id;         /* NULL: a new one; the same again: a fresh secret, until the first was used */
+    struct scope_row scope; /* agent_id is filled in here */
 };
 struct token_made {
-    struct secret *text; /* owned: shown once, never stored */
+    struct secret *text; /* owned: shown once, never stored; NULL: this id was used, or revoked */
     const char *id;
     int64_t not_after_ms;
     uint32_t next_generation; /* of the identity that it will become */

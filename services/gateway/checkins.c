@@ -1,83 +1,14 @@
-/*
- * Life of a check-in (struct agent.state): NONE → QUEUED (wants leases) → ASKED (in the lease request under
- * way) → HELD → … → NONE, answered. A wake while ASKED asks once more, because the task may be younger than
- * the statement that looked. What would end the hold while ASKED waits for the answer, so that no lease is
- * handed to nobody.
- */
-#include "gateway/checkins.h"
-
+/* The table of agents, the check-ins that come in, and what they are answered. See checkins_parts.h. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/id.h"
 #include "base/log.h"
-#include "gateway/batch.h"
-#include "gateway/edge.h"
-#include "proto/bootstrap.pb-c.h"
-#include "proto/registry.pb-c.h"
-#include "proto/tasks.pb-c.h"
+#include "gateway/checkins_parts.h"
 
-#define BUCKETS_MIN          256
-#define BATCH_MAX            1000
-#define HEARTBEATS_QUEUE_MAX 100000
-#define HEARTBEAT_PERIOD_MS  1000
-#define LEASE_PAUSE_MS       100
-#define CALL_TIMEOUT_MS      5000
-#define RETRY_MS             1000
-#define HOLD_JITTER_PERCENT  10
-
-enum checkin_state { CHECKIN_NONE, CHECKIN_QUEUED, CHECKIN_ASKED, CHECKIN_HELD };
-
-struct agent {
-    struct agent *next_in_bucket;
-    struct agent *prev, *next; /* in the lease queue, while QUEUED */
-    struct checkins *checkins;
-    struct http_connection *connection;
-    char id[UUID_TEXT_SIZE];
-    uint32_t generation;
-    bool first_done; /* this connection's first check-in was leased for */
-
-    struct http_request *request; /* the check-in, unless NONE */
-    enum checkin_state state;
-    bool wake_again, ending, safe_mode, confirming;
-    uint32_t free_slots;
-    uint64_t audit_size; /* of the newest head of the audit log that it has, and its tree; "": not said */
-    char audit_tree[UUID_TEXT_SIZE];
-    uint32_t confirmed; /* to be told with the answer; valid if has_confirmed */
-    bool has_confirmed;
-    int64_t cosigned_at_ms; /* to be told with the next answer; 0: nothing */
-    bool cosigning;
-    size_t asked_index;       /* in checkins.asked, while ASKED */
-    struct arena *held_arena; /* of held, NULL if the agent holds nothing */
-    Clm__HeldTask **held;
-    size_t n_held;
-    struct loop_timer *hold_timer;
-};
-
-struct heartbeat_batch {
-    struct arena *arena;
-    Clm__Heartbeat **items;
-    size_t n, cap;
-};
-
-struct checkins {
-    struct edge *edge;
-    struct agent **buckets;
-    size_t n_buckets, n_agents, n_held;
-
-    struct agent *queue_first, *queue_last;
-    size_t n_queued;
-    struct agent **asked; /* of the lease request under way; NULL where the agent went */
-    size_t n_asked;
-    struct batch *leases;
-
-    struct heartbeat_batch beats; /* collecting */
-    struct heartbeat_batch in_flight;
-    struct batch *heartbeats;
-    struct loop_timer *period;
-};
+#define BUCKETS_MIN         256
+#define HOLD_JITTER_PERCENT 10
 
 /* ---- the table of agents ---- */
 
@@ -106,6 +37,11 @@ static void rehash(struct checkins *checkins)
         }
     }
     free(old);
+}
+
+struct agent *checkins_bucket(const struct checkins *checkins, const char *id)
+{
+    return checkins->buckets[bucket_of(checkins, id)];
 }
 
 struct agent *agent_open(struct checkins *checkins, struct http_connection *connection, const char *id,
@@ -146,8 +82,7 @@ static void queue_append(struct agent *agent)
     checkins->n_queued++;
 }
 
-/* The one place where a check-in changes its state. */
-static void set_state(struct agent *agent, enum checkin_state state)
+void checkin_set_state(struct agent *agent, enum checkin_state state)
 {
     struct checkins *checkins = agent->checkins;
     if (agent->state == CHECKIN_QUEUED)
@@ -166,7 +101,7 @@ static void set_state(struct agent *agent, enum checkin_state state)
 /* Forgets the check-in; its request is answered or gone. */
 static void checkin_end(struct agent *agent)
 {
-    set_state(agent, CHECKIN_NONE);
+    checkin_set_state(agent, CHECKIN_NONE);
     agent->request = NULL;
     agent->wake_again = agent->ending = agent->has_confirmed = false;
     if (agent->hold_timer)
@@ -203,7 +138,7 @@ uint32_t agent_generation(const struct agent *agent)
 
 /* ---- answering ---- */
 
-static void answer(struct agent *agent, const Clm__AgentDeliveries *work)
+void checkin_answer(struct agent *agent, const Clm__AgentDeliveries *work)
 {
     struct edge *edge = agent->checkins->edge;
     AUTO_ARENA struct arena *arena = arena_new();
@@ -251,7 +186,7 @@ void agent_checkin_release(struct agent *agent)
     if (agent->state == CHECKIN_ASKED || agent->confirming)
         agent->ending = true;
     else
-        answer(agent, NULL);
+        checkin_answer(agent, NULL);
 }
 
 void agent_checkin_gone(struct agent *agent)
@@ -259,137 +194,15 @@ void agent_checkin_gone(struct agent *agent)
     checkin_end(agent);
 }
 
-/* ---- leases ---- */
-
 static bool wants_leases(const struct agent *agent)
 {
     return agent->free_slots > 0 || agent->n_held > 0 || !agent->first_done;
 }
 
-static void on_leases(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
-                      const struct status *st, void *arg UNUSED)
-{
-    struct checkins *checkins = edge->checkins;
-    const Clm__LeaseTasksResponse *response = (const Clm__LeaseTasksResponse *)reply;
-
-    if (!response) {
-        log_debug("no leases", "reason", st->msg, NULL);
-        for (size_t i = 0; i < checkins->n_asked; i++) {
-            struct agent *agent = checkins->asked[i];
-            if (!agent)
-                continue;
-            set_state(agent, CHECKIN_QUEUED);
-            if (agent->ending && !agent->confirming)
-                answer(agent, NULL);
-        }
-        checkins->n_asked = 0;
-        batch_sent(checkins->leases, checkins->n_queued > 0, RETRY_MS);
-        return;
-    }
-
-    for (size_t i = 0; i < response->n_agents; i++) {
-        const Clm__AgentDeliveries *work = response->agents[i];
-        struct agent *agent = work->agent_id ? checkins->buckets[bucket_of(checkins, work->agent_id)] : NULL;
-        while (agent && (agent->state != CHECKIN_ASKED || strcmp(agent->id, work->agent_id) != 0))
-            agent = agent->next_in_bucket;
-        if (agent) {
-            agent->first_done = true;
-            answer(agent, work);
-        }
-    }
-    for (size_t i = 0; i < checkins->n_asked; i++) {
-        struct agent *agent = checkins->asked[i];
-        if (!agent)
-            continue;
-        agent->first_done = true;
-        if (agent->wake_again && !agent->ending) {
-            agent->wake_again = false;
-            set_state(agent, CHECKIN_QUEUED);
-        } else {
-            set_state(agent, CHECKIN_HELD);
-            if (agent->ending && !agent->confirming)
-                answer(agent, NULL);
-        }
-    }
-    checkins->n_asked = 0;
-    batch_sent(checkins->leases, checkins->n_queued > 0, 0);
-}
-
-static void send_leases(void *arg)
-{
-    struct checkins *checkins = arg;
-    AUTO_ARENA struct arena *arena = arena_new();
-    size_t n = checkins->n_queued < BATCH_MAX ? checkins->n_queued : BATCH_MAX;
-    Clm__LeaseRequest *rows = arena_array(arena, n, sizeof *rows);
-    Clm__LeaseRequest **list = arena_array(arena, n, sizeof(Clm__LeaseRequest *));
-
-    assert(checkins->n_asked == 0);
-    for (size_t i = 0; i < n; i++) {
-        struct agent *agent = checkins->queue_first;
-        set_state(agent, CHECKIN_ASKED);
-        agent->asked_index = i;
-        checkins->asked[i] = agent;
-        checkins->n_asked++;
-        clm__lease_request__init(&rows[i]);
-        rows[i].agent_id = agent->id;
-        rows[i].has_generation = true;
-        rows[i].generation = agent->generation;
-        rows[i].has_free_slots = true;
-        rows[i].free_slots = agent->free_slots;
-        rows[i].n_held = agent->n_held;
-        rows[i].held = agent->held;
-        rows[i].has_first_of_connection = true;
-        rows[i].first_of_connection = !agent->first_done;
-        rows[i].has_safe_mode = true;
-        rows[i].safe_mode = agent->safe_mode;
-        list[i] = &rows[i];
-    }
-    if (n == 0) { /* they all left meanwhile */
-        batch_sent(checkins->leases, false, 0);
-        return;
-    }
-    metric_observe_ms(checkins->edge->gateway->metric.lease_batch, NULL, NULL, (double)n);
-
-    Clm__LeaseTasksRequest request = CLM__LEASE_TASKS_REQUEST__INIT;
-    request.gateway_id = arena_strdup(arena, service_instance_id(checkins->edge->gateway->service));
-    request.n_agents = n;
-    request.agents = list;
-    const struct rpc_call call = {
-        .service = "tasks",
-        .descriptor = &clm__tasks__descriptor,
-        .method = "LeaseTasks",
-        .request = &request.base,
-        .timeout_ms = CALL_TIMEOUT_MS,
-    };
-    edge_call(checkins->edge, &call, on_leases, NULL);
-}
-
-static void want_leases(struct agent *agent, bool urgent)
-{
-    set_state(agent, CHECKIN_QUEUED);
-    batch_wake(agent->checkins->leases, urgent);
-}
-
-void checkins_wake(struct checkins *checkins, const char *id)
-{
-    for (struct agent *agent = checkins->buckets[bucket_of(checkins, id)]; agent;
-         agent = agent->next_in_bucket) {
-        if (strcmp(agent->id, id) != 0)
-            continue;
-        if (agent->state == CHECKIN_HELD) {
-            want_leases(agent, true);
-        } else if (agent->state != CHECKIN_NONE) {
-            agent->wake_again = agent->state == CHECKIN_ASKED;
-            batch_wake(checkins->leases, true);
-        }
-    }
-}
-
 void checkins_cut(struct checkins *checkins, const char *id)
 {
     struct fleet *fleet = checkins->edge->gateway->fleet;
-    for (struct agent *agent = checkins->buckets[bucket_of(checkins, id)]; agent;
-         agent = agent->next_in_bucket) {
+    for (struct agent *agent = checkins_bucket(checkins, id); agent; agent = agent->next_in_bucket) {
         struct status st = {0};
         if (strcmp(agent->id, id) == 0 && fleet_admit(fleet, id, agent->generation, &st) != CODE_OK) {
             log_info("connection of an agent is cut", "agent", id, "reason", st.msg, NULL);
@@ -404,108 +217,6 @@ void checkins_release_all(struct checkins *checkins)
         for (struct agent *agent = checkins->buckets[i]; agent; agent = agent->next_in_bucket)
             agent_checkin_release(agent);
     }
-}
-
-/* ---- heartbeats ---- */
-
-static void batch_reset(struct heartbeat_batch *beats)
-{
-    arena_free(beats->arena);
-    *beats = (struct heartbeat_batch){.arena = arena_new()};
-}
-
-static void batch_add(struct heartbeat_batch *beats, Clm__Heartbeat *beat)
-{
-    if (beats->n == beats->cap) {
-        size_t cap = beats->cap ? beats->cap * 2 : 64;
-        Clm__Heartbeat **items = arena_array(beats->arena, cap, sizeof *items);
-        if (beats->n)
-            memcpy(items, beats->items, beats->n * sizeof(Clm__Heartbeat *));
-        beats->items = items;
-        beats->cap = cap;
-    }
-    beats->items[beats->n++] = beat;
-}
-
-/* Copies by packing: the check-in's memory is the request's. */
-static Clm__Heartbeat *heartbeat_copy(struct arena *arena, const Clm__Heartbeat *beat)
-{
-    AUTO_ARENA struct arena *scratch = arena_new();
-    const uint8_t *data;
-    size_t len;
-    ProtobufCMessage *copy = NULL;
-    struct status st;
-    wire_pack(&beat->base, scratch, &data, &len);
-    return wire_unpack(&clm__heartbeat__descriptor, data, len, arena, &copy, &st) == CODE_OK
-               ? (Clm__Heartbeat *)copy
-               : NULL;
-}
-
-static void on_heartbeats_sent(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
-                               const struct status *st, void *arg UNUSED)
-{
-    struct checkins *checkins = edge->checkins;
-    if (!reply && code_info(st->code)->retryable &&
-        checkins->beats.n + checkins->in_flight.n < HEARTBEATS_QUEUE_MAX) {
-        for (size_t i = 0; i < checkins->in_flight.n; i++) {
-            Clm__Heartbeat *copy = heartbeat_copy(checkins->beats.arena, checkins->in_flight.items[i]);
-            if (copy)
-                batch_add(&checkins->beats, copy);
-        }
-    }
-    if (!reply)
-        log_debug("heartbeats not taken", "count", LOG_NUM(checkins->in_flight.n), "reason", st->msg, NULL);
-    batch_reset(&checkins->in_flight);
-    batch_sent(checkins->heartbeats, checkins->beats.n > 0, reply ? 0 : RETRY_MS);
-}
-
-static void send_heartbeats(void *arg)
-{
-    struct checkins *checkins = arg;
-    struct service *service = checkins->edge->gateway->service;
-    struct heartbeat_batch empty = checkins->in_flight;
-    checkins->in_flight = checkins->beats;
-    checkins->beats = empty;
-
-    if (checkins->in_flight.n > BATCH_MAX) { /* the rest goes with the next one */
-        for (size_t i = BATCH_MAX; i < checkins->in_flight.n; i++) {
-            Clm__Heartbeat *copy = heartbeat_copy(checkins->beats.arena, checkins->in_flight.items[i]);
-            if (copy)
-                batch_add(&checkins->beats, copy);
-        }
-        checkins->in_flight.n = BATCH_MAX;
-    }
-    metric_observe_ms(checkins->edge->gateway->metric.heartbeat_batch, NULL, NULL,
-                      (double)checkins->in_flight.n);
-
-    char gateway_id[UUID_TEXT_SIZE];
-    (void)snprintf(gateway_id, sizeof gateway_id, "%s", service_instance_id(service));
-    Clm__ReportHeartbeatsRequest request = CLM__REPORT_HEARTBEATS_REQUEST__INIT;
-    request.gateway_id = gateway_id;
-    request.epoch = checkins->edge->gateway->epoch;
-    request.n_heartbeats = checkins->in_flight.n;
-    request.heartbeats = checkins->in_flight.items;
-    const struct rpc_call call = {
-        .service = "registry",
-        .descriptor = &clm__registry__descriptor,
-        .method = "ReportHeartbeats",
-        .request = &request.base,
-        .timeout_ms = CALL_TIMEOUT_MS,
-    };
-    edge_call(checkins->edge, &call, on_heartbeats_sent, NULL);
-}
-
-/* The registry wants to hear us every second, also when no agent spoke. */
-static void on_period(void *arg)
-{
-    struct checkins *checkins = arg;
-    struct gateway *gateway = checkins->edge->gateway;
-    loop_timer_set(checkins->period, HEARTBEAT_PERIOD_MS);
-    batch_wake(checkins->heartbeats, false);
-    char index[16];
-    (void)snprintf(index, sizeof index, "%u", checkins->edge->index);
-    metric_set(gateway->metric.connections, "edge", index, (double)checkins->n_agents);
-    metric_set(gateway->metric.held, "edge", index, (double)checkins->n_held);
 }
 
 static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
@@ -532,120 +243,7 @@ static void add_heartbeat(struct agent *agent, const Clm__CheckinRequest *body)
     beat.drift = body->drift;
     beat.has_interval_ms = true;
     beat.interval_ms = (uint32_t)checkins->edge->gateway->config->checkin_interval_ms;
-    Clm__Heartbeat *copy =
-        checkins->beats.n < HEARTBEATS_QUEUE_MAX ? heartbeat_copy(checkins->beats.arena, &beat) : NULL;
-    if (copy)
-        batch_add(&checkins->beats, copy);
-    batch_wake(checkins->heartbeats, false);
-}
-
-/* ---- confirmation of an identity ---- */
-
-/* The connection may be gone when the answer comes: it is found again by address and id. */
-struct confirm {
-    struct agent *agent;
-    char id[UUID_TEXT_SIZE];
-    int64_t made_at_ms; /* of a co-signature */
-};
-
-static struct confirm *confirm_new(struct agent *agent)
-{
-    struct confirm *confirm = calloc(1, sizeof *confirm);
-    if (!confirm)
-        abort();
-    confirm->agent = agent;
-    (void)snprintf(confirm->id, sizeof confirm->id, "%s", agent->id);
-    return confirm;
-}
-
-static struct agent *confirm_agent(const struct checkins *checkins, const struct confirm *confirm)
-{
-    struct agent *agent = checkins->buckets[bucket_of(checkins, confirm->id)];
-    while (agent && agent != confirm->agent)
-        agent = agent->next_in_bucket;
-    return agent;
-}
-
-static void on_confirmed(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
-                         const struct status *st, void *arg)
-{
-    struct confirm *confirm = arg;
-    struct checkins *checkins = edge->checkins;
-    struct agent *agent = confirm_agent(checkins, confirm);
-    if (!reply)
-        log_warn("identity is not confirmed", "agent", confirm->id, "reason", st->msg, NULL);
-    free(confirm);
-    if (!agent || !agent->confirming)
-        return;
-    agent->confirming = false;
-    if (agent->state == CHECKIN_NONE)
-        return;
-    if (reply) {
-        agent->has_confirmed = true;
-        agent->confirmed = ((const Clm__ConfirmIdentityResponse *)reply)->confirmed_generation;
-        agent_checkin_release(agent);
-    } else if (agent->ending) {
-        agent_checkin_release(agent);
-    } else {
-        loop_timer_set(agent->hold_timer, RETRY_MS); /* the next check-in brings the confirmation again */
-    }
-}
-
-static void confirm_identity(struct agent *agent, ProtobufCBinaryData confirmation)
-{
-    struct confirm *confirm = confirm_new(agent);
-    agent->confirming = true;
-    Clm__ConfirmIdentityRequest request = CLM__CONFIRM_IDENTITY_REQUEST__INIT;
-    request.agent_id = agent->id;
-    request.has_generation = true;
-    request.generation = agent->generation;
-    request.has_confirmation = true;
-    request.confirmation = confirmation;
-    const struct rpc_call call = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = "ConfirmIdentity",
-        .request = &request.base,
-        .timeout_ms = CALL_TIMEOUT_MS,
-    };
-    edge_call(agent->checkins->edge, &call, on_confirmed, confirm);
-}
-
-/* ---- co-signature of a head of the audit log ---- */
-
-/* What the registry refuses for good is answered, too: the agent would send it for ever. */
-static void on_cosigned(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
-                        const struct status *st, void *arg)
-{
-    struct confirm *confirm = arg;
-    struct agent *agent = confirm_agent(edge->checkins, confirm);
-    bool again = !reply && code_info(st->code)->retryable;
-    if (!reply)
-        log_warn("the co-signature of an agent is not taken", "agent", confirm->id, "reason", st->msg, NULL);
-    if (agent) {
-        agent->cosigning = false;
-        if (!again)
-            agent->cosigned_at_ms = confirm->made_at_ms;
-    }
-    free(confirm);
-}
-
-static void cosign(struct agent *agent, Clm__SignedCosignature *cosignature)
-{
-    struct confirm *confirm = confirm_new(agent);
-    confirm->made_at_ms = cosignature->made_at_ms;
-    agent->cosigning = true;
-    Clm__CosignHeadRequest request = CLM__COSIGN_HEAD_REQUEST__INIT;
-    request.agent_id = agent->id;
-    request.cosignature = cosignature;
-    const struct rpc_call call = {
-        .service = "registry",
-        .descriptor = &clm__registry__descriptor,
-        .method = "CosignHead",
-        .request = &request.base,
-        .timeout_ms = CALL_TIMEOUT_MS,
-    };
-    edge_call(agent->checkins->edge, &call, on_cosigned, confirm);
+    heartbeats_add(checkins->heartbeats, &beat);
 }
 
 /* ---- a check-in comes in ---- */
@@ -698,15 +296,15 @@ void agent_checkin(struct agent *agent, struct http_request *request, const Clm_
     keep_held_tasks(agent, body);
     add_heartbeat(agent, body);
     if (body->has_confirmation && body->confirmation.len > 0 && !agent->confirming)
-        confirm_identity(agent, body->confirmation);
+        checkin_confirm(agent, body->confirmation);
     if (body->cosignature && !agent->cosigning && agent->cosigned_at_ms != body->cosignature->made_at_ms)
-        cosign(agent, body->cosignature);
+        checkin_cosign(agent, body->cosignature);
 
     agent->ending = hold_ms == 0 || edge->stopping;
     if (wants_leases(agent)) {
-        want_leases(agent, agent->ending);
+        checkin_want_leases(agent, agent->ending);
     } else {
-        set_state(agent, CHECKIN_HELD);
+        checkin_set_state(agent, CHECKIN_HELD);
         if (agent->ending) {
             agent_checkin_release(agent);
             return;
@@ -721,6 +319,18 @@ void agent_checkin(struct agent *agent, struct http_request *request, const Clm_
 
 /* ---- life ---- */
 
+static void on_period(void *arg)
+{
+    struct checkins *checkins = arg;
+    struct gateway *gateway = checkins->edge->gateway;
+    loop_timer_set(checkins->period, HEARTBEAT_PERIOD_MS);
+    heartbeats_due(checkins->heartbeats);
+    char index[16];
+    (void)snprintf(index, sizeof index, "%u", checkins->edge->index);
+    metric_set(gateway->metric.connections, "edge", index, (double)checkins->n_agents);
+    metric_set(gateway->metric.held, "edge", index, (double)checkins->n_held);
+}
+
 struct checkins *checkins_new(struct edge *edge)
 {
     struct checkins *checkins = calloc(1, sizeof *checkins);
@@ -728,13 +338,8 @@ struct checkins *checkins_new(struct edge *edge)
         abort();
     checkins->edge = edge;
     rehash(checkins);
-    checkins->asked = calloc(BATCH_MAX, sizeof(struct agent *));
-    if (!checkins->asked)
-        abort();
-    batch_reset(&checkins->beats);
-    batch_reset(&checkins->in_flight);
-    checkins->leases = batch_new(edge->loop, LEASE_PAUSE_MS, send_leases, checkins);
-    checkins->heartbeats = batch_new(edge->loop, HEARTBEAT_PERIOD_MS, send_heartbeats, checkins);
+    leases_start(checkins);
+    checkins->heartbeats = heartbeats_new(edge);
     checkins->period = loop_timer_new(edge->loop, on_period, checkins);
     loop_timer_set(checkins->period, 0);
     return checkins;
@@ -745,12 +350,9 @@ void checkins_free(struct checkins *checkins)
     if (!checkins)
         return;
     assert(checkins->n_agents == 0);
-    batch_free(checkins->leases);
-    batch_free(checkins->heartbeats);
+    leases_stop(checkins);
+    heartbeats_free(checkins->heartbeats);
     loop_timer_free(checkins->period);
-    arena_free(checkins->beats.arena);
-    arena_free(checkins->in_flight.arena);
-    free(checkins->asked);
     free(checkins->buckets);
     free(checkins);
 }

@@ -22,7 +22,8 @@ bool last_event_id_read(const char *text, uint64_t *ret)
     return true;
 }
 
-bool event_type_fits(const char *pattern, const char *type)
+/* "task.finished" of "task.*". */
+static bool event_type_fits(const char *pattern, const char *type)
 {
     size_t len = strlen(pattern);
     if (len > 0 && pattern[len - 1] == '*')

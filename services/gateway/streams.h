@@ -44,7 +44,5 @@ void streams_end_all(struct streams *streams);
 
 /* The value of Last-Event-ID: decimal digits and nothing else. */
 bool last_event_id_read(const char *text, uint64_t *ret);
-/* "task.finished" of "task.*". */
-bool event_type_fits(const char *pattern, const char *type);
 
 #endif

@@ -39,23 +39,6 @@ static enum code begin(const struct rpc_ctx *ctx, struct cause *ret, struct stat
     return CODE_OK;
 }
 
-/* What an idempotency key is for: the request that it stands in, without it. */
-static const struct once *once_of(const char *key, const ProtobufCMessage *without_key, struct arena *arena)
-{
-    if (!key || !*key)
-        return NULL;
-    struct once *once = arena_alloc(arena, sizeof(*once));
-    const char *name = without_key->descriptor->name;
-    struct bytes body;
-    wire_pack(without_key, arena, &body.data, &body.len);
-    struct sha256_ctx *ctx = sha256_ctx_new();
-    sha256_ctx_add(ctx, (struct bytes){(const uint8_t *)name, strlen(name) + 1});
-    sha256_ctx_add(ctx, body);
-    sha256_ctx_free(ctx, once->request_sha256);
-    once->key = key;
-    return once;
-}
-
 static enum code page_size(bool has, uint32_t asked, size_t *ret, struct status *st)
 {
     *ret = has && asked > 0 ? asked : PAGE_DEFAULT;
@@ -164,6 +147,9 @@ enum code on_invite_operator(struct rpc_ctx *ctx, const void *request, void *res
     struct operator_entry entry;
     struct cause cause;
     TRY(begin(ctx, &cause, st));
+    Clm__InviteOperatorRequest asked = *req;
+    asked.idempotency_key = NULL;
+    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
     TRY(operator_invite_again(worker_of(ctx)->db, &cause, req->operator_id,
                               req->has_link_ttl_sec ? req->link_ttl_sec : INVITE_TTL_DEFAULT_SEC, link,
                               ctx->arena, &entry, st));

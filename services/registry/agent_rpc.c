@@ -80,12 +80,26 @@ static struct bytes requested_scope(const Clm__Scope *asked, struct arena *arena
 struct token_wish {
     uint32_t ttl_sec;
     char *hostname_pattern, *source_cidr; /* NULL: none */
+    const char *id;                       /* NULL: a new one each time */
 };
+
+static enum code call_bootstrap(struct rpc_ctx *ctx, const char *method, const ProtobufCMessage *request,
+                                bool authority, ProtobufCMessage **ret, struct status *st)
+{
+    const struct rpc_call call = {
+        .service = "bootstrap",
+        .descriptor = &clm__bootstrap__descriptor,
+        .method = method,
+        .request = request,
+        .timeout_ms = TOKEN_CALL_MS,
+        .authority = authority,
+    };
+    return worker_call(worker_of(ctx), ctx, &call, ret, st);
+}
 
 static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, const struct token_wish *wish,
                             Clm__RegisterAgentResponse *res, uint32_t *ret_next_generation, struct status *st)
 {
-    struct worker *worker = worker_of(ctx);
     Clm__CreateTokenRequest req = CLM__CREATE_TOKEN_REQUEST__INIT;
     req.agent_id = text(agent->id);
     req.hostname = text(agent->hostname);
@@ -93,21 +107,10 @@ static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, cons
     req.ttl_sec = wish->ttl_sec;
     req.hostname_pattern = wish->hostname_pattern;
     req.source_cidr = wish->source_cidr;
+    req.token_id = text(wish->id);
     req.scope = scope_decode(agent->scope, ctx->arena);
-    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
-    const struct rpc_call call = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = "CreateToken",
-        .request = &req.base,
-        .timeout_ms = left_ms < TOKEN_CALL_MS ? left_ms : TOKEN_CALL_MS,
-        .traceparent = ctx->traceparent,
-        .assertion = ctx->assertion,
-        .authority = true,
-    };
     ProtobufCMessage *reply = NULL;
-    if (rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, &reply,
-                 st) != CODE_OK)
+    if (call_bootstrap(ctx, "CreateToken", &req.base, true, &reply, st) != CODE_OK)
         return status_wrap(
             st, "agent %s is registered, but its token was not made; repeat with the same idempotency key",
             agent->id);
@@ -146,7 +149,7 @@ enum code on_register_agent(struct rpc_ctx *ctx, const void *request, void *resp
     res->agent = arena_alloc(ctx->arena, sizeof(*res->agent));
     clm__agent_view__init(res->agent);
     fill_view(res->agent, agent, ctx->arena);
-    const struct token_wish wish = {ttl_sec, req->token_hostname_pattern, req->token_source_cidr};
+    const struct token_wish wish = {ttl_sec, req->token_hostname_pattern, req->token_source_cidr, NULL};
     uint32_t next;
     return needs_token ? make_token(ctx, agent, &wish, res, &next, st) : CODE_OK;
 }
@@ -399,14 +402,19 @@ enum code on_create_agent_token(struct rpc_ctx *ctx, const void *request, void *
     if (ttl_sec < TOKEN_TTL_MIN || ttl_sec > TOKEN_TTL_MAX)
         return status_set(st, CODE_INVALID_ARGUMENT, "tokenTtlSec: between %d and %d", TOKEN_TTL_MIN,
                           TOKEN_TTL_MAX);
-    const struct cause cause = cause_of(ctx);
+    struct db *db = worker_of(ctx)->db;
+    const char *selector = ctx->actor.label_selector;
+    struct cause cause = cause_of(ctx);
     struct agent *agent = arena_alloc(ctx->arena, sizeof(*agent));
-    TRY(agent_get(worker_of(ctx)->db, ctx->actor.label_selector, req->agent_id, ctx->arena, agent, st));
-    TRY(agent_may_have_token(agent, req->has_force && req->force, cause.now_ms, st));
-    const struct token_wish wish = {ttl_sec, req->token_hostname_pattern, req->token_source_cidr};
+    struct token_wish wish = {ttl_sec, req->token_hostname_pattern, req->token_source_cidr, NULL};
+    Clm__CreateAgentTokenRequest asked = *req;
+    asked.idempotency_key = NULL;
+    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
+    TRY(agent_token_begin(db, &cause, selector, req->agent_id, req->has_force && req->force, ctx->arena,
+                          agent, &wish.id, st));
     TRY(make_token(ctx, agent, &wish, res, &next, st));
-    TRY(agent_readmit(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, next, ctx->arena,
-                      agent, st));
+    if (res->token) /* one that was used, or revoked, lets nobody in again */
+        TRY(agent_readmit(db, &cause, selector, req->agent_id, next, ctx->arena, agent, st));
     res->agent = arena_alloc(ctx->arena, sizeof(*res->agent));
     clm__agent_view__init(res->agent);
     fill_view(res->agent, agent, ctx->arena);
@@ -421,19 +429,7 @@ static enum code ask_bootstrap(struct rpc_ctx *ctx, const char *agent_id, const 
     struct worker *worker = worker_of(ctx);
     struct agent agent;
     TRY(agent_get(worker->db, ctx->actor.label_selector, agent_id, ctx->arena, &agent, st));
-    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
-    const struct rpc_call call = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = method,
-        .request = request,
-        .timeout_ms = left_ms < TOKEN_CALL_MS ? left_ms : TOKEN_CALL_MS,
-        .traceparent = ctx->traceparent,
-        .assertion = ctx->assertion,
-        .authority = authority,
-    };
-    return rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, ret,
-                    st);
+    return call_bootstrap(ctx, method, request, authority, ret, st);
 }
 
 enum code on_list_agent_tokens(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)

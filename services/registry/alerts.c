@@ -137,6 +137,14 @@ enum code alerts_resolve_of_agent(struct db *tx, const char *agent_id, enum aler
     return alerts_tell_resolved(tx, resolved, n, now_ms, arena, st);
 }
 
+enum code alerts_resolve_restored(struct db *tx, int64_t now_ms, struct arena *arena, struct status *st)
+{
+    struct alert *resolved;
+    size_t n;
+    TRY(store_alerts_resolve_restored(tx, now_ms, SELF, arena, &resolved, &n, st));
+    return alerts_tell_resolved(tx, resolved, n, now_ms, arena, st);
+}
+
 enum code alerts_quiet(struct db *db, int64_t now_ms, struct arena *arena, struct status *st)
 {
     struct alert *resolved;
@@ -266,14 +274,6 @@ enum code alerts_list(struct db *db, const struct alert_filter *filter, size_t m
     if (full.state_bits == 0)
         full.state_bits = NOT_RESOLVED;
     return store_alerts_select(db, &terms, &full, max, arena, ret, ret_n, st);
-}
-
-enum code alerts_count_open(struct db *db, const char *selector, int64_t *ret, struct arena *arena,
-                            struct status *st)
-{
-    struct label_terms terms;
-    TRY(label_terms_read(selector, NULL, 0, arena, &terms, st));
-    return store_alerts_open(db, &terms, ret, arena, st);
 }
 
 static enum code get(struct db *db, const char *selector, const char *id, struct arena *arena,

@@ -47,6 +47,11 @@ enum code alerts_raise_alone(struct db *db, const struct alert_change *changes, 
                              struct arena *arena, struct status *st) MUST_CHECK;
 enum code alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                          struct arena *arena, struct status *st) MUST_CHECK;
+/* A restore answers everybody who noticed the older database: the platform itself ("platform"), and agents
+ * that hold newer heads ("<agent>" ALERT_HELD). What agents say of a head that does not hold stays. */
+#define ALERT_HELD "/held"
+enum code alerts_resolve_restored(struct db *tx, int64_t now_ms, struct arena *arena,
+                                  struct status *st) MUST_CHECK;
 /* For who resolves in the store itself. */
 enum code alerts_tell_resolved(struct db *tx, const struct alert *alerts, size_t n, int64_t now_ms,
                                struct arena *arena, struct status *st) MUST_CHECK;
@@ -91,8 +96,6 @@ struct alert_filter {
 /* Newest first. */
 enum code alerts_list(struct db *db, const struct alert_filter *filter, size_t max, struct arena *arena,
                       struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
-enum code alerts_count_open(struct db *db, const char *selector, int64_t *ret, struct arena *arena,
-                            struct status *st) MUST_CHECK;
 /* By an operator: NOT_FOUND outside the selector; doing it again changes nothing. Audited. */
 enum code alert_acknowledge(struct db *db, const struct cause *cause, const char *selector, const char *id,
                             struct arena *arena, struct alert *ret, struct status *st) MUST_CHECK;

@@ -5,9 +5,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/id.h"
 #include "base/log.h"
 #include "safemode/safemode.h"
 #include "store.h"
+#include "store_idempotency.h"
 
 #define DAY_MS (24LL * 3600 * 1000)
 
@@ -110,6 +112,21 @@ enum code agent_may_have_token(const struct agent *agent, bool force, int64_t no
                           "mean it",
                           agent->id);
     return CODE_OK;
+}
+
+enum code agent_token_begin(struct db *db, const struct cause *cause, const char *selector,
+                            const char *agent_id, bool force, struct arena *arena, struct agent *ret,
+                            const char **ret_token_id, struct status *st)
+{
+    char *id = arena_alloc(arena, UUID_TEXT_SIZE);
+    uuid_v7(id);
+    CLEANUP(db_scope_end) struct db *tx = db;
+    TRY(db_begin(tx, st));
+    TRY(agent_get(tx, selector, agent_id, arena, ret, st));
+    TRY(store_idempotency_claim(tx, cause, id, arena, ret_token_id, st));
+    if (strcmp(*ret_token_id, id) == 0)
+        TRY(agent_may_have_token(ret, force, cause->now_ms, st));
+    return db_commit(tx, st);
 }
 
 static enum code set_readmitted(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)

@@ -96,15 +96,35 @@ enum code operator_sessions(struct db *db, const char *id, int64_t now_ms, struc
 
 /* ---- invitations ---- */
 
-static enum code link_make(struct db *tx, const char *operator_id, int64_t now_ms, int64_t ttl_sec,
-                           char link[OPERATOR_SECRET_MAX], struct arena *arena, struct status *st)
+static void link_secret(char link[OPERATOR_SECRET_MAX], uint8_t hash[SHA256_SIZE])
 {
-    uint8_t random[SECRET_BYTES], hash[SHA256_SIZE];
+    uint8_t random[SECRET_BYTES];
     random_bytes(random, sizeof(random));
     (void)base64url_encode(random, sizeof(random), link, OPERATOR_SECRET_MAX);
     explicit_bzero(random, sizeof(random));
     sha256((struct bytes){(const uint8_t *)link, strlen(link)}, hash);
-    return store_operator_link(tx, hash, operator_id, now_ms, now_ms + ttl_sec * 1000, arena, st);
+}
+
+static enum code link_make(struct db *tx, const char *id, const char *operator_id, int64_t now_ms,
+                           int64_t ttl_sec, char link[OPERATOR_SECRET_MAX], struct arena *arena,
+                           struct status *st)
+{
+    uint8_t hash[SHA256_SIZE];
+    link_secret(link, hash);
+    return store_operator_link(tx, id, hash, operator_id, now_ms, now_ms + ttl_sec * 1000, arena, st);
+}
+
+/* A link that is asked for again: a fresh secret, as long as the first was not used. */
+static enum code link_again(struct db *tx, const char *id, int64_t not_after_ms,
+                            char link[OPERATOR_SECRET_MAX], struct arena *arena, struct status *st)
+{
+    uint8_t hash[SHA256_SIZE];
+    bool changed;
+    link_secret(link, hash);
+    TRY(store_operator_link_renew(tx, id, hash, not_after_ms, arena, &changed, st));
+    if (!changed)
+        link[0] = '\0';
+    return CODE_OK;
 }
 
 static enum code ttl_fit(int64_t ttl_sec, struct status *st)
@@ -121,10 +141,12 @@ static enum code invited_before(struct db *tx, const struct cause *cause, const 
                                 struct operator_entry *ret, struct status *st)
 {
     TRY(operator_get(tx, id, cause->now_ms, arena, ret, st));
+    char link_id[UUID_TEXT_SIZE];
     link[0] = '\0';
     if (ret->state != OPERATOR_INVITED)
         return db_commit(tx, st);
-    TRY(link_make(tx, id, cause->now_ms, ttl_sec, link, arena, st));
+    uuid_v7(link_id);
+    TRY(link_make(tx, link_id, id, cause->now_ms, ttl_sec, link, arena, st));
     TRY(operator_get(tx, id, cause->now_ms, arena, ret, st));
     return db_commit(tx, st);
 }
@@ -133,10 +155,11 @@ enum code operator_invite(struct db *db, const struct cause *cause, const char *
                           const struct grant *grant, int64_t ttl_sec, char link[OPERATOR_SECRET_MAX],
                           struct arena *arena, struct operator_entry *ret, struct status *st)
 {
-    char id[UUID_TEXT_SIZE];
+    char id[UUID_TEXT_SIZE], link_id[UUID_TEXT_SIZE];
     TRY(grant_fit(grant, arena, st));
     TRY(ttl_fit(ttl_sec, st));
     uuid_v7(id);
+    uuid_v7(link_id);
     const char *made;
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
@@ -147,7 +170,7 @@ enum code operator_invite(struct db *db, const struct cause *cause, const char *
     if (code == CODE_ALREADY_EXISTS)
         return status_set(st, code, "somebody is named \"%s\" already; choose another name", name);
     TRY(code);
-    TRY(link_make(tx, id, cause->now_ms, ttl_sec, link, arena, st));
+    TRY(link_make(tx, link_id, id, cause->now_ms, ttl_sec, link, arena, st));
     TRY(note(tx, cause, "operator.invited", id,
              arena_printf(arena, "%s invited as %s", name, grant_text(grant, arena)), arena, st));
     TRY(operator_get(tx, id, cause->now_ms, arena, ret, st));
@@ -158,16 +181,24 @@ enum code operator_invite_again(struct db *db, const struct cause *cause, const 
                                 char link[OPERATOR_SECRET_MAX], struct arena *arena,
                                 struct operator_entry *ret, struct status *st)
 {
+    char link_id[UUID_TEXT_SIZE];
+    const char *made;
     TRY(ttl_fit(ttl_sec, st));
+    uuid_v7(link_id);
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
     TRY(store_operators_lock(tx, st));
     TRY(operator_get(tx, id, cause->now_ms, arena, ret, st));
     if (ret->state == OPERATOR_DISABLED)
         return status_set(st, CODE_FAILED_PRECONDITION, "%s is disabled; enable them first", ret->who.name);
-    TRY(link_make(tx, id, cause->now_ms, ttl_sec, link, arena, st));
-    TRY(note(tx, cause, "operator.link_created", id,
-             arena_printf(arena, "a fresh one-time link for %s", ret->who.name), arena, st));
+    TRY(store_idempotency_claim(tx, cause, link_id, arena, &made, st));
+    if (strcmp(made, link_id) != 0) {
+        TRY(link_again(tx, made, cause->now_ms + ttl_sec * 1000, link, arena, st));
+    } else {
+        TRY(link_make(tx, link_id, id, cause->now_ms, ttl_sec, link, arena, st));
+        TRY(note(tx, cause, "operator.link_created", id,
+                 arena_printf(arena, "a fresh one-time link for %s", ret->who.name), arena, st));
+    }
     TRY(operator_get(tx, id, cause->now_ms, arena, ret, st));
     return db_commit(tx, st);
 }

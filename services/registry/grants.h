@@ -92,8 +92,13 @@ enum code store_operator_disable(struct db *tx, const char *id, int64_t disabled
 enum code store_operator_invite(struct db *tx, const char *id, const char *name, const struct grant *grant,
                                 int64_t now_ms, struct arena *arena, struct status *st) MUST_CHECK;
 /* Its former links end. */
-enum code store_operator_link(struct db *tx, const uint8_t hash[32], const char *operator_id, int64_t now_ms,
-                              int64_t expires_at_ms, struct arena *arena, struct status *st) MUST_CHECK;
+enum code store_operator_link(struct db *tx, const char *id, const uint8_t hash[32], const char *operator_id,
+                              int64_t now_ms, int64_t expires_at_ms, struct arena *arena,
+                              struct status *st) MUST_CHECK;
+/* Another secret for a link that is there. *ret_changed false: it was used, or ended. */
+enum code store_operator_link_renew(struct db *tx, const char *id, const uint8_t hash[32],
+                                    int64_t expires_at_ms, struct arena *arena, bool *ret_changed,
+                                    struct status *st) MUST_CHECK;
 /* The operator of an invitation, who sets a password; ret->id NULL: the link makes a new operator. */
 enum code store_link_operator(struct db *tx, const uint8_t hash[32], struct arena *arena,
                               struct operator_row *ret, struct status *st) MUST_CHECK;

@@ -185,6 +185,11 @@ enum code agents_superseded(struct db *db, const struct cause *cause, const stru
  * not said; or an operator disabled it. */
 enum code agent_may_have_token(const struct agent *agent, bool force, int64_t now_ms,
                                struct status *st) MUST_CHECK;
+/* What the token is to be called. A request that comes again is not asked once more: what it made may have
+ * brought the agent online meanwhile. */
+enum code agent_token_begin(struct db *db, const struct cause *cause, const char *selector,
+                            const char *agent_id, bool force, struct arena *arena, struct agent *ret,
+                            const char **ret_token_id, struct status *st) MUST_CHECK;
 /* After a fresh token was made: what was revoked or frozen may come back, with it alone; identities below
  * next_generation are of former installations. */
 enum code agent_readmit(struct db *db, const struct cause *cause, const char *selector, const char *id,

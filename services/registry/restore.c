@@ -185,13 +185,6 @@ static enum code narrow(struct db *tx, const struct cause *cause, const struct h
     return store_lost_clear(tx, st);
 }
 
-/* Whoever noticed the older database is answered. */
-static enum code settle_alert(struct db *tx, int64_t now_ms, struct arena *arena, struct status *st)
-{
-    const struct alert_change change = {.kind = ALERT_AUDIT_INCONSISTENT, .entity = "platform"};
-    return alerts_resolve(tx, &change, 1, now_ms, arena, st);
-}
-
 enum code platform_restored(struct db *db, const struct cause *cause, const struct held_back *held, size_t n,
                             struct arena *arena, struct restored *ret, struct status *st)
 {
@@ -215,7 +208,7 @@ enum code platform_restored(struct db *db, const struct cause *cause, const stru
     ret->former = record.former[record.n_former - 1];
     TRY(store_epoch_agents(tx, arena, st));
     TRY(narrow(tx, cause, held, n, arena, ret, st));
-    TRY(settle_alert(tx, cause->now_ms, arena, st));
+    TRY(alerts_resolve_restored(tx, cause->now_ms, arena, st));
     const struct activity activity = {.occurred_at_ms = cause->now_ms,
                                       .event = "platform.restored",
                                       .actor = cause->actor,

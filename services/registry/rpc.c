@@ -1,6 +1,9 @@
 /* The method table of clm-registry: protobuf's service, one row a method. */
+#include <string.h>
+
 #include "base/clock.h"
 #include "border.h"
+#include "pki/digest.h"
 
 struct cause cause_of(const struct rpc_ctx *ctx)
 {
@@ -10,6 +13,22 @@ struct cause cause_of(const struct rpc_ctx *ctx)
         .now_ms = clock_wall_ms(),
         .timing = registry_timing(worker_of(ctx)->service),
     };
+}
+
+const struct once *once_of(const char *key, const ProtobufCMessage *without_key, struct arena *arena)
+{
+    if (!key || !*key)
+        return NULL;
+    struct once *once = arena_alloc(arena, sizeof(*once));
+    const char *name = without_key->descriptor->name;
+    struct bytes body;
+    wire_pack(without_key, arena, &body.data, &body.len);
+    struct sha256_ctx *ctx = sha256_ctx_new();
+    sha256_ctx_add(ctx, (struct bytes){(const uint8_t *)name, strlen(name) + 1});
+    sha256_ctx_add(ctx, body);
+    sha256_ctx_free(ctx, once->request_sha256);
+    once->key = key;
+    return once;
 }
 
 const struct rpc_method registry_methods[] = {

@@ -16,6 +16,9 @@ enum code store_alerts_resolve_of_agent(struct db *tx, const char *agent_id, enu
 enum code store_alerts_quiet(struct db *db, int64_t before_ms, int64_t now_ms, const char *by,
                              struct arena *arena, struct alert **ret, size_t *ret_n,
                              struct status *st) MUST_CHECK;
+/* Those that say that the database is older than it should be. */
+enum code store_alerts_resolve_restored(struct db *tx, int64_t now_ms, const char *by, struct arena *arena,
+                                        struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
 enum code store_alerts_resolve(struct db *tx, const struct alert_change *changes, size_t n, int64_t now_ms,
                                const char *by, struct arena *arena, struct alert **ret, size_t *ret_n,
                                struct status *st) MUST_CHECK;
@@ -40,8 +43,6 @@ enum code store_alerts_unknown(struct db *tx, const struct alert_change *wanted,
 enum code store_alerts_select(struct db *db, const struct label_terms *terms,
                               const struct alert_filter *filter, size_t max, struct arena *arena,
                               struct alert **ret, size_t *ret_n, struct status *st) MUST_CHECK;
-enum code store_alerts_open(struct db *db, const struct label_terms *terms, int64_t *ret, struct arena *arena,
-                            struct status *st) MUST_CHECK;
 /* *ret_n 0: it was so already. */
 enum code store_alert_close(struct db *tx, const char *id, bool resolve, const char *by, int64_t now_ms,
                             struct arena *arena, struct alert **ret, size_t *ret_n,

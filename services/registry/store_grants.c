@@ -97,18 +97,36 @@ enum code store_operator_invite(struct db *tx, const char *id, const char *name,
     return db_query(tx, sql, args, NULL, st);
 }
 
-enum code store_operator_link(struct db *tx, const uint8_t hash[32], const char *operator_id, int64_t now_ms,
-                              int64_t expires_at_ms, struct arena *arena, struct status *st)
+enum code store_operator_link(struct db *tx, const char *id, const uint8_t hash[32], const char *operator_id,
+                              int64_t now_ms, int64_t expires_at_ms, struct arena *arena, struct status *st)
 {
-    static const char sql[] = "WITH former AS (DELETE FROM operator_links WHERE operator_id = $2) "
-                              "INSERT INTO operator_links (hash, operator_id, roles, created_at, expires_at) "
-                              "VALUES ($1, $2, 0, $3, $4)";
+    static const char sql[] =
+        "WITH former AS (DELETE FROM operator_links WHERE operator_id = $2) "
+        "INSERT INTO operator_links (hash, operator_id, roles, created_at, expires_at, id) "
+        "VALUES ($1, $2, 0, $3, $4, $5)";
     struct db_args *args = db_args_new(arena);
     db_arg_bytes(args, hash, 32);
     db_arg_text(args, operator_id);
     db_arg_time(args, now_ms);
     db_arg_time(args, expires_at_ms);
+    db_arg_text(args, id);
     return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_operator_link_renew(struct db *tx, const char *id, const uint8_t hash[32],
+                                    int64_t expires_at_ms, struct arena *arena, bool *ret_changed,
+                                    struct status *st)
+{
+    static const char sql[] =
+        "UPDATE operator_links SET hash = $2, expires_at = $3 WHERE id = $1 AND used_at IS NULL";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    db_arg_bytes(args, hash, 32);
+    db_arg_time(args, expires_at_ms);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx, sql, args, &rows, st));
+    *ret_changed = db_rows_affected(rows) == 1;
+    return CODE_OK;
 }
 
 enum code store_link_operator(struct db *tx, const uint8_t hash[32], struct arena *arena,

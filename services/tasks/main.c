@@ -67,6 +67,7 @@ static enum code start(struct service *service, struct status *st)
     app->waker = waker_new();
     app->tasks = (struct tasks){
         .signer = envelope_signer_new(),
+        .roots = service_roots(service),
         .lease_expiry_ms = config->lease_expiry_ms,
         .lease_return_ms = config->lease_return_ms,
         .wake = wake_now,

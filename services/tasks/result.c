@@ -3,6 +3,7 @@
  * that this agent was issued, decides. The agent repeats until it is answered, so every step is idempotent.
  * What came is hostile until the receipt's signature, fields, digest and the result's own form have held.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -39,8 +40,35 @@ static const char *outcome_name(enum outcome outcome)
     return names[outcome];
 }
 
-static enum code verify(struct db *db, struct arena *arena, const struct result_submission *submission,
-                        struct taken *taken, struct status *st)
+/* What makes an identity known is an event, and events are late at times: after a renewal, after a restore.
+ * A certificate that proves itself this agent's and is newer than all that are known is worth another try
+ * soon; any other is refused. */
+static enum code refuse_unknown(const struct tasks *tasks, struct db *db, struct arena *arena,
+                                const struct result_submission *submission, int64_t now_ms, struct status *st)
+{
+    AUTO_DER struct der content = {0};
+    AUTO_DER struct der signer = {0};
+    AUTO_CERT_INFO struct cert_info info = {0};
+    struct spiffe_id id;
+    struct status ignored;
+    int64_t newest;
+    TRY(store_identity_newest(db, arena, submission->agent_id, &newest, st));
+    if (tasks->roots &&
+        cms_verify(CMS_CONTENT_RECEIPT, submission->receipt, NULL, tasks->roots, PURPOSE_AGENT_TASK, now_ms,
+                   &content, &signer, &ignored) == CODE_OK &&
+        cert_spiffe(der_bytes(&signer), &id, &ignored) == CODE_OK &&
+        cert_read(der_bytes(&signer), &info, &ignored) == CODE_OK && strcmp(id.kind, "agent") == 0 &&
+        strcmp(id.name, submission->agent_id) == 0 && strtoll(info.subject_serial, NULL, 10) > newest)
+        return status_set(st, CODE_UNAVAILABLE,
+                          "agent %s's identity of generation %s is not known here yet; try again",
+                          submission->agent_id, info.subject_serial);
+    return status_set(st, CODE_PERMISSION_DENIED,
+                      "the receipt is signed by a certificate that is not agent %s's task certificate",
+                      submission->agent_id);
+}
+
+static enum code verify(const struct tasks *tasks, struct db *db, struct arena *arena,
+                        const struct result_submission *submission, struct taken *taken, struct status *st)
 {
     AUTO_DER struct der claimed = {0};
     TRY(cms_claimed_signer(submission->receipt, &claimed, st));
@@ -48,9 +76,7 @@ static enum code verify(struct db *db, struct arena *arena, const struct result_
     unsigned generation;
     enum code code = store_identity_find(db, arena, submission->agent_id, expected, &generation, st);
     if (code == CODE_NOT_FOUND)
-        return status_set(st, CODE_PERMISSION_DENIED,
-                          "the receipt is signed by a certificate that is not agent %s's task certificate",
-                          submission->agent_id);
+        return refuse_unknown(tasks, db, arena, submission, taken->now_ms, st);
     TRY(code);
     AUTO_DER struct der content = {0};
     AUTO_DER struct der signer = {0};
@@ -256,7 +282,7 @@ enum code task_submit_result(struct tasks *tasks, struct db *db, struct arena *a
         found == CODE_OK && task.lease > 0 && submission->attempt <= task.attempt && submission->attempt >= 1;
     struct status why = *st;
     if (has_receipt)
-        TRY(verify(tx, arena, submission, &taken, st));
+        TRY(verify(tasks, tx, arena, submission, &taken, st));
     /* The agent may have been given an order that nobody here made for it: that is what it reports. */
     if (has_receipt && (taken.receipt.outcome == OUTCOME_NOT_GENUINE ||
                         (taken.receipt.outcome == OUTCOME_CANNOT_OPEN && !leased))) {

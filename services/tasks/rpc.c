@@ -5,6 +5,7 @@
 #include "app.h"
 #include "base/clock.h"
 #include "proto/tasks.pb-c.h"
+#include "state.h"
 #include "wire/wire.h"
 
 #define PAGE_DEFAULT 50u
@@ -57,9 +58,11 @@ static enum code view_fill(Clm__TaskView *view, const struct task *task, struct 
     set_time(&view->has_started_at_ms, &view->started_at_ms, task->started_at_ms);
     set_time(&view->has_finished_at_ms, &view->finished_at_ms, task->finished_at_ms);
     set_time(&view->has_deadline_at_ms, &view->deadline_at_ms, task->deadline_at_ms);
-    view->phase = arena_strdup(arena, task->phase);
-    view->has_progress_permille = task->progress_permille >= 0;
-    view->progress_permille = task->progress_permille >= 0 ? (uint32_t)task->progress_permille : 0;
+    if (!task_state_is_terminal(task->state)) { /* where it was last seen says nothing of what is over */
+        view->phase = arena_strdup(arena, task->phase);
+        view->has_progress_permille = task->progress_permille >= 0;
+        view->progress_permille = task->progress_permille >= 0 ? (uint32_t)task->progress_permille : 0;
+    }
     view->message = arena_strdup(arena, task->message);
     return CODE_OK;
 }

@@ -68,8 +68,8 @@ enum code store_query_tasks(struct db *db, struct arena *arena, const char *sql,
 }
 
 /* For guarded updates: no row means that the task has moved on. */
-enum code store_update_task(struct db *db, struct arena *arena, const char *sql, const struct db_args *args,
-                            const struct task *task, struct task *ret, struct status *st)
+static enum code update_task(struct db *db, struct arena *arena, const char *sql, const struct db_args *args,
+                             const struct task *task, struct task *ret, struct status *st)
 {
     struct task *changed;
     size_t n;
@@ -250,7 +250,7 @@ enum code store_task_finish(struct db *db, struct arena *arena, const struct tas
     db_arg_time(args, ending->now_ms);
     db_arg_time(args, ending->started_at_ms);
     db_arg_int(args, ending->verdict);
-    return store_update_task(
+    return update_task(
         db, arena,
         "UPDATE tasks SET state = $3, message = $5, result = coalesce($6, result), finished_at = $7, "
         "started_at = coalesce(started_at, CASE WHEN $8 IS NOT NULL THEN greatest(created_at, least($8, $7)) "
@@ -272,7 +272,7 @@ enum code store_task_reschedule(struct db *db, struct arena *arena, const struct
     db_arg_int(args, next_attempt);
     db_arg_time(args, not_before_ms);
     db_arg_text(args, message);
-    return store_update_task(
+    return update_task(
         db, arena,
         "UPDATE tasks SET state = 1, attempt = $4, not_before = $5, message = $6, started_at = NULL, "
         "leased_at = NULL, seen_at = NULL, phase = NULL, progress_permille = NULL, version = version + 1 "
@@ -287,7 +287,7 @@ enum code store_task_retry(struct db *db, struct arena *arena, const struct task
     db_arg_text(args, task->id);
     db_arg_int(args, task->attempt);
     db_arg_time(args, now_ms);
-    return store_update_task(
+    return update_task(
         db, arena,
         "UPDATE tasks SET state = 1, attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + "
         "1), "
@@ -325,11 +325,10 @@ enum code store_task_request_cancel(struct db *db, struct arena *arena, const st
 {
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, task->id);
-    return store_update_task(
-        db, arena,
-        "UPDATE tasks SET cancel_requested = true, version = version + 1 "
-        "WHERE id = $1 AND state IN (3, 4) AND NOT cancel_requested RETURNING " TASK_COLUMNS,
-        args, task, ret, st);
+    return update_task(db, arena,
+                       "UPDATE tasks SET cancel_requested = true, version = version + 1 "
+                       "WHERE id = $1 AND state IN (3, 4) AND NOT cancel_requested RETURNING " TASK_COLUMNS,
+                       args, task, ret, st);
 }
 
 /* ---- events ---- */

@@ -178,6 +178,9 @@ enum code store_identity_confirm(struct db *db, struct arena *arena, const char 
 enum code store_identity_find(struct db *db, struct arena *arena, const char *agent_id,
                               struct bytes task_certificate, unsigned *ret_generation,
                               struct status *st) MUST_CHECK;
+/* The newest generation that is known of this agent; -1: none. */
+enum code store_identity_newest(struct db *db, struct arena *arena, const char *agent_id,
+                                int64_t *ret_generation, struct status *st) MUST_CHECK;
 
 /* ---- events
  * ------------------------------------------------------------------------------------------------- */

@@ -26,9 +26,6 @@ void store_task_read(const struct db_rows *rows, size_t row, struct arena *arena
 /* Tasks of a statement that gives TASK_COLUMNS. */
 enum code store_query_tasks(struct db *db, struct arena *arena, const char *sql, const struct db_args *args,
                             struct task **ret, size_t *ret_n, struct status *st) MUST_CHECK;
-/* For guarded updates: no row means that the task has moved on. */
-enum code store_update_task(struct db *db, struct arena *arena, const char *sql, const struct db_args *args,
-                            const struct task *task, struct task *ret, struct status *st) MUST_CHECK;
 /* The states from which a task may go there. */
 void store_arg_sources(struct db_args *args, enum task_state to);
 /* Three parameters: a selector. */

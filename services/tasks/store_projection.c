@@ -185,3 +185,15 @@ enum code store_identity_find(struct db *db, struct arena *arena, const char *ag
     *ret_generation = (unsigned)db_int(rows, 0, 0);
     return CODE_OK;
 }
+
+enum code store_identity_newest(struct db *db, struct arena *arena, const char *agent_id,
+                                int64_t *ret_generation, struct status *st)
+{
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, agent_id);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query_one(db, "SELECT coalesce(max(generation), -1) FROM identities WHERE agent_id = $1", args,
+                     &rows, st));
+    *ret_generation = db_int(rows, 0, 0);
+    return CODE_OK;
+}

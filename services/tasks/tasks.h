@@ -170,9 +170,10 @@ struct agent {
 /* The running service, shared by all workers. */
 struct tasks {
     struct envelope_signer *signer;
-    int64_t lease_expiry_ms;  /* leased, not listed: delivered again */
-    int64_t lease_return_ms;  /* not heard of: back to READY */
-    bool projection_complete; /* atomic */
+    const struct der_list *roots; /* of agents' certificates */
+    int64_t lease_expiry_ms;      /* leased, not listed: delivered again */
+    int64_t lease_return_ms;      /* not heard of: back to READY */
+    bool projection_complete;     /* atomic */
     /* After commit: these agents have something to fetch. */
     void (*wake)(struct tasks *tasks, const char *const *agent_ids, size_t n);
     /* Asks the registry for one agent that the projection lacks; NULL in tests. */

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/policy.h"
+#include "agent/policy/policy.h"
+#include "base/endpoint.h"
 #include "proto/common.pb-c.h"
 #include "temp_file.h"
 
@@ -19,7 +20,7 @@ static void check_target(const struct policy *policy, const struct policy_target
 {
     struct status st;
     const struct policy_target *found = NULL;
-    char host[256], port[6];
+    struct endpoint at;
     char name[] = "www.example.com", *names[] = {name};
     if (!target->certificate || policy_find_target(policy, target->name, &found, &st) != CODE_OK)
         abort();
@@ -30,7 +31,7 @@ static void check_target(const struct policy *policy, const struct policy_target
         if (!policy_find_reload(policy, (*r)->name))
             abort();
     }
-    if (target->endpoint && endpoint_split(target->endpoint, host, port, &st) != CODE_OK)
+    if (target->endpoint && endpoint_split(target->endpoint, &at, &st) != CODE_OK)
         abort();
     if (policy_allows_names(policy, target, names, 1, &st) == CODE_OK && !target->dns_names &&
         !policy->dns_names)

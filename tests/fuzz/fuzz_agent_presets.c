@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/presets/dump.h"
+#include "base/endpoint.h"
 #include "wire/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -29,8 +30,8 @@ static void check(const Clm__Agent__Facts *facts)
         must_be_absolute(server->chain);
         must_be_absolute(server->password_file);
         for (size_t n = 0; n < server->n_listens; n++) {
-            char host[256], port[6];
-            if (endpoint_split(server->listens[n], host, port, &st) != CODE_OK)
+            struct endpoint at;
+            if (endpoint_split(server->listens[n], &at, &st) != CODE_OK)
                 abort();
         }
     }

@@ -5,6 +5,7 @@ import re
 import stat
 import subprocess
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -69,6 +70,8 @@ def test_a_task_is_run_waited_for_and_shown(clmctl, host):
     assert done.returncode in (0, 4), done.stderr
     task = json.loads(done.stdout)
     assert task["state"] in ("SUCCEEDED", "FAILED")
+    assert "progressPermille" not in task and "phase" not in task, task  # where it was last seen says nothing of what is over
+    assert "%" not in done.stderr.splitlines()[-1], done.stderr
     shown = clmctl("tasks", "get", task["id"])
     assert shown.returncode == 0 and "OUTCOME" in shown.stdout, shown.stdout
     assert task["id"] in clmctl("tasks", "list", "--agent", host.id, "--kind", "validate").stdout
@@ -243,11 +246,33 @@ def test_dashboard_and_version(clmctl):
     (["agents", "get", "01890a5d-ac96-774b-bcce-b302099a8057"], 1, "ot found"),
     (["agents", "get", "x"], 2, "not an agent id"),
     (["agents", "list", "--colour"], 2, "unknown option --colour"),
-    (["agents"], 2, "unknown command"),
+    (["agents"], 2, "agents what? One of the above"),
+    (["agents", "lisst"], 2, 'unknown command "agents lisst"; one of the above is meant?'),
+    (["agnets", "list"], 2, 'unknown command "agnets"; `clmctl help` lists them'),
+    (["agents", "register", "x", "--ttl", "604801"], 2, "from 60 to 604800"),
     (["agents", "list", "--context", "nowhere"], 2, "[context nowhere]")])
 def test_errors_say_what_to_do(arguments, code, said, clmctl):
     done = clmctl(*arguments)
     assert done.returncode == code and said in done.stderr, (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["help", "agents"], ["agents", "--help"]])
+def test_a_group_of_commands_is_explained(arguments, clmctl):
+    done = clmctl(*arguments)
+    assert done.returncode == 0 and "agents register HOSTNAME" in done.stdout and "tasks list" not in done.stdout, done
+
+
+def test_what_is_wrong_is_said_last(clmctl):
+    assert clmctl("agents", "lisst").stderr.splitlines()[-1].startswith("clmctl: unknown command")
+    assert len(clmctl("agnets").stderr.splitlines()) == 1
+
+
+def test_many_who_label_one_agent_at_once_all_succeed(clmctl, rest):
+    agent_id = rest.register("many-labels.example.com")["agent"]["id"]
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda n: clmctl("agents", "label", agent_id, f"l{n}=x"), range(8)))
+    assert [d.returncode for d in done] == [0] * 8, done
+    assert {label["name"] for label in rest.agent(agent_id)["labels"]} == {f"l{n}" for n in range(8)}
 
 
 def test_a_wrong_key_a_wrong_root_and_no_platform_are_told_apart(clmctl, platform):

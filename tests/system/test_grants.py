@@ -157,9 +157,23 @@ def test_what_is_created_twice_with_one_idempotency_key_is_there_once(admin):
     first, second = (admin.post("/api/v1/api-keys", body, once) for _ in range(2))
     assert first["apiKey"]["id"] == second["apiKey"]["id"] and second["key"]
     assert [k["name"] for k in admin.get("/api/v1/api-keys", pageSize=500)["apiKeys"]].count(body["name"]) == 1
+    invite = f"/api/v1/operators/{admin.post('/api/v1/operators', {'name': name(), 'roles': ['VIEWER']})['operator']['id']}:invite"
+    once = {"Idempotency-Key": uuid.uuid4().hex}
+    links = [admin.post(invite, {}, once)["link"] for _ in range(2)]
+    assert links[0] != links[1]
+    assert admin.post(invite, {})["link"] and "link" not in admin.post(invite, {}, once)
     once = {"Idempotency-Key": uuid.uuid4().hex}
     agent = {"hostname": f"{body['name']}.example.com"}
-    assert len({admin.post("/api/v1/agents", agent, once)["agent"]["id"] for _ in range(2)}) == 1
+    agents = {admin.post("/api/v1/agents", agent, once)["agent"]["id"] for _ in range(2)}
+    assert len(agents) == 1
+    tokens = f"/api/v1/agents/{agents.pop()}/tokens"
+    once_more = {"Idempotency-Key": uuid.uuid4().hex}
+    first, second = (admin.post(tokens, {}, once_more) for _ in range(2))
+    assert first["tokenId"] == second["tokenId"] and first["token"] != second["token"]
+    admin.post(tokens, {})
+    again = admin.post(tokens, {}, once_more)  # another was made since: what repeats the first takes nothing away
+    assert "token" not in again and [t["state"] for t in admin.get(tokens)["tokens"]].count("OPEN") == 1
+    assert refused(lambda: admin.post(tokens, {"tokenTtlSec": 60}, once_more), 409)
     assert refused(lambda: admin.post("/api/v1/agents", {"hostname": "another.example.com"}, once), 409)
 
 

@@ -105,6 +105,7 @@ def test_a_restored_database_is_noticed_and_the_fleet_comes_back(lost, operator,
         assert done.returncode == 0 and "epoch 1" in done.stdout and "1 tokens" in done.stdout and "1 agents" in done.stdout, done
 
         assert operator.agent(stolen_id)["status"] == "DISABLED", operator.agent(stolen_id)
+        assert not inconsistent(operator), inconsistent(operator)
         for agent, agent_id in ((rotating.agent, rotating.id), (newcomer, late_id)):
             operator.wait_agent(agent_id, "ONLINE", process=agent.process)
             wait_until("its head to be of the new tree", lambda a=agent: head(lost, a)["tree"] != tree, 60)

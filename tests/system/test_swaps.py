@@ -435,7 +435,7 @@ def test_exec_refuses_a_replayed_order(platform, rest, host, kept, take_over):
     """The very envelope, once more, when the platform has the receipt: it is not run again."""
     task = said_by_a_taken_gateway(platform, host, take_over, kept.delivery(), lambda: rest.wait_task(kept.task_id))
     assert task["state"] == "SUCCEEDED", task
-    wait_until("the agent to know that the receipt is there", lambda: rest.agent(host.id)["status"] == "ONLINE", 60)
+    wait_until("the agent to know that the receipt is there", lambda: "receipt acknowledged" in host.agent.process.text(), 60)
     host.agent.stop()
     alert = said_by_a_taken_gateway(platform, host, take_over, kept.delivery(), lambda: wait_until(
         "the alert", lambda: rejected(rest, host.id), 60, process=host.agent.process))

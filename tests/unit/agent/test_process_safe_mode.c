@@ -67,6 +67,29 @@ static void an_invalid_policy_is_safe_mode_until_it_is_mended(void **state)
     agent_stop(gw, SIGTERM);
 }
 
+/* What [agent] says holds though the rest cannot be read: the host is enrolled, and says what is wrong. */
+static void a_start_with_an_invalid_policy_is_safe_mode_and_no_loss_of_the_identity(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    AUTO_BUF struct buf good = {0};
+    OK(file_read(gw->config, 4096, &good, &st));
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    agent_stop(gw, SIGTERM);
+    WAIT(gw, !gw->held);
+    AUTO_FREE char *bad = NULL;
+    assert_true(asprintf(&bad, "%s\nthis is no line of it\n", buf_text(&good)) > 0);
+    write_text_file(gw->config, bad, 0644);
+    agent_start(gw);
+    WAIT(gw, gw->held && gw->last->safe_mode);
+    assert_string_equal(gw->last->safe_mode_reason, "INVALID_POLICY");
+    write_text_file(gw->config, buf_text(&good), 0644);
+    (void)kill(gw->agent, SIGHUP);
+    WAIT(gw, gw->held && !gw->last->safe_mode);
+    agent_stop(gw, SIGTERM);
+}
+
 /* `clm-agent COMMAND` as its administrator calls it; its output is not looked at. */
 static void agent_command(const struct gateway *gw, const char *command)
 {
@@ -242,12 +265,12 @@ static void a_released_change_is_done_in_safe_mode_if_the_policy_lets_it(void **
     WAIT(gw, gw->n_seen == 1);
     assert_non_null(strstr(last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED)->message, "break_glass"));
     OK(file_read(gw->config, 4096, &config, &st));
-    assert_true(buf_puts(&config, "[policy]\nbreak_glass = yes\n"));
+    assert_true(buf_puts(&config, "[policy]\nbreak_glass = yes\nmetrics = on\n"));
     write_text_file(gw->config, buf_text(&config), 0644);
-    WAIT(gw, gw->held && gw->last->n_held == 0);
-    unsigned before = gw->checkins;
+    WAIT(gw, gw->held && gw->last->n_held == 0 && !gw->last->metrics);
     (void)kill(gw->agent, SIGHUP);
-    WAIT(gw, gw->checkins > before && in_safe_mode(gw, "LOCAL")); /* the new policy is told */
+    WAIT(gw,
+         in_safe_mode(gw, "LOCAL") && gw->last->metrics); /* what of the new policy is seen from outside */
     renew_add(gw, TEST_OTHER_TASK);
     WAIT(gw, gw->n_seen == 2);
     (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
@@ -261,6 +284,7 @@ int main(void)
         T(a_clock_far_from_the_platforms_is_safe_mode),
         T(a_crash_loop_is_safe_mode),
         T(an_invalid_policy_is_safe_mode_until_it_is_mended),
+        T(a_start_with_an_invalid_policy_is_safe_mode_and_no_loss_of_the_identity),
         T(the_hosts_administrator_enters_and_leaves_safe_mode),
         T(what_has_not_begun_does_not_begin_in_safe_mode),
         T(a_state_directory_that_cannot_be_written_is_safe_mode),

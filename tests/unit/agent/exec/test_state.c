@@ -1,5 +1,5 @@
 /* The state directory: what a restart finds. */
-#include "agent/exec/exec.h"
+#include "agent/exec/rotation.h"
 
 #include <sys/stat.h>
 

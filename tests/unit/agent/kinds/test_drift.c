@@ -1,6 +1,7 @@
 /* What differs from what was intended is seen, on real files and a real nginx. */
 #include "harness.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -61,17 +62,22 @@ static void assert_sound(struct host *host)
         fail_msg("%s", report.drifts[0]->reason);
 }
 
-static void reload_nginx(struct host *host)
+static pid_t nginx_worker(const struct host *host)
 {
-    assert_int_equal(kill(host->nginx, SIGHUP), 0);
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", host->nginx, host->nginx);
+    return (pid_t)strtol(read_text(path), NULL, 10); /* the oldest: the former one as long as there is one */
 }
 
-static void wait_sound(struct host *host)
+/* Returns when the files were read and nobody answers with the former ones any more. */
+static void reload_nginx(struct host *host)
 {
-    /* For an instant after a reload the former workers still answer beside the new ones. */
-    for (int i = 0; i < 500 && check(host).n_drifts != 0; i++)
-        ;
-    assert_sound(host);
+    pid_t former = nginx_worker(host);
+    assert_int_not_equal(former, 0);
+    assert_int_equal(kill(host->nginx, SIGHUP), 0);
+    for (int i = 0; i < 3000 && (nginx_worker(host) == former || nginx_worker(host) == 0); i++)
+        (void)poll(NULL, 0, 10);
+    assert_int_not_equal(nginx_worker(host), former);
 }
 
 static void whatever_differs_is_seen_and_gone_when_mended(void **state)
@@ -106,7 +112,7 @@ static void whatever_differs_is_seen_and_gone_when_mended(void **state)
     intend(host, other.fingerprint);
     assert_drift(host, "served", "reload the server");
     reload_nginx(host);
-    wait_sound(host);
+    assert_sound(host);
 
     /* A server that is down serves nothing: that is for others to see. */
     stop_nginx(host);
@@ -189,12 +195,9 @@ static void broken_chain_is_seen_in_the_file_and_on_the_socket(void **state)
     assert_drift(host, "chain", "issuer is not known");
     reload_nginx(host);
     put_chain(host, &leaf, &middle.pem);
-    assert_int_equal(kill(host->nginx, 0), 0);
-    for (int i = 0; i < 500 && check(host).n_drifts == 0; i++)
-        ;
     assert_drift(host, "served-chain", "issuer is not known"); /* the file is right again, and was not read */
     reload_nginx(host);
-    wait_sound(host);
+    assert_sound(host);
 
     put_chain(host, &leaf, &stranger.pem); /* an intermediate that did not sign it */
     assert_drift(host, "chain", "");
@@ -248,7 +251,7 @@ static void one_process_that_still_serves_the_old_one_is_seen(void **state)
     arena_free(kept);
     assert_int_equal(kill(with_old, SIGTERM), 0);
     (void)waitpid(with_old, NULL, 0);
-    wait_sound(host);
+    assert_sound(host);
     issued_done(&old);
     issued_done(&new);
 }

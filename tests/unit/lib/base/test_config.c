@@ -275,6 +275,23 @@ static void refusal_of_a_section_carries_its_reason(void **state)
     assert_string_equal(st.msg, "agent.conf:7: section [target c]: at most 2 targets");
 }
 
+static void one_section_is_read_from_a_file_that_is_wrong_elsewhere(void **state)
+{
+    (void)state;
+    assert_int_equal(load("rubbish\n[policy]\nnot a pair\nnote = kept\nunknown = x\nstate_dir =\n[gateway]\n"
+                          "workers = 9\n[policy\n[target a]\nnote = of the target\n"),
+                     CODE_INVALID_ARGUMENT);
+    clear(NULL);
+    config_salvage(keys, "policy", path, &conf);
+    assert_string_equal(conf.note, "kept");
+    assert_string_equal(strrchr(conf.state_dir, '/'), "/state"); /* its fallback */
+    assert_int_equal(conf.workers, 0);
+    clear(NULL);
+    config_salvage(keys, "policy", NULL, &conf);
+    assert_null(conf.note);
+    assert_non_null(conf.state_dir);
+}
+
 static void missing_file_is_not_found_and_no_file_is_allowed(void **state)
 {
     (void)state;
@@ -303,6 +320,7 @@ int main(void)
         TEST(what_the_parser_would_cut_is_refused),
         TEST(line_that_is_neither_section_nor_pair_is_refused),
         TEST(refusal_of_a_section_carries_its_reason),
+        TEST(one_section_is_read_from_a_file_that_is_wrong_elsewhere),
         TEST(missing_file_is_not_found_and_no_file_is_allowed),
     };
     return cmocka_run_group_tests(tests, setup_group, teardown_group);

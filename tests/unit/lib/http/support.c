@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/id.h"
 
-#define PATIENCE_US (10 * 1000 * 1000)
+#define PATIENCE_US (60 * 1000 * 1000) /* a resolver may be slow to say that there is no such name */
 
 void spin(struct loop *loop)
 {

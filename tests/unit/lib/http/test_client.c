@@ -337,22 +337,6 @@ static void http_errors_are_responses_with_their_retry_after(void **state)
     assert_int_equal(f->failures, 0);
 }
 
-static void cancelled_call_is_silent_and_the_next_is_served(void **state)
-{
-    (void)state;
-    start_server(NULL);
-    start_client(NULL);
-    http_call_cancel(send_call("/unsent", "x", "no"));
-    assert_true(spin_until(f->loop, is_open, NULL));
-    struct http_call *held = send_call("/hold", "", "no");
-    assert_true(spin_until(f->loop, is_held, NULL));
-    http_call_cancel(held);
-    send_call("/next", "n", "yes:");
-    wait_responses(1);
-    assert_string_equal(f->body, "yes:n;");
-    assert_int_equal(f->requests, 2);
-}
-
 static void call_without_answer_in_time_closes_the_connection(void **state)
 {
     (void)state;
@@ -904,7 +888,6 @@ int main(void)
         TEST(calls_are_answered_in_order),
         TEST(second_call_goes_out_behind_a_held_one_and_ends_it),
         TEST(http_errors_are_responses_with_their_retry_after),
-        TEST(cancelled_call_is_silent_and_the_next_is_served),
         TEST(call_without_answer_in_time_closes_the_connection),
         TEST(refused_connection_fails_calls_and_says_so),
         TEST(names_are_looked_up),

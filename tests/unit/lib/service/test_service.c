@@ -25,7 +25,7 @@
 #include "support/port.h"
 
 #define AGENT       "0198c0de-0000-7000-8000-000000000001"
-#define WAIT_ROUNDS 500 /* of 20 ms */
+#define WAIT_ROUNDS 3000 /* of 20 ms */
 
 static char dir[64], conf[96];
 static int admin_port;

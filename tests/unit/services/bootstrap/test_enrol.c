@@ -477,6 +477,44 @@ static void a_token_lives_at_most_a_week_and_its_scope_must_be_one(void **state)
     assert_int_equal(fixture_events_count("token.created"), 0);
 }
 
+static bool make_again(struct token_order *order, char secret[64])
+{
+    struct token_made made;
+    struct token token;
+    assert_ok(token_create(req, order, &made, &why));
+    assert_string_equal(made.id, order->id);
+    if (!made.text)
+        return false;
+    assert_ok(token_parse(made.text, &token, &why));
+    secret_free(made.text);
+    token_secret_text(&token, secret);
+    token_wipe(&token);
+    return true;
+}
+
+static void a_token_with_an_id_is_made_once_and_has_a_fresh_secret_until_it_was_used(void **state)
+{
+    (void)state;
+    AUTO_AGENT struct agent agent;
+    char id[UUID_TEXT_SIZE], stranger[UUID_TEXT_SIZE], token_id[UUID_TEXT_SIZE], first[64], second[64];
+    uuid_v7(id);
+    uuid_v7(stranger);
+    uuid_v7(token_id);
+    struct token_order order = {.id = token_id, .agent_id = id, .hostname = "h"};
+    agent_init(&agent);
+    assert_true(make_again(&order, first));
+    assert_true(make_again(&order, second));
+    assert_int_equal(fixture_events_count("token.created"), 1);
+    assert_int_equal(fixture_enrol(req, &agent, first, &why), CODE_UNAUTHENTICATED);
+    order.agent_id = stranger; /* whose token it is not */
+    assert_false(make_again(&order, first));
+    order.agent_id = id;
+    assert_ok(fixture_enrol(req, &agent, second, &why));
+    assert_string_equal(agent.id, id);
+    assert_false(make_again(&order, first));
+    assert_ok(fixture_enrol(req, &agent, second, &why)); /* the host that has it goes on */
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -485,6 +523,7 @@ int main(void)
         TEST(a_token_becomes_an_identity_of_generation_0),
         TEST(the_same_keys_get_the_same_certificates_until_confirmed),
         TEST(the_end_of_its_time_stops_an_unused_token_only),
+        TEST(a_token_with_an_id_is_made_once_and_has_a_fresh_secret_until_it_was_used),
         TEST(a_token_that_nobody_made_is_refused),
         TEST(a_second_pair_of_keys_is_refused_and_told),
         TEST(a_fresh_token_revokes_the_open_one_and_raises_the_generation),

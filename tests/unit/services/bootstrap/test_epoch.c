@@ -156,7 +156,9 @@ static void open_tokens_are_void_and_burnt_ones_stay_burnt(void **state)
                                     .secret_sha256 = (const uint8_t *)"0123456789abcdef0123456789abcdef",
                                     .now_ms = clock_wall_ms(),
                                     .not_after_ms = clock_wall_ms() + 60000};
-    assert_ok(store_token_add(req->db, &token, &why));
+    bool added;
+    assert_ok(store_token_add(req->db, &token, &added, &why));
+    assert_true(added);
     assert_ok(epoch_begin(req, ++epoch, token.now_ms - 1, &voided, &why)); /* made after the restore */
     struct token_row row;
     assert_ok(store_token_find(req->db, req->arena, token.secret_sha256, token.now_ms, &row, &why));

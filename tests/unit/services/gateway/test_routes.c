@@ -33,6 +33,29 @@ static void every_changing_route_demands_the_senders_signature(void **state)
     }
 }
 
+/* A client that heard no answer may ask again: whatever makes something, or shows a secret once, takes a key.
+ * Who begins a session has nobody that the key could be theirs. */
+static void everything_that_creates_takes_an_idempotency_key(void **state)
+{
+    (void)state;
+    static const char *const secrets[] = {"token", "link", "key"};
+    size_t n = 0;
+    for (const struct route *route = routes; route->method; route++) {
+        if (strcmp(route->method, "POST") != 0 || route->session == ROUTE_SESSION_BEGIN)
+            continue;
+        bool creates = route->success == 201;
+        for (size_t i = 0; i < ARRAY_LEN(secrets); i++)
+            creates |=
+                protobuf_c_message_descriptor_get_field_by_name(route_response(route), secrets[i]) != NULL;
+        bool takes =
+            protobuf_c_message_descriptor_get_field_by_name(route_request(route), "idempotency_key") != NULL;
+        if (creates != takes)
+            fail_msg("%s", route->path);
+        n += creates;
+    }
+    assert_int_equal(n, 6);
+}
+
 static void every_path_parameter_is_a_field_of_its_request(void **state)
 {
     (void)state;
@@ -120,6 +143,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_route_names_a_method_that_operators_may_call),
         cmocka_unit_test(every_changing_route_demands_the_senders_signature),
+        cmocka_unit_test(everything_that_creates_takes_an_idempotency_key),
         cmocka_unit_test(every_path_parameter_is_a_field_of_its_request),
         cmocka_unit_test(path_parameters_are_bound_by_name),
         cmocka_unit_test(verb_is_told_apart_from_the_resource),

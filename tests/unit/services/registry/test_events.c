@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "alerts.h"
+#include "base/clock.h"
 #include "base/id.h"
 #include "border.h"
 #include "fixture.h"
@@ -176,6 +178,82 @@ static void tasks_stand_in_the_activity_under_their_agent(void **state)
     assert_string_equal(d.recent[0].message, "RENEW: installed");
 }
 
+static const struct alert *only_alert(void)
+{
+    const struct alert_filter filter = {.selector = ""};
+    struct alert *alerts;
+    size_t n;
+    assert_int_equal(alerts_list(fixture_db, &filter, 10, fixture_arena, &alerts, &n, NULL), CODE_OK);
+    assert_in_range(n, 0, 1);
+    return n ? alerts : NULL;
+}
+
+static void late_revocation_list_is_one_alert_until_there_is_a_new_one(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    for (int i = 1; i <= 2; i++) {
+        Clm__Event late = event_about("clm.event.bootstrap.crl.late", "agents");
+        assert_int_equal(apply("clm.event.bootstrap.crl.>", &late, &st), CODE_OK);
+        assert_non_null(only_alert());
+        assert_int_equal(only_alert()->kind, ALERT_CRL_LATE);
+        assert_int_equal(only_alert()->count, i);
+        assert_non_null(strstr(only_alert()->message, "see the log of clm-bootstrap"));
+    }
+    Clm__Event other = event_about("clm.event.bootstrap.crl.issued", "services");
+    assert_int_equal(apply("clm.event.bootstrap.crl.>", &other, &st), CODE_OK);
+    assert_non_null(only_alert()); /* another CA's */
+    Clm__Event issued = event_about("clm.event.bootstrap.crl.issued", "agents");
+    assert_int_equal(apply("clm.event.bootstrap.crl.>", &issued, &st), CODE_OK);
+    assert_null(only_alert());
+}
+
+static void refused_tokens_are_one_alert_of_their_token_or_source(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    Clm__TokenEvent token = CLM__TOKEN_EVENT__INIT;
+    token.reason = arena_strdup(fixture_arena, "unknown");
+    token.source = arena_strdup(fixture_arena, "192.0.2.9");
+    for (int i = 1; i <= 2; i++) {
+        Clm__Event refused =
+            event_about("clm.event.bootstrap.token.refused", "0198c0de-0000-7000-8000-0000000000bb");
+        refused.token = &token;
+        assert_int_equal(apply("clm.event.bootstrap.token.>", &refused, &st), CODE_OK);
+        assert_non_null(only_alert());
+        assert_int_equal(only_alert()->kind, ALERT_BOOTSTRAP_REFUSED);
+        assert_int_equal(only_alert()->count, i);
+        assert_string_equal(only_alert()->entity, "192.0.2.9");
+        assert_string_equal(only_alert()->message, "a bootstrap token was refused: unknown, from 192.0.2.9");
+    }
+    assert_int_equal(alerts_quiet(fixture_db, clock_wall_ms() + ALERTS_QUIET_MS + 1, fixture_arena, &st),
+                     CODE_OK);
+    assert_null(only_alert());
+}
+
+static void refused_order_is_one_alert_of_its_host_until_it_is_quiet(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    const char *id = fixture_agent("web1", "prod");
+    Clm__TaskChanged task = CLM__TASK_CHANGED__INIT;
+    task.agent_id = arena_strdup(fixture_arena, id);
+    task.message = arena_strdup(fixture_arena, "the envelope is forged");
+    for (int i = 1; i <= 2; i++) {
+        Clm__Event event =
+            event_about("clm.event.tasks.task.order_rejected", "0198c0de-0000-7000-8000-0000000000aa");
+        event.task = &task;
+        assert_int_equal(apply("clm.event.tasks.task.>", &event, &st), CODE_OK);
+        assert_non_null(only_alert());
+        assert_int_equal(only_alert()->kind, ALERT_TASK_REFUSED);
+        assert_int_equal(only_alert()->count, i);
+        assert_non_null(strstr(only_alert()->message, "the envelope is forged"));
+    }
+    assert_int_equal(alerts_quiet(fixture_db, clock_wall_ms() + ALERTS_QUIET_MS + 1, fixture_arena, &st),
+                     CODE_OK);
+    assert_null(only_alert());
+}
+
 static void authority_is_demanded_of_what_moves_identity(void **state)
 {
     (void)state;
@@ -195,6 +273,9 @@ int main(void)
         T(incomplete_events_can_never_be_applied),
         T(event_of_an_unknown_agent_is_applied_without_effect),
         T(tasks_stand_in_the_activity_under_their_agent),
+        T(late_revocation_list_is_one_alert_until_there_is_a_new_one),
+        T(refused_tokens_are_one_alert_of_their_token_or_source),
+        T(refused_order_is_one_alert_of_its_host_until_it_is_quiet),
         T(authority_is_demanded_of_what_moves_identity),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);

@@ -227,6 +227,48 @@ static void a_token_for_a_living_agent_wants_force_and_changes_nothing_yet(void 
     assert_int_equal(agent_may_have_token(&agent, true, T0 + 2000, &why), CODE_FAILED_PRECONDITION);
 }
 
+static void a_token_that_is_asked_for_again_is_the_same_whatever_became_of_the_agent(void **state)
+{
+    (void)state;
+    const struct once once = {"k", {1}}, another = {"k", {2}};
+    struct cause cause = fixture_cause(T0 + 2000);
+    const char *id = fixture_agent("web1", "prod"), *first, *again;
+    struct agent agent;
+    cause.once = &once;
+    assert_int_equal(
+        agent_token_begin(fixture_db, &cause, "", id, false, fixture_arena, &agent, &first, &why), CODE_OK);
+    beat_of(id, "a", T0 + 1000);
+    assert_int_equal(
+        agent_token_begin(fixture_db, &cause, "", id, false, fixture_arena, &agent, &again, &why), CODE_OK);
+    assert_string_equal(again, first);
+    cause.once = &another;
+    assert_int_equal(
+        agent_token_begin(fixture_db, &cause, "", id, false, fixture_arena, &agent, &again, &why),
+        CODE_ALREADY_EXISTS);
+    cause.once = NULL;
+    assert_int_equal(
+        agent_token_begin(fixture_db, &cause, "", id, false, fixture_arena, &agent, &again, &why),
+        CODE_FAILED_PRECONDITION);
+    assert_int_equal(agent_token_begin(fixture_db, &cause, "", id, true, fixture_arena, &agent, &again, &why),
+                     CODE_OK);
+    assert_string_not_equal(again, first);
+}
+
+static void a_token_that_was_refused_may_be_asked_for_again(void **state)
+{
+    (void)state;
+    const struct once once = {"k", {1}};
+    struct cause cause = fixture_cause(T0 + 2000);
+    const char *id = fixture_agent("web1", "prod"), *token;
+    struct agent agent;
+    cause.once = &once;
+    beat_of(id, "a", T0 + 1000);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(
+            agent_token_begin(fixture_db, &cause, "", id, false, fixture_arena, &agent, &token, &why),
+            CODE_FAILED_PRECONDITION);
+}
+
 static void an_operators_safe_mode_outlives_what_the_agent_says(void **state)
 {
     (void)state;
@@ -265,6 +307,8 @@ int main(void)
         T(a_revoked_agent_comes_back_with_a_fresh_token_alone),
         T(who_said_farewell_is_over_until_a_fresh_token),
         T(a_token_for_a_living_agent_wants_force_and_changes_nothing_yet),
+        T(a_token_that_is_asked_for_again_is_the_same_whatever_became_of_the_agent),
+        T(a_token_that_was_refused_may_be_asked_for_again),
         T(an_operators_safe_mode_outlives_what_the_agent_says),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);

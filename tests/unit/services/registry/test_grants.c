@@ -254,6 +254,41 @@ static void invitation_with_the_same_key_is_made_once_and_its_link_anew_until_it
     assert_null(strstr(st.msg, "idempotency key"));
 }
 
+static enum code link_once(const char *id, const char *idempotency_key, uint8_t request)
+{
+    const struct once once = {idempotency_key, {request}};
+    struct cause cause = by("operator:root");
+    cause.once = &once;
+    return operator_invite_again(fixture_db, &cause, id, 3600, link_text, fixture_arena, &entry, &st);
+}
+
+static void link_with_the_same_key_is_made_once_and_anew_until_it_was_used_or_another_was_made(void **state)
+{
+    (void)state;
+    char first[OPERATOR_SECRET_MAX], second[OPERATOR_SECRET_MAX];
+    assert_int_equal(invite_once("i", 1), CODE_OK);
+    const char *id = entry.id;
+    assert_int_equal(link_once(id, "k", 1), CODE_OK);
+    memcpy(first, link_text, sizeof first);
+    assert_int_equal(link_once(id, "k", 2), CODE_ALREADY_EXISTS);
+    assert_int_equal(link_once(id, "k", 1), CODE_OK);
+    memcpy(second, link_text, sizeof second);
+    assert_string_not_equal(second, first);
+    assert_int_equal(fixture_number("SELECT count(*) FROM operator_links"), 1);
+    assert_int_equal(
+        fixture_number("SELECT count(*) FROM audit_pending WHERE action = 'operator.link_created'"), 1);
+    /* Somebody asks for another: the first is over, and what repeats it takes nothing away. */
+    assert_int_equal(link_once(id, "l", 1), CODE_OK);
+    memcpy(second, link_text, sizeof second);
+    assert_int_equal(link_once(id, "k", 1), CODE_OK);
+    assert_string_equal(link_text, "");
+    memcpy(link_text, second, sizeof second);
+    assert_int_equal(redeem(NULL), CODE_OK);
+    assert_int_equal(link_once(id, "l", 1), CODE_OK);
+    assert_string_equal(link_text, "");
+    assert_int_equal(fixture_number("SELECT count(*) FROM operator_links WHERE used_at IS NULL"), 0);
+}
+
 static enum code issue_once(struct api_key_entry *made)
 {
     const struct once once = {"k", {7}};
@@ -296,6 +331,7 @@ int main(void)
         T(key_is_made_listed_and_revoked),
         T(key_without_end_or_role_is_refused),
         T(invitation_with_the_same_key_is_made_once_and_its_link_anew_until_it_was_used),
+        T(link_with_the_same_key_is_made_once_and_anew_until_it_was_used_or_another_was_made),
         T(key_with_the_same_idempotency_key_is_made_once_and_its_secret_anew_until_it_was_used),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "alerts.h"
 #include "base/id.h"
 #include "fixture.h"
 #include "lost.h"
@@ -117,6 +118,29 @@ static void who_was_held_back_is_held_back_again_and_nobody_is_let_go(void **sta
     assert_true(fixture_get(known).version > version + UINT32_MAX); /* beyond what anybody has seen */
     assert_int_equal(
         fixture_number("SELECT count(*) FROM outbox WHERE subject = '" SUBJECT_AGENT_CHANGED "'"), 4);
+}
+
+static void raise(const char *entity, const char *agent_id)
+{
+    const struct alert_change change = {ALERT_AUDIT_INCONSISTENT, entity, agent_id, "why"};
+    assert_int_equal(alerts_raise(fixture_db, &change, 1, T0, fixture_arena, NULL), CODE_OK);
+}
+
+static void who_noticed_the_older_database_is_answered_and_a_broken_head_is_not(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    struct audit_former former;
+    raise("platform", NULL);
+    raise(arena_printf(fixture_arena, "%s" ALERT_HELD, id), id);
+    raise(id, id);
+    drain();
+    (void)restored(NULL, &former);
+    assert_int_equal(fixture_number("SELECT count(*) FROM alerts WHERE resolved_at IS NOT NULL"), 2);
+    assert_int_equal(
+        fixture_number(arena_printf(
+            fixture_arena, "SELECT count(*) FROM alerts WHERE entity = '%s' AND resolved_at IS NULL", id)),
+        1);
 }
 
 static void audit_log_goes_on_in_another_tree_and_the_old_one_stays_readable(void **state)
@@ -354,6 +378,8 @@ int main(void)
                                fixture_reset),
         cmocka_unit_test_setup(who_was_held_back_is_held_back_again_and_nobody_is_let_go, fixture_reset),
         cmocka_unit_test_setup(audit_log_goes_on_in_another_tree_and_the_old_one_stays_readable,
+                               fixture_reset),
+        cmocka_unit_test_setup(who_noticed_the_older_database_is_answered_and_a_broken_head_is_not,
                                fixture_reset),
         cmocka_unit_test_setup(second_restore_names_both_trees_before, fixture_reset),
         cmocka_unit_test_setup(nobody_is_taken_for_a_clone_by_who_was_heard_before_the_backup, fixture_reset),

@@ -47,8 +47,8 @@ static void make_ca(void)
     assert_ok(issuer_new(TAKE(key), der_bytes(&roots.item[0]), &ca, &st));
 }
 
-static struct der issue(const struct key *key, const char *kind, const char *name, enum pki_purpose purpose,
-                        int64_t life_ms)
+static struct der issue(const struct key *key, const char *kind, const char *name, const char *serial,
+                        enum pki_purpose purpose, int64_t life_ms)
 {
     char uri[400];
     AUTO_DER struct der spki = {0};
@@ -58,6 +58,7 @@ static struct der issue(const struct key *key, const char *kind, const char *nam
     assert_ok(key_spki(key, &spki, &st));
     struct cert_request request = {.spki = der_bytes(&spki),
                                    .common_name = name,
+                                   .subject_serial = serial,
                                    .names = &names,
                                    .purpose = purpose,
                                    .path_len = -1,
@@ -72,7 +73,7 @@ static void make_signer(void)
     AUTO_KEY struct key *key = NULL;
     AUTO_DER_LIST struct der_list chain = {.n = 1};
     assert_ok(key_generate(KEY_EC_P256, &key, &st));
-    chain.item[0] = issue(key, "service", "tasks", PURPOSE_ENVELOPE, 86400000);
+    chain.item[0] = issue(key, "service", "tasks", NULL, PURPOSE_ENVELOPE, 86400000);
     app.signer = envelope_signer_new();
     assert_ok(envelope_signer_set(app.signer, &key, &chain, &st));
 }
@@ -94,7 +95,8 @@ int fixture_setup(void **state)
     fixture_platform(false);
     if (!ca)
         make_ca();
-    app = (struct tasks){.lease_expiry_ms = 60000, .lease_return_ms = 600000, .wake = record_wake};
+    app = (struct tasks){
+        .roots = &roots, .lease_expiry_ms = 60000, .lease_return_ms = 600000, .wake = record_wake};
     make_signer();
     return 0;
 }
@@ -167,7 +169,7 @@ struct fixture_agent fixture_agent(const char *id)
                                           CLM__TASK__KIND__VALIDATE, CLM__TASK__KIND__DISCOVER};
     struct fixture_agent agent = {.id = id};
     assert_ok(key_generate(KEY_EC_P256, &agent.key, &st));
-    agent.certificate = issue(agent.key, "agent", id, PURPOSE_AGENT_TASK, INT64_C(30) * 86400000);
+    agent.certificate = issue(agent.key, "agent", id, "0", PURPOSE_AGENT_TASK, INT64_C(30) * 86400000);
     fixture_agent_state(id, 6, false, false, fixture_scope(all, 4, "/etc/ssl/**", "*.example.com"));
     put_identity(&agent, true);
     return agent;
@@ -185,7 +187,8 @@ void fixture_rotate(struct fixture_agent *agent, bool confirmed)
     agent->key = NULL;
     agent->generation++;
     assert_ok(key_generate(KEY_EC_P256, &agent->key, &st));
-    agent->certificate = issue(agent->key, "agent", agent->id, PURPOSE_AGENT_TASK, INT64_C(30) * 86400000);
+    agent->certificate = issue(agent->key, "agent", agent->id, arena_printf(arena, "%u", agent->generation),
+                               PURPOSE_AGENT_TASK, INT64_C(30) * 86400000);
     put_identity(agent, confirmed);
 }
 

@@ -457,6 +457,30 @@ static void key_of_the_generation_before_still_signs_but_not_an_older_one(void *
     fixture_agent_free(&old);
 }
 
+/* The event that tells of a renewal may come after the first receipt that is signed with it. */
+static void receipt_of_a_generation_that_is_not_known_yet_may_come_again_soon(void **state)
+{
+    (void)state;
+    struct task task = leased_task(CLM__TASK__KIND__RENEW);
+    struct fixture_agent old = a;
+    a.key = NULL;
+    a.certificate = (struct der){0};
+    fixture_rotate(&a, true);
+    assert_int_equal(fixture_count("WITH gone AS (DELETE FROM identities WHERE generation = 1 RETURNING 1) "
+                                   "SELECT count(*) FROM gone"),
+                     1);
+    assert_int_equal(fixture_submit(&a, task.id, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED, false),
+                     CODE_UNAVAILABLE);
+    assert_non_null(strstr(st.msg, "generation 1 is not known here yet"));
+    /* Nobody else's key is believed to be that. */
+    Clm__Receipt receipt = fixture_receipt_of(&b, task.id, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_int_equal(send_receipt(AGENT_A, task.id, 1, fixture_receipt(&b, &receipt)),
+                     CODE_PERMISSION_DENIED);
+    assert_int_equal(fixture_get(task.id).state, STATE_LEASED);
+    assert_ok(fixture_submit(&old, task.id, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED, false));
+    fixture_agent_free(&old);
+}
+
 static void failure_after_a_cancel_is_not_tried_again(void **state)
 {
     (void)state;
@@ -522,6 +546,7 @@ int main(void)
         T(receipt_for_what_was_never_leased_is_refused),
         T(disabled_agents_receipt_is_accepted),
         T(key_of_the_generation_before_still_signs_but_not_an_older_one),
+        T(receipt_of_a_generation_that_is_not_known_yet_may_come_again_soon),
         T(failure_after_a_cancel_is_not_tried_again),
         T(success_makes_what_comes_after_it_ready),
         T(pages_out_of_range_are_refused),

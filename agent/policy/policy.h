@@ -11,8 +11,8 @@
  * the certificate's file holds the key too. Owner, mode and label of the files in place are kept. [reload
  * nginx] command test pre failure environment timeout
  */
-#ifndef CLM_AGENT_POLICY_H
-#define CLM_AGENT_POLICY_H
+#ifndef CLM_AGENT_POLICY_POLICY_H
+#define CLM_AGENT_POLICY_POLICY_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -84,6 +84,10 @@ struct policy {
 
 /* Refuses a file that is not root's (or ours, when unprivileged) or that others may write. */
 enum code policy_load(const char *path, struct policy **ret, struct status *st) MUST_CHECK;
+/* Never NULL. Without a valid policy (*st says why it is not) what holds then: nothing is allowed but
+ * looking; where the state is, who leads to the platform and as whom net runs are taken as far as [agent] can
+ * be read, unless others may write the file. */
+enum code policy_load_or_none(const char *path, struct policy **ret, struct status *st);
 void policy_free(struct policy *policy);
 
 /* PERMISSION_DENIED with the line that would allow it: `local policy forbids renew: add "renew" to operations
@@ -104,10 +108,6 @@ enum code policy_allows_discovery(const struct policy *policy, const char *root,
  */
 const char *const *policy_discovery_roots(const struct policy *policy);
 
-const char *store_format_name(enum store_format format); /* as the file has it */
-bool store_format_find(const char *name, enum store_format *ret);
-
-/* "host:port" or "[IPv6]:port"; INVALID_ARGUMENT for anything else. */
-enum code endpoint_split(const char *endpoint, char host[256], char port[6], struct status *st) MUST_CHECK;
+bool store_format_find(const char *name, enum store_format *ret); /* as the file has it */
 
 #endif
