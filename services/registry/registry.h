@@ -335,6 +335,7 @@ enum code activity_add(struct db *tx, const struct activity *rows, size_t n, str
 struct api_key {
     const char *id, *name, *label_selector;
     unsigned roles;
+    int64_t expires_at_ms; /* of one that was looked up; -1: never */
 };
 #define API_KEY_TEXT_MAX 128
 #define API_KEY_ID_SIZE  17
