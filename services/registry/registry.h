@@ -209,6 +209,9 @@ enum code agent_farewell(struct db *tx, const struct cause *cause, const char *i
                          struct arena *arena, struct status *st) MUST_CHECK;
 #define DISABLED_REVOKED  "revoked"
 #define DISABLED_FAREWELL "farewell"
+#define DISABLED_DELETED  "deleted"
+/* INVALID_ARGUMENT: what an operator gives as the reason would mean one of these. */
+enum code disabled_reason_check(const char *reason, struct status *st) MUST_CHECK;
 /* Its identity is over: only a fresh token brings it back. */
 bool agent_is_over(const struct agent *agent);
 
