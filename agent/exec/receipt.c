@@ -92,16 +92,24 @@ enum code receipt_sign(const struct agent_state *state, Clm__Receipt *receipt, s
     return code;
 }
 
+/* ret borrows of the state. */
+static void request_begin(const struct agent_state *state, Clm__SignedRequest__Purpose purpose,
+                          Clm__SignedRequest *ret)
+{
+    clm__signed_request__init(ret);
+    ret->has_purpose = ret->has_generation = ret->has_made_at_ms = 1;
+    ret->purpose = purpose;
+    ret->agent_id = (char *)(uintptr_t)state->agent_id;
+    ret->generation = state->generation;
+    ret->made_at_ms = clock_wall_ms();
+}
+
 enum code request_sign(const struct agent_state *state, Clm__SignedRequest__Purpose purpose,
                        const char *task_id, uint32_t attempt, struct bytes csr, struct der *ret,
                        struct status *st)
 {
-    Clm__SignedRequest request = CLM__SIGNED_REQUEST__INIT;
-    request.has_purpose = request.has_generation = request.has_made_at_ms = 1;
-    request.purpose = purpose;
-    request.agent_id = (char *)(uintptr_t)state->agent_id;
-    request.generation = state->generation;
-    request.made_at_ms = clock_wall_ms();
+    Clm__SignedRequest request;
+    request_begin(state, purpose, &request);
     ProtobufCBinaryData chain[DER_LIST_MAX];
     if (purpose == CLM__SIGNED_REQUEST__PURPOSE__CONFIRM) {
         request.n_identity_chain = state->identity_chain.n;
@@ -122,12 +130,8 @@ enum code request_sign(const struct agent_state *state, Clm__SignedRequest__Purp
 enum code renewal_sign(const struct agent_state *state, struct bytes identity_csr, struct bytes task_csr,
                        struct der *ret, struct status *st)
 {
-    Clm__SignedRequest request = CLM__SIGNED_REQUEST__INIT;
-    request.has_purpose = request.has_generation = request.has_made_at_ms = 1;
-    request.purpose = CLM__SIGNED_REQUEST__PURPOSE__RENEW_IDENTITY;
-    request.agent_id = (char *)(uintptr_t)state->agent_id;
-    request.generation = state->generation;
-    request.made_at_ms = clock_wall_ms();
+    Clm__SignedRequest request;
+    request_begin(state, CLM__SIGNED_REQUEST__PURPOSE__RENEW_IDENTITY, &request);
     request.has_identity_csr = request.has_task_csr = 1;
     request.identity_csr = (ProtobufCBinaryData){identity_csr.len, (uint8_t *)(uintptr_t)identity_csr.data};
     request.task_csr = (ProtobufCBinaryData){task_csr.len, (uint8_t *)(uintptr_t)task_csr.data};

@@ -180,7 +180,7 @@ static void on_ignored(int signum)
  * reason. */
 static void child_settle(void)
 {
-    spawn_reset_signals();
+    sandbox_reset_signals();
     struct sigaction ignored = {.sa_handler = on_ignored, .sa_flags = SA_RESTART};
     static const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE};
     for (size_t i = 0; i < ARRAY_LEN(signals); i++)

@@ -14,26 +14,12 @@
 
 #define ARGS_MAX 16
 
-void spawn_reset_signals(void)
-{
-    sigset_t none;
-    (void)sigemptyset(&none);
-    for (int sig = 1; sig < NSIG; sig++) {
-#if defined(__SANITIZE_ADDRESS__)
-        if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE)
-            continue;
-#endif
-        (void)signal(sig, SIG_DFL);
-    }
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static _Noreturn void become(const char *const argv[], int channel, pid_t parent)
 {
     char *args[ARGS_MAX] = {(char *)(uintptr_t) "clm-agent"};
     for (size_t i = 0; argv[i] && i + 2 < ARGS_MAX; i++)
         args[i + 1] = (char *)(uintptr_t)argv[i];
-    spawn_reset_signals();
+    sandbox_reset_signals();
     /* dup2 onto itself would keep close-on-exec. */
     if (channel == SPAWN_CHANNEL_FD)
         channel = dup(channel);

@@ -18,8 +18,6 @@ struct spawned {
 enum code spawn_self(const char *const argv[], struct spawned *ret, struct status *st) MUST_CHECK;
 /* Waits for it; kills first if asked. */
 void spawn_reap(struct spawned *child, bool kill_first);
-/* Of a freshly forked child: default signal handlers, nothing blocked. */
-void spawn_reset_signals(void);
 
 /* The user that net runs as: (uid_t)-1 when we are not root. NOT_FOUND names the missing user. */
 enum code spawn_find_user(const char *name, uid_t *ret_uid, gid_t *ret_gid, struct status *st) MUST_CHECK;

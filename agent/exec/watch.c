@@ -57,7 +57,7 @@ static _Noreturn void child_main(const struct watch *watch, int fd, pid_t parent
     Clm__DriftReport report;
     struct rlimit limit = {CHECK_SEC, CHECK_SEC};
     state_forget_key(exec->state);
-    spawn_reset_signals();
+    sandbox_reset_signals();
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || getppid() != parent)
         _exit(126);
     (void)setrlimit(RLIMIT_CPU, &limit);

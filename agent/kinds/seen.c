@@ -13,10 +13,9 @@
 #include "pki/digest.h"
 
 #define MAGIC    "clm-seen"
-#define VERSION  2u /* raise it when what is found in a file changes */
+#define VERSION  3u /* raise it when what is found in a file changes, or its key */
 #define AGE_MAX  4
 #define FILE_MAX (sizeof(struct head) + SEEN_FILES_MAX * sizeof(struct row) + SEEN_BYTES_MAX)
-#define BUCKETS  65536u
 #define NOTHING  UINT32_MAX
 
 struct head {
@@ -38,7 +37,6 @@ struct seen {
     struct head head;
     const struct row *row;
     const uint8_t *found;
-    uint32_t *bucket;     /* first row of each top 16 bits */
     _Atomic uint8_t *met; /* of each row: seen_find found it; shared with processes forked since */
 };
 
@@ -51,9 +49,10 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
+/* Inodes of one directory are mostly near each other, and so are the rows that stand for them. */
 struct seen_key seen_key(const struct seen *seen, const struct stat *info)
 {
-    uint64_t file = mix(mix((uint64_t)info->st_dev ^ seen->head.secret[0]) ^ (uint64_t)info->st_ino);
+    uint64_t file = mix((uint64_t)info->st_dev ^ seen->head.secret[0]) + (uint64_t)info->st_ino;
     uint64_t state = mix(file ^ seen->head.secret[1]);
     state = mix(state ^ (uint64_t)info->st_size);
     state = mix(state ^ ((uint64_t)info->st_mtim.tv_sec << 30 ^ (uint64_t)info->st_mtim.tv_nsec));
@@ -72,20 +71,6 @@ static bool head_is_sound(const struct seen *seen)
         return false;
     sha256((struct bytes){seen->data + sizeof(*head), behind}, digest);
     return memcmp(digest, head->digest, sizeof(digest)) == 0;
-}
-
-static void index_rows(struct seen *seen)
-{
-    uint32_t bucket = 0;
-    seen->bucket = malloc((BUCKETS + 1) * sizeof(uint32_t));
-    if (!seen->bucket)
-        abort();
-    for (uint32_t i = 0; i < seen->head.rows; i++) {
-        while (bucket <= seen->row[i].file >> 48)
-            seen->bucket[bucket++] = i;
-    }
-    while (bucket <= BUCKETS)
-        seen->bucket[bucket++] = seen->head.rows;
 }
 
 static size_t met_bytes(const struct seen *seen)
@@ -118,7 +103,6 @@ struct seen *seen_load(const char *path)
         seen->row = (const struct row *)(const void *)(seen->data + sizeof(struct head));
         seen->found = (const uint8_t *)(seen->row + seen->head.rows);
     }
-    index_rows(seen);
     void *met = mmap(NULL, met_bytes(seen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (met == MAP_FAILED)
         abort();
@@ -131,7 +115,6 @@ void seen_free(struct seen *seen)
     if (!seen)
         return;
     (void)munmap((void *)seen->met, met_bytes(seen));
-    free(seen->bucket);
     free(seen->data);
     free(seen);
 }
@@ -152,19 +135,33 @@ static struct bytes found_at(const struct seen *seen, uint32_t at)
     return (struct bytes){seen->found + at + sizeof(len), len};
 }
 
-static const struct row *find_row(const struct seen *seen, uint64_t file)
+/* Steps away from where the last one was, twice as far each time, then halves what is between. */
+static const struct row *find_row(const struct seen *seen, uint64_t file, size_t *near)
 {
-    size_t bucket = file >> 48;
-    for (uint32_t i = seen->bucket[bucket]; i < seen->bucket[bucket + 1]; i++) {
-        if (seen->row[i].file == file)
-            return &seen->row[i];
+    const struct row *row = seen->row;
+    size_t n = seen->head.rows, lo = *near < n ? *near : 0, hi = lo;
+    for (size_t step = 1; lo > 0 && row[lo].file > file; step *= 2) {
+        hi = lo;
+        lo = lo > step ? lo - step : 0;
     }
-    return NULL;
+    for (size_t step = 1; hi < n && row[hi].file < file; step *= 2) {
+        lo = hi;
+        hi = n - hi > step ? hi + step : n;
+    }
+    while (lo < hi) {
+        size_t middle = lo + (hi - lo) / 2;
+        if (row[middle].file < file)
+            lo = middle + 1;
+        else
+            hi = middle;
+    }
+    *near = lo;
+    return lo < n && row[lo].file == file ? &row[lo] : NULL;
 }
 
-bool seen_find(const struct seen *seen, struct seen_key key, struct bytes *ret)
+bool seen_find(const struct seen *seen, struct seen_key key, size_t *near, struct bytes *ret)
 {
-    const struct row *row = find_row(seen, key.file);
+    const struct row *row = find_row(seen, key.file, near);
     if (!row || row->state != key.state)
         return false;
     atomic_store_explicit(&seen->met[row - seen->row], 1, memory_order_relaxed);
@@ -201,29 +198,6 @@ static int by_file(const void *a, const void *b)
 {
     const struct seen_entry *x = a, *y = b;
     return x->key.file < y->key.file ? -1 : x->key.file > y->key.file;
-}
-
-/* Keys are spread evenly: put apart by their top bits, few are left to be compared. */
-static void sort_entries(struct seen_entry *entries, size_t n)
-{
-    if (n < 2)
-        return;
-    uint32_t *from = calloc(BUCKETS + 1, sizeof(*from));
-    struct seen_entry *copy = calloc(n + 1, sizeof(*copy));
-    if (!from || !copy)
-        abort();
-    memcpy(copy, entries, n * sizeof(*copy));
-    for (size_t i = 0; i < n; i++)
-        from[(copy[i].key.file >> 48) + 1]++;
-    for (size_t b = 0; b < BUCKETS; b++)
-        from[b + 1] += from[b];
-    for (size_t i = 0; i < n; i++)
-        entries[from[copy[i].key.file >> 48]++] = copy[i];
-    /* from[b] is now where bucket b ends. */
-    for (size_t b = 0, start = 0; b < BUCKETS; start = from[b++])
-        qsort(entries + start, from[b] - start, sizeof(*entries), by_file);
-    free(copy);
-    free(from);
 }
 
 /* Both are sorted: one pass. */
@@ -274,14 +248,26 @@ static bool write_file(const struct writer *writer, const struct seen *former, c
     return file_replace(path, out.data, out.len, 0600, NULL) == CODE_OK;
 }
 
+/* Everything was met, and nothing else. */
+static bool as_before(const struct seen *former, size_t n)
+{
+    for (size_t k = 0; n == 0 && k < former->head.rows; k++) {
+        if (former->row[k].age > 0 || !atomic_load_explicit(&former->met[k], memory_order_relaxed))
+            return false;
+    }
+    return n == 0;
+}
+
 bool seen_save(const struct seen *former, struct seen_entry *entries, size_t n, const char *path)
 {
+    if (as_before(former, n))
+        return false;
     struct writer writer = {.found = {.limit = SEEN_BYTES_MAX}};
     size_t rows = n + former->head.rows;
     writer.row = calloc(rows ? rows : 1, sizeof(*writer.row));
     if (!writer.row)
         abort();
-    sort_entries(entries, n);
+    qsort(entries, n, sizeof(*entries), by_file);
     bool written = merge(&writer, former, entries, n) && write_file(&writer, former, path);
     free(writer.row);
     buf_done(&writer.found);

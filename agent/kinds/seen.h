@@ -27,8 +27,9 @@ size_t seen_count(const struct seen *seen);
 /* Keys depend on a secret of this cache: nobody makes a file that looks like another. */
 struct seen_key seen_key(const struct seen *seen, const struct stat *info);
 /* True if this file was seen in this state; *ret is what was found, empty for nothing. Such a file is
- * remembered by seen_save without being an entry. Any thread, and any process forked after seen_load. */
-bool seen_find(const struct seen *seen, struct seen_key key, struct bytes *ret);
+ * remembered by seen_save without being an entry. Any thread, and any process forked after seen_load; *near
+ * is the thread's own, zero at first: files of one directory are found fast one after the other. */
+bool seen_find(const struct seen *seen, struct seen_key key, size_t *near, struct bytes *ret);
 
 /* What is to be remembered of this scan. */
 struct seen_entry {

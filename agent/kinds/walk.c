@@ -33,6 +33,8 @@
 #define STACK_BYTES (1536 * 1024) /* for going down WALK_DEPTH_MAX directories */
 #define PIPE_BYTES  (1024 * 1024)
 #define OUT_BYTES   (64 * 1024)
+#define FLUSH_MS    50
+#define COUNT_STEP  64 /* files */
 
 /* Seen by both processes. */
 struct walk_shared {
@@ -132,6 +134,9 @@ struct thread {
     struct walker *walker;
     uint8_t *buffer; /* WALK_STORE_MAX */
     struct buf out;  /* what is handed over soon: each write wakes the reader */
+    int64_t flushed_ms;
+    size_t near;               /* for seen_find */
+    uint64_t files, unchanged; /* not yet in shared, where each of them would be fought for */
 };
 
 static int open_beneath(int dir, const char *path)
@@ -192,6 +197,15 @@ static void flush(struct thread *thread)
         _exit(1); /* nobody reads any more */
     (void)pthread_mutex_unlock(&walker->out_lock);
     buf_reset(&thread->out);
+}
+
+static void tell_counts(struct thread *thread)
+{
+    struct walk_shared *shared = thread->walker->shared;
+    if (atomic_fetch_add(&shared->files, thread->files) + thread->files > WALK_FILES_MAX)
+        atomic_store(&shared->full, true);
+    atomic_fetch_add(&shared->unchanged, thread->unchanged);
+    thread->files = thread->unchanged = 0;
 }
 
 static void hand_over(struct thread *thread, const char *path, const struct message *message,
@@ -256,9 +270,9 @@ static bool known(struct thread *thread, const struct dir_job *job, const char *
     struct seen_key key = seen_key(walker->seen, info);
     struct bytes found = {0};
     char path[4096];
-    if (!seen_find(walker->seen, key, &found))
+    if (!seen_find(walker->seen, key, &thread->near, &found))
         return false;
-    atomic_fetch_add(&walker->shared->unchanged, 1);
+    thread->unchanged++;
     if (found.len > 0 && full_path(job, name, path)) {
         struct message message = {key, (uint32_t)strlen(path), (uint32_t)found.len, 1, 1};
         hand_over(thread, path, &message, found.data);
@@ -270,10 +284,8 @@ static void on_file(struct thread *thread, const struct dir_job *job, int dir, c
 {
     struct walker *walker = thread->walker;
     struct stat info;
-    if (atomic_fetch_add(&walker->shared->files, 1) >= WALK_FILES_MAX) {
-        atomic_store(&walker->shared->full, true);
-        return;
-    }
+    if (++thread->files == COUNT_STEP)
+        tell_counts(thread);
     if (walker->anything_seen &&
         (fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode) ||
          info.st_size < FILE_MIN || known(thread, job, name, &info)))
@@ -343,34 +355,56 @@ static void scan_dir(struct thread *thread, const struct dir_job *job)
             on_file(thread, job, fd, name);
     }
     (void)closedir(dir);
+    tell_counts(thread);
+}
+
+/* Hands over what was found, though not each find by itself: that would wake the reader every time. */
+static void flush_in_time(struct thread *thread)
+{
+    int64_t now_ms = clock_mono_ms();
+    if (now_ms - thread->flushed_ms < FLUSH_MS)
+        return;
+    flush(thread);
+    thread->flushed_ms = now_ms;
+}
+
+/* Done with one directory (NULL at first), what is the next? NULL when all is over. */
+static struct dir_job *next_job(struct thread *thread, struct dir_job *done)
+{
+    struct walker *walker = thread->walker;
+    flush_in_time(thread);
+    (void)pthread_mutex_lock(&walker->lock);
+    if (done)
+        walker->busy--;
+    if (!walker->stack) {
+        (void)pthread_mutex_unlock(&walker->lock);
+        flush(thread);
+        (void)pthread_mutex_lock(&walker->lock);
+    }
+    while (!walker->stack && walker->busy > 0)
+        (void)pthread_cond_wait(&walker->more, &walker->lock);
+    struct dir_job *job = walker->stack;
+    if (job) {
+        walker->stack = job->next;
+        walker->queued--;
+        walker->busy++;
+    } else {
+        (void)pthread_cond_broadcast(&walker->more);
+    }
+    (void)pthread_mutex_unlock(&walker->lock);
+    free(done);
+    return job;
 }
 
 static void *work(void *arg)
 {
-    struct walker *walker = arg;
-    struct thread thread = {.walker = walker, .buffer = malloc(WALK_STORE_MAX)};
+    struct thread thread = {.walker = arg, .buffer = malloc(WALK_STORE_MAX)};
+    struct dir_job *job = NULL;
     if (!thread.buffer)
         abort();
     buf_init(&thread.out, OUT_BYTES + sizeof(struct message) + 4096 + WALK_STORE_MAX);
-    (void)pthread_mutex_lock(&walker->lock);
-    for (;;) {
-        while (!walker->stack && walker->busy > 0)
-            (void)pthread_cond_wait(&walker->more, &walker->lock);
-        struct dir_job *job = walker->stack;
-        if (!job)
-            break;
-        walker->stack = job->next;
-        walker->queued--;
-        walker->busy++;
-        (void)pthread_mutex_unlock(&walker->lock);
+    while ((job = next_job(&thread, job)))
         scan_dir(&thread, job);
-        flush(&thread);
-        free(job);
-        (void)pthread_mutex_lock(&walker->lock);
-        walker->busy--;
-    }
-    (void)pthread_cond_broadcast(&walker->more);
-    (void)pthread_mutex_unlock(&walker->lock);
     buf_done(&thread.out);
     free(thread.buffer);
     return NULL;

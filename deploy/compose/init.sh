@@ -1,6 +1,6 @@
 #!/bin/sh
 # One-shot steps of compose.yaml, run as root in the bootstrap image: each is safe to run again. Every service gets a volume with
-# its own credentials only.
+# its own credentials only. "certificates" is for cron: docker compose run --rm --no-deps pki certificates
 set -eu
 umask 077
 
@@ -9,9 +9,28 @@ give()
 {
     owner=$1 target=$2
     shift 2
-    cp "$@" "$target/"
-    chown -R "$owner:$owner" "$target"
+    for file; do
+        # A service that runs reads either the old file or the new one.
+        new=$target/.${file##*/}.new
+        cp "$file" "$new"
+        chown "$owner:$owner" "$new"
+        mv "$new" "$target/${file##*/}"
+    done
+    chown "$owner:$owner" "$target"
     chmod 0500 "$target"
+}
+
+give_all()
+{
+    cd /pki/clm
+    for name in registry bootstrap tasks gateway; do
+        give 10001 "/out/$name" "$name"/* roots.pem
+    done
+    give 10001 /out/gateway intermediates.pem
+    give 10001 /out/ca ca/*
+    give 10003 /out/nats bus/server.crt bus/server.key bus/ca.crt bus/users.conf
+    give 10001 /out/admin roots.pem
+    chmod 0700 /out/admin
 }
 
 case $1 in
@@ -38,16 +57,12 @@ pki)
     chmod 0755 /out/conf
     clm-bootstrap init --config /etc/clm/bootstrap.conf --dir /pki/clm --trust-domain "$CLM_TRUST_DOMAIN" \
         --gateway-name "$CLM_GATEWAY_NAME" --gateway-name localhost --bus-name clm-nats
-    cd /pki/clm
-    for name in registry bootstrap tasks gateway; do
-        give 10001 "/out/$name" "$name"/* roots.pem
-    done
-    give 10001 /out/gateway intermediates.pem
-    give 10001 /out/ca ca/*
-    give 10003 /out/nats bus/server.crt bus/server.key bus/ca.crt bus/users.conf
+    give_all
     chown 10003:10003 /out/nats-data
-    give 10001 /out/admin roots.pem
-    chmod 0700 /out/admin
+    ;;
+certificates)
+    clm-bootstrap renew-certificates --dir /pki/clm
+    give_all
     ;;
 bus)
     n=0

@@ -147,16 +147,22 @@ static enum code read_x509(X509 *cert, bool decoded, struct cert_info *ret, stru
     return CODE_OK;
 }
 
+static enum code read_parsed(struct bytes der, X509 *cert, bool decoded, struct cert_info *ret,
+                             struct status *st)
+{
+    sha256_hex(der, ret->fingerprint);
+    enum code code = read_x509(cert, decoded, ret, st);
+    if (code != CODE_OK)
+        cert_info_done(ret);
+    return code;
+}
+
 enum code cert_read(struct bytes der, struct cert_info *ret, struct status *st)
 {
     memset(ret, 0, sizeof(*ret));
     AUTO_X509 X509 *cert = NULL;
     TRY(ossl_parse_cert(der, &cert, st));
-    sha256_hex(der, ret->fingerprint);
-    enum code code = read_x509(cert, true, ret, st);
-    if (code != CODE_OK)
-        cert_info_done(ret);
-    return code;
+    return read_parsed(der, cert, true, ret, st);
 }
 
 enum code cert_read_listed(struct bytes der, struct cert_info *ret, struct status *st)
@@ -164,10 +170,7 @@ enum code cert_read_listed(struct bytes der, struct cert_info *ret, struct statu
     memset(ret, 0, sizeof(*ret));
     AUTO_X509 X509 *cert = NULL;
     TRY(ossl_parse_cert_undecoded(der, &cert, st));
-    sha256_hex(der, ret->fingerprint);
-    enum code code = read_x509(cert, false, ret, st);
-    if (code != CODE_OK)
-        cert_info_done(ret);
+    enum code code = read_parsed(der, cert, false, ret, st);
     return code == CODE_UNIMPLEMENTED ? cert_read(der, ret, st) : code;
 }
 

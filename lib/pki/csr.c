@@ -8,18 +8,13 @@
 #define CSR_MAX_BYTES  (16 * 1024)
 #define CSR_EXTENSIONS 16
 
-static void x509_extensions_free(STACK_OF(X509_EXTENSION) * list)
-{
-    sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
-}
-
 DEFINE_CLEANUP(x509_algor, X509_ALGOR *, X509_ALGOR_free)
-DEFINE_CLEANUP(extensions, STACK_OF(X509_EXTENSION) *, x509_extensions_free)
 
 void csr_info_done(struct csr_info *info)
 {
     pki_names_done(&info->names);
     der_done(&info->spki);
+    key_free(info->key);
     memset(info, 0, sizeof(*info));
 }
 
@@ -27,7 +22,7 @@ static enum code add_san(X509_REQ *req, const struct pki_names *names, struct st
 {
     AUTO_GENERAL_NAMES GENERAL_NAMES *san = NULL;
     TRY(names_to_san(names, &san, st));
-    CLEANUP(cleanup_extensions) STACK_OF(X509_EXTENSION) *list = NULL;
+    AUTO_EXTENSIONS X509_EXTENSIONS *list = NULL;
     bool critical = X509_NAME_entry_count(X509_REQ_get_subject_name(req)) == 0;
     if (X509V3_add1_i2d(&list, NID_subject_alt_name, san, critical, 0) != 1 ||
         X509_REQ_add_extensions(req, list) != 1)
@@ -147,8 +142,7 @@ static enum code read_names(struct bytes attributes, struct pki_names *ret, stru
     if (der.len == 0)
         return CODE_OK;
     const uint8_t *at = der.data;
-    CLEANUP(cleanup_extensions)
-    STACK_OF(X509_EXTENSION) *list = d2i_X509_EXTENSIONS(NULL, &at, (long)der.len);
+    AUTO_EXTENSIONS X509_EXTENSIONS *list = d2i_X509_EXTENSIONS(NULL, &at, (long)der.len);
     if (!list || at != der.data + der.len || sk_X509_EXTENSION_num(list) > CSR_EXTENSIONS)
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "extension request of the CSR is malformed");
     int crit = -1;
@@ -214,6 +208,7 @@ static enum code verify(const struct parts *parts, struct csr_info *ret, struct 
     TRY(read_names(parts->attributes, &ret->names, st));
     ret->spki = der_dup(parts->spki);
     ret->key_type = ossl_key_type(pkey);
+    ret->key = key_wrap(TAKE(pkey));
     ossl_forget();
     return CODE_OK;
 }

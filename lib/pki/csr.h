@@ -26,6 +26,7 @@ struct csr_info {
     struct pki_names names;
     char common_name[256]; /* "" if none */
     struct der spki;
+    struct key *key; /* the same, decoded; public */
     enum key_type key_type;
 };
 void csr_info_done(struct csr_info *info);

@@ -35,17 +35,16 @@ DEFINE_CLEANUP(octet_string, ASN1_OCTET_STRING *, ASN1_OCTET_STRING_free)
 DEFINE_CLEANUP(crl_points, CRL_DIST_POINTS *, CRL_DIST_POINTS_free)
 DEFINE_CLEANUP(eku, EXTENDED_KEY_USAGE *, EXTENDED_KEY_USAGE_free)
 DEFINE_CLEANUP(akid, AUTHORITY_KEYID *, AUTHORITY_KEYID_free)
-DEFINE_CLEANUP(asn1_integer, ASN1_INTEGER *, ASN1_INTEGER_free)
-DEFINE_CLEANUP(asn1_time, ASN1_TIME *, ASN1_TIME_free)
 
-static enum code add_extension(X509 *cert, int nid, void *value, bool critical, struct status *st)
+static enum code add_extension(X509_EXTENSIONS **list, int nid, void *value, bool critical, struct status *st)
 {
-    if (X509_add1_ext_i2d(cert, nid, value, critical, X509V3_ADD_DEFAULT) != 1)
+    if (X509V3_add1_i2d(list, nid, value, critical, X509V3_ADD_DEFAULT) != 1)
         return ossl_fail(st, CODE_INTERNAL, "cannot add extension %s", OBJ_nid2sn(nid));
     return CODE_OK;
 }
 
-static enum code add_basic_constraints(X509 *cert, const struct cert_request *req, struct status *st)
+static enum code add_basic_constraints(X509_EXTENSIONS **list, const struct cert_request *req,
+                                       struct status *st)
 {
     CLEANUP(cleanup_basic_constraints) BASIC_CONSTRAINTS *bc = MUST(BASIC_CONSTRAINTS_new());
     bc->ca = req->is_ca ? 0xff : 0;
@@ -54,10 +53,11 @@ static enum code add_basic_constraints(X509 *cert, const struct cert_request *re
         if (ASN1_INTEGER_set(bc->pathlen, req->path_len) != 1)
             abort();
     }
-    return add_extension(cert, NID_basic_constraints, bc, true, st);
+    return add_extension(list, NID_basic_constraints, bc, true, st);
 }
 
-static enum code add_key_usage(X509 *cert, const struct cert_request *req, bool rsa, struct status *st)
+static enum code add_key_usage(X509_EXTENSIONS **list, const struct cert_request *req, bool rsa,
+                               struct status *st)
 {
     uint32_t usage = req->is_ca ? KU_KEY_CERT_SIGN | KU_CRL_SIGN : profiles[req->purpose].key_usage;
     /* TLS 1.2 clients without ECDHE encrypt to an RSA key. */
@@ -68,7 +68,7 @@ static enum code add_key_usage(X509 *cert, const struct cert_request *req, bool 
     for (int i = 0; i < 8; i++)
         if ((usage & (0x80u >> i)) && ASN1_BIT_STRING_set_bit(bits, i, 1) != 1)
             abort();
-    return add_extension(cert, NID_key_usage, bits, true, st);
+    return add_extension(list, NID_key_usage, bits, true, st);
 }
 
 static void push_oid(EXTENDED_KEY_USAGE *eku, ASN1_OBJECT *oid)
@@ -77,7 +77,7 @@ static void push_oid(EXTENDED_KEY_USAGE *eku, ASN1_OBJECT *oid)
         abort();
 }
 
-static enum code add_eku(X509 *cert, const struct cert_request *req, struct status *st)
+static enum code add_eku(X509_EXTENSIONS **list, const struct cert_request *req, struct status *st)
 {
     const struct profile *profile = &profiles[req->purpose];
     CLEANUP(cleanup_eku) EXTENDED_KEY_USAGE *eku = MUST(sk_ASN1_OBJECT_new_null());
@@ -91,16 +91,20 @@ static enum code add_eku(X509 *cert, const struct cert_request *req, struct stat
         push_oid(eku, oid_of_purpose(req->purpose));
     if (pair)
         push_oid(eku, oid_of_purpose(profile->also));
-    return sk_ASN1_OBJECT_num(eku) == 0 ? CODE_OK : add_extension(cert, NID_ext_key_usage, eku, false, st);
+    return sk_ASN1_OBJECT_num(eku) == 0 ? CODE_OK : add_extension(list, NID_ext_key_usage, eku, false, st);
 }
 
-static void key_id_of(const X509 *cert, uint8_t out[KEY_ID_SIZE])
+/* Leftmost 160 bits of SHA-256 over the key (RFC 7093 section 2, method 1). */
+static enum code key_id_of(struct bytes spki, uint8_t out[KEY_ID_SIZE], struct status *st)
 {
-    /* Leftmost 160 bits of SHA-256 over the key (RFC 7093 section 2, method 1). */
+    struct bytes whole, bits;
     uint8_t digest[SHA256_SIZE];
-    const ASN1_BIT_STRING *bits = X509_get0_pubkey_bitstr(cert);
-    sha256((struct bytes){ASN1_STRING_get0_data(bits), (size_t)ASN1_STRING_length(bits)}, digest);
+    if (!strict_next(&spki, DER_SEQUENCE, &whole, NULL) || !strict_next(&whole, DER_SEQUENCE, NULL, NULL) ||
+        !strict_next(&whole, DER_BIT_STRING, &bits, NULL) || bits.len < 2)
+        return status_set(st, CODE_INVALID_ARGUMENT, "not a public key");
+    sha256((struct bytes){bits.data + 1, bits.len - 1}, digest);
     memcpy(out, digest, KEY_ID_SIZE);
+    return CODE_OK;
 }
 
 static ASN1_OCTET_STRING *octets(const uint8_t *data, int len)
@@ -118,32 +122,33 @@ static AUTHORITY_KEYID *akid_of(const uint8_t *key_id, int len)
     return akid;
 }
 
-static enum code add_key_ids(X509 *cert, AUTHORITY_KEYID *akid, struct status *st)
+static enum code add_key_ids(X509_EXTENSIONS **list, struct bytes spki, AUTHORITY_KEYID *akid,
+                             struct status *st)
 {
     uint8_t id[KEY_ID_SIZE];
-    key_id_of(cert, id);
+    TRY(key_id_of(spki, id, st));
     CLEANUP(cleanup_octet_string) ASN1_OCTET_STRING *skid = octets(id, sizeof(id));
     CLEANUP(cleanup_akid) AUTHORITY_KEYID *own = akid ? NULL : akid_of(id, sizeof(id));
-    TRY(add_extension(cert, NID_subject_key_identifier, skid, false, st));
-    return add_extension(cert, NID_authority_key_identifier, akid ? akid : own, false, st);
+    TRY(add_extension(list, NID_subject_key_identifier, skid, false, st));
+    return add_extension(list, NID_authority_key_identifier, akid ? akid : own, false, st);
 }
 
-static enum code add_names(X509 *cert, const struct cert_request *req, struct status *st)
+static enum code add_names(X509_EXTENSIONS **list, const struct cert_request *req, bool subject_empty,
+                           struct status *st)
 {
-    bool empty = X509_NAME_entry_count(X509_get_subject_name(cert)) == 0;
     if (!req->names || req->names->n_uri + req->names->n_dns + req->names->n_ip == 0) {
-        if (empty)
+        if (subject_empty)
             return status_set(st, CODE_INVALID_ARGUMENT,
                               "a certificate needs a common name or a subjectAltName");
         return CODE_OK;
     }
     AUTO_GENERAL_NAMES GENERAL_NAMES *san = NULL;
     TRY(names_to_san(req->names, &san, st));
-    return add_extension(cert, NID_subject_alt_name, san, empty, st);
+    return add_extension(list, NID_subject_alt_name, san, subject_empty, st);
 }
 
 /* RFC 5280 section 4.2.1.13 */
-static enum code add_crl_url(X509 *cert, const char *url, struct status *st)
+static enum code add_crl_url(X509_EXTENSIONS **list, const char *url, struct status *st)
 {
     if (!url)
         return CODE_OK;
@@ -160,102 +165,70 @@ static enum code add_crl_url(X509 *cert, const char *url, struct status *st)
     if (sk_GENERAL_NAME_push(point->distpoint->name.fullname, name) <= 0 ||
         ASN1_STRING_set(name->d.uniformResourceIdentifier, url, -1) != 1)
         abort();
-    return add_extension(cert, NID_crl_distribution_points, points, false, st);
+    return add_extension(list, NID_crl_distribution_points, points, false, st);
 }
 
-static enum code set_serial(X509 *cert, struct status *st)
+static void set_serial(struct tbs *tbs)
 {
     uint8_t serial[SERIAL_SIZE];
     random_bytes(serial, sizeof(serial));
     /* Positive, and always 20 octets long. */
     serial[0] = (uint8_t)((serial[0] & 0x7f) | 0x40);
     AUTO_BN BIGNUM *bn = MUST(BN_bin2bn(serial, sizeof(serial), NULL));
-    CLEANUP(cleanup_asn1_integer) ASN1_INTEGER *integer = MUST(BN_to_ASN1_INTEGER(bn, NULL));
-    return X509_set_serialNumber(cert, integer) == 1 ? CODE_OK
-                                                     : ossl_fail(st, CODE_INTERNAL, "cannot set a serial");
+    (void)MUST(BN_to_ASN1_INTEGER(bn, tbs->serial));
 }
 
-static enum code set_validity(X509 *cert, int64_t from_ms, int64_t until_ms, struct status *st)
+static enum code set_validity(struct tbs *tbs, int64_t from_ms, int64_t until_ms, struct status *st)
 {
     if (from_ms < 0 || until_ms - from_ms < 1000)
         return status_set(st, CODE_FAILED_PRECONDITION,
                           "certificate would end before it begins: is the issuer's certificate expired?");
-    CLEANUP(cleanup_asn1_time) ASN1_TIME *from = ASN1_TIME_set(NULL, (time_t)(from_ms / 1000));
-    CLEANUP(cleanup_asn1_time) ASN1_TIME *until = ASN1_TIME_set(NULL, (time_t)(until_ms / 1000));
-    if (!from || !until || X509_set1_notBefore(cert, from) != 1 || X509_set1_notAfter(cert, until) != 1)
+    if (!ASN1_TIME_set(tbs->validity->notBefore, (time_t)(from_ms / 1000)) ||
+        !ASN1_TIME_set(tbs->validity->notAfter, (time_t)(until_ms / 1000)))
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "validity outside the range of X.509 times");
     return CODE_OK;
 }
 
-static enum code add_attribute(X509 *cert, int nid, const char *text, struct status *st)
+static enum code add_attribute(struct tbs *tbs, int nid, const char *text, struct status *st)
 {
     if (!text || text[0] == '\0')
         return CODE_OK;
-    if (X509_NAME_add_entry_by_NID(X509_get_subject_name(cert), nid, MBSTRING_UTF8, (const uint8_t *)text, -1,
-                                   -1, 0) != 1)
+    if (X509_NAME_add_entry_by_NID(tbs->subject, nid, MBSTRING_UTF8, (const uint8_t *)text, -1, -1, 0) != 1)
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "%s \"%.80s\"", OBJ_nid2ln(nid), text);
     return CODE_OK;
 }
 
-static enum code set_subject(X509 *cert, const struct cert_request *req, struct status *st)
+static enum code set_subject(struct tbs *tbs, const struct cert_request *req, struct status *st)
 {
-    TRY(add_attribute(cert, NID_commonName, req->common_name, st));
-    return add_attribute(cert, NID_serialNumber, req->subject_serial, st);
+    TRY(add_attribute(tbs, NID_commonName, req->common_name, st));
+    return add_attribute(tbs, NID_serialNumber, req->subject_serial, st);
 }
 
-/* The SubjectPublicKeyInfo as it came, where its form is known: X509_set_pubkey would encode the key and
- * decode it again, ten times the cost of the signature. */
-static enum code set_public_key(X509 *cert, struct bytes spki, EVP_PKEY *pkey, struct status *st)
+static enum code add_extensions(struct tbs *tbs, const struct cert_request *req, struct bytes spki, bool rsa,
+                                AUTHORITY_KEYID *akid, struct status *st)
 {
-    struct bytes point;
-    if (!ossl_p256_point(spki, &point)) {
-        if (X509_set_pubkey(cert, pkey) != 1)
-            return ossl_fail(st, CODE_INTERNAL, "cannot set the public key");
-        return CODE_OK;
-    }
-    uint8_t *copy = MUST(OPENSSL_memdup(point.data, point.len));
-    if (X509_PUBKEY_set0_param(X509_get_X509_PUBKEY(cert), OBJ_nid2obj(NID_X9_62_id_ecPublicKey),
-                               V_ASN1_OBJECT, OBJ_nid2obj(NID_X9_62_prime256v1), copy, (int)point.len) != 1)
-        return ossl_fail(st, CODE_INTERNAL, "cannot set the public key");
-    return CODE_OK;
+    AUTO_EXTENSIONS X509_EXTENSIONS *list = NULL;
+    TRY(add_basic_constraints(&list, req, st));
+    TRY(add_key_usage(&list, req, rsa, st));
+    TRY(add_eku(&list, req, st));
+    TRY(add_key_ids(&list, spki, akid, st));
+    TRY(add_crl_url(&list, req->crl_url, st));
+    TRY(add_names(&list, req, X509_NAME_entry_count(tbs->subject) == 0, st));
+    return tbs_set_extensions(tbs, list, st);
 }
 
-static enum code fill(X509 *cert, const struct cert_request *req, struct bytes spki, EVP_PKEY *pkey,
+static enum code fill(struct tbs *tbs, const struct cert_request *req, struct bytes spki, EVP_PKEY *pkey,
                       AUTHORITY_KEYID *akid, int64_t until_ms, struct status *st)
 {
-    if (X509_set_version(cert, X509_VERSION_3) != 1)
-        return ossl_fail(st, CODE_INTERNAL, "cannot build a certificate");
-    TRY(set_public_key(cert, spki, pkey, st));
-    TRY(set_serial(cert, st));
-    TRY(set_validity(cert, req->not_before_ms, until_ms, st));
-    TRY(add_basic_constraints(cert, req, st));
-    TRY(add_key_usage(cert, req, EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA, st));
-    TRY(add_eku(cert, req, st));
-    TRY(add_key_ids(cert, akid, st));
-    TRY(add_crl_url(cert, req->crl_url, st));
-    return add_names(cert, req, st);
+    tbs_set_der(tbs->spki, spki);
+    set_serial(tbs);
+    TRY(set_validity(tbs, req->not_before_ms, until_ms, st));
+    return add_extensions(tbs, req, spki, EVP_PKEY_get_base_id(pkey) == EVP_PKEY_RSA, akid, st);
 }
 
 static const EVP_MD *signing_digest(const EVP_PKEY *pkey)
 {
     return ossl_key_type(pkey) == KEY_EC_P384 ? EVP_sha384() : ossl_key_digest(pkey);
-}
-
-/* Setting a context up looks algorithms up, again and again the same: the issuer's own is copied. */
-static enum code sign_and_encode(X509 *cert, const EVP_MD_CTX *ready, struct der *ret, struct status *st)
-{
-    AUTO_EVP_MD_CTX EVP_MD_CTX *ctx = MUST(EVP_MD_CTX_new());
-    if (EVP_MD_CTX_copy_ex(ctx, ready) != 1 || X509_sign_ctx(cert, ctx) <= 0)
-        return ossl_fail(st, CODE_INTERNAL, "cannot sign a certificate");
-    return ossl_cert_der(cert, ret, st);
-}
-
-static enum code signing_context(EVP_PKEY *pkey, EVP_MD_CTX **ret, struct status *st)
-{
-    *ret = MUST(EVP_MD_CTX_new());
-    return EVP_DigestSignInit(*ret, NULL, signing_digest(pkey), NULL, pkey) == 1
-               ? CODE_OK
-               : ossl_fail(st, CODE_INTERNAL, "cannot sign with this key");
 }
 
 const EVP_MD *issuer_digest(const struct issuer *issuer)
@@ -280,7 +253,7 @@ enum code issuer_new(struct key *key, struct bytes cert, struct issuer **ret, st
         return ossl_fail(st, CODE_INVALID_ARGUMENT, "the issuer's certificate has no subjectKeyIdentifier");
     issuer->akid = akid_of(ASN1_STRING_get0_data(skid), ASN1_STRING_length(skid));
     issuer->path_len = X509_get_pathlen(issuer->cert);
-    TRY(signing_context(key_evp(key), &issuer->signing, st));
+    TRY(tbs_signing_init(&issuer->signing, key_evp(key), signing_digest(key_evp(key)), st));
     ossl_forget();
     *ret = TAKE(issuer);
     return CODE_OK;
@@ -293,39 +266,63 @@ void issuer_free(struct issuer *issuer)
     key_free(issuer->key);
     X509_free(issuer->cert);
     AUTHORITY_KEYID_free(issuer->akid);
-    EVP_MD_CTX_free(issuer->signing);
+    tbs_signing_done(&issuer->signing);
     free(issuer);
+}
+
+static enum code name_der(const X509_NAME *name, struct bytes *ret, struct status *st)
+{
+    if (X509_NAME_get0_der(name, &ret->data, &ret->len) != 1)
+        return ossl_fail(st, CODE_INTERNAL, "cannot encode a name");
+    return CODE_OK;
+}
+
+/* As the CSR or the key has it. Only P-256's has one form alone; others are encoded anew. */
+static enum code canonical_spki(struct bytes spki, EVP_PKEY *pkey, struct der *ret, struct status *st)
+{
+    struct bytes point;
+    if (ossl_p256_point(spki, &point))
+        *ret = der_dup(spki);
+    else if (!OSSL_TO_DER(i2d_PUBKEY, pkey, ret))
+        return ossl_fail(st, CODE_INTERNAL, "cannot encode a public key");
+    return CODE_OK;
 }
 
 enum code issuer_sign(struct issuer *issuer, const struct cert_request *req, struct der *ret,
                       struct status *st)
 {
+    struct bytes name;
+    AUTO_DER struct der spki = {0};
     if (req->is_ca && issuer->path_len == 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "the issuer's path length does not let it issue a CA");
-    AUTO_EVP_PKEY EVP_PKEY *pkey = NULL;
-    TRY(ossl_parse_spki(req->spki, &pkey, st));
+    AUTO_EVP_PKEY EVP_PKEY *parsed = NULL;
+    if (!req->key)
+        TRY(ossl_parse_spki(req->spki, &parsed, st));
+    EVP_PKEY *pkey = req->key ? key_evp(req->key) : parsed;
     TRY(ossl_key_acceptable(pkey, st));
-    AUTO_X509 X509 *cert = MUST(X509_new());
+    TRY(canonical_spki(req->spki, pkey, &spki, st));
+    TRY(name_der(X509_get_subject_name(issuer->cert), &name, st));
+    AUTO_TBS struct tbs *tbs = tbs_new();
     int64_t until = req->not_after_ms < issuer->not_after_ms ? req->not_after_ms : issuer->not_after_ms;
-    if (X509_set_issuer_name(cert, X509_get_subject_name(issuer->cert)) != 1)
-        return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
-    TRY(set_subject(cert, req, st));
-    TRY(fill(cert, req, req->spki, pkey, issuer->akid, until, st));
-    return sign_and_encode(cert, issuer->signing, ret, st);
+    tbs_set_der(tbs->issuer, name);
+    TRY(set_subject(tbs, req, st));
+    TRY(fill(tbs, req, der_bytes(&spki), pkey, issuer->akid, until, st));
+    return tbs_sign(tbs, &issuer->signing, ret, st);
 }
 
 enum code issuer_self_sign(struct key *key, const struct cert_request *req, struct der *ret,
                            struct status *st)
 {
+    struct bytes name;
     EVP_PKEY *pkey = key_evp(key);
-    AUTO_X509 X509 *cert = MUST(X509_new());
-    TRY(set_subject(cert, req, st));
-    if (X509_set_issuer_name(cert, X509_get_subject_name(cert)) != 1)
-        return ossl_fail(st, CODE_INTERNAL, "cannot set the issuer");
+    AUTO_TBS struct tbs *tbs = tbs_new();
+    TRY(set_subject(tbs, req, st));
+    TRY(name_der(tbs->subject, &name, st));
+    tbs_set_der(tbs->issuer, name);
     AUTO_DER struct der spki = {0};
     TRY(key_spki(key, &spki, st));
-    TRY(fill(cert, req, der_bytes(&spki), pkey, NULL, req->not_after_ms, st));
-    AUTO_EVP_MD_CTX EVP_MD_CTX *signing = NULL;
-    TRY(signing_context(pkey, &signing, st));
-    return sign_and_encode(cert, signing, ret, st);
+    TRY(fill(tbs, req, der_bytes(&spki), pkey, NULL, req->not_after_ms, st));
+    CLEANUP(tbs_signing_done) struct tbs_signing signing = {0};
+    TRY(tbs_signing_init(&signing, pkey, signing_digest(pkey), st));
+    return tbs_sign(tbs, &signing, ret, st);
 }

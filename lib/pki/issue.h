@@ -16,6 +16,7 @@ DEFINE_CLEANUP(issuer, struct issuer *, issuer_free)
 
 struct cert_request {
     struct bytes spki;       /* DER SubjectPublicKeyInfo, already proven */
+    const struct key *key;   /* the same, where it has been decoded (csr_verify); may be NULL */
     const char *common_name; /* may be NULL */
     const char
         *subject_serial; /* serialNumber attribute of the subject (of agents: the generation); may be NULL */

@@ -4,14 +4,15 @@
 
 #include "pki/issue.h"
 #include "pki/ossl.h"
+#include "pki/tbs.h"
 
 struct issuer {
     struct key *key;
     X509 *cert;
     AUTHORITY_KEYID *akid;
     int64_t not_before_ms, not_after_ms;
-    long path_len;       /* -1: no limit */
-    EVP_MD_CTX *signing; /* set up for the key, to be copied */
+    long path_len; /* -1: no limit */
+    struct tbs_signing signing;
 };
 
 const EVP_MD *issuer_digest(const struct issuer *issuer);

@@ -18,6 +18,10 @@ static inline void x509_stack_free(STACK_OF(X509) * stack)
 {
     sk_X509_pop_free(stack, X509_free);
 }
+static inline void extensions_free(X509_EXTENSIONS *list)
+{
+    sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
+}
 static inline void general_names_free(GENERAL_NAMES *names)
 {
     GENERAL_NAMES_free(names);
@@ -40,6 +44,7 @@ DEFINE_CLEANUP(bio, BIO *, BIO_free_all)
 DEFINE_CLEANUP(bn, BIGNUM *, BN_free)
 DEFINE_CLEANUP(cms, CMS_ContentInfo *, CMS_ContentInfo_free)
 DEFINE_CLEANUP(asn1_object, ASN1_OBJECT *, ASN1_OBJECT_free)
+DEFINE_CLEANUP(extensions, X509_EXTENSIONS *, extensions_free)
 DEFINE_CLEANUP(general_names, GENERAL_NAMES *, general_names_free)
 DEFINE_CLEANUP(ossl_mem, uint8_t *, ossl_mem_free)
 
@@ -56,6 +61,7 @@ DEFINE_CLEANUP(ossl_mem, uint8_t *, ossl_mem_free)
 #define AUTO_BN             CLEANUP(cleanup_bn)
 #define AUTO_CMS            CLEANUP(cleanup_cms)
 #define AUTO_ASN1_OBJECT    CLEANUP(cleanup_asn1_object)
+#define AUTO_EXTENSIONS     CLEANUP(cleanup_extensions)
 #define AUTO_GENERAL_NAMES  CLEANUP(cleanup_general_names)
 #define AUTO_OSSL_MEM       CLEANUP(cleanup_ossl_mem)
 

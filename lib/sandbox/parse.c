@@ -39,26 +39,11 @@ static bool detach_standard_fds(void)
     return done;
 }
 
-static void default_signals(void)
-{
-    sigset_t none;
-    (void)sigemptyset(&none);
-    for (int sig = 1; sig < NSIG; sig++) {
-#if defined(__SANITIZE_ADDRESS__)
-        /* AddressSanitizer's handlers turn a fault into its report. */
-        if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE)
-            continue;
-#endif
-        (void)signal(sig, SIG_DFL);
-    }
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static enum code confine(const struct job *job, int out_fd, struct status *st)
 {
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         return status_errno(st, CODE_INTERNAL, errno, "cannot prepare the parser");
-    default_signals();
+    sandbox_reset_signals();
     if (!detach_standard_fds() || (out_fd != OUT_FD && dup2(out_fd, OUT_FD) < 0))
         return status_errno(st, CODE_INTERNAL, errno, "cannot prepare the parser's descriptors");
     sandbox_close_fds((const int[]){OUT_FD}, 1);

@@ -7,6 +7,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -85,6 +86,21 @@ static void close_between(unsigned first, unsigned last)
     unsigned end = open_max > 0 && (unsigned)open_max - 1 < last ? (unsigned)open_max - 1 : last;
     for (unsigned fd = first; fd <= end; fd++)
         (void)close((int)fd);
+}
+
+void sandbox_reset_signals(void)
+{
+    sigset_t none;
+    (void)sigemptyset(&none);
+    for (int sig = 1; sig < NSIG; sig++) {
+#if defined(__SANITIZE_ADDRESS__)
+        /* AddressSanitizer's handlers turn a fault into its report. */
+        if (sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE)
+            continue;
+#endif
+        (void)signal(sig, SIG_DFL);
+    }
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 void sandbox_close_fds(const int *keep, unsigned n)

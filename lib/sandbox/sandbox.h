@@ -31,6 +31,8 @@ enum code sandbox_limit(const struct sandbox_limits *limits, struct status *st) 
  * PERMISSION_DENIED if we are neither root nor that user. */
 enum code sandbox_drop_user(uid_t uid, gid_t gid, struct status *st) MUST_CHECK;
 enum code sandbox_enter(enum sandbox_profile profile, struct status *st) MUST_CHECK;
+/* Of a freshly forked child: default signal handlers, nothing blocked. */
+void sandbox_reset_signals(void);
 /* Closes every descriptor but those in keep[] (sorted or not) and 0–2. */
 void sandbox_close_fds(const int *keep, unsigned n);
 

@@ -113,6 +113,9 @@ enum code consumer_start(struct service *service, const char *durable, struct co
                          struct status *st) MUST_CHECK;
 void consumer_stop(struct consumer *consumer);
 
+/* Does a running process exchange what it has for what its files hold now? What the platform's CA gave it
+ * stays as long as it renews itself; a certificate of another CA is somebody's wish. */
+bool renewal_takes_up(const struct own *own, const struct credential *found, bool found_is_ours);
 enum code renewals_start(struct service *service, struct status *st) MUST_CHECK;
 void renewals_stop(struct service *service);
 void renewals_free(struct service *service);

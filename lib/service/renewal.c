@@ -1,8 +1,8 @@
 /*
  * The process's own certificates: where they come from, and their renewal by clm-bootstrap at half life. One
  * thread for all of them. What the CA gave is kept beside the state, so a restart goes on with it; the files
- * of the configuration are looked at again and again, so replacing them works without a restart, too. Nothing
- * here is needed to reach the bus or the database: their credentials are passwords.
+ * of the configuration are looked at again and again, so replacing one of another CA works without a restart,
+ * too. Nothing here is needed to reach the bus or the database: their credentials are passwords.
  */
 #include <limits.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #include "proto/bootstrap.pb-c.h"
 #include "service/internal.h"
 
-#define LOOK_MS          30000  /* for files that were replaced */
+#define LOOK_MS          10000  /* for files that were replaced */
 #define BACKDATE_MS      300000 /* the CA's, for clocks that differ: not a part of the life */
 #define ISSUE_TIMEOUT_MS 10000
 #define RETRY_MAX_MS     60000
@@ -71,13 +71,22 @@ static bool read_kept(const struct service *service, const struct renewal *renew
     return false;
 }
 
+/* Key and certificate are two files: who replaces them may do so between the two looks. */
+static enum code read_files(const struct renewal *renewal, struct credential *ret, struct status *st)
+{
+    enum code code = credential_read(renewal->key_path, renewal->certificate_path, ret, st);
+    return code == CODE_INVALID_ARGUMENT
+               ? credential_read(renewal->key_path, renewal->certificate_path, ret, st)
+               : code;
+}
+
 /* The younger of both. A certificate in the configured files that is not the platform's own is never
  * replaced: somebody wants it. */
 static enum code pick(const struct service *service, const struct renewal *renewal, struct credential *ret,
                       struct status *st)
 {
     AUTO_CREDENTIAL struct credential kept = {0};
-    TRY(credential_read(renewal->key_path, renewal->certificate_path, ret, st));
+    TRY(read_files(renewal, ret, st));
     if (!is_ours(service, ret) || !read_kept(service, renewal, &kept) ||
         kept.not_before_ms <= ret->not_before_ms)
         return CODE_OK;
@@ -141,15 +150,14 @@ static enum code make_csr(const struct own *own, const struct key *key, struct d
     return csr_make(key, NULL, &info.names, ret, st);
 }
 
-static enum code ask(struct service *service, const struct renewal *renewal, struct bytes csr,
-                     struct der_list *ret, struct status *st)
+enum code service_certificate(struct service *service, int profile, struct bytes csr, struct der_list *ret,
+                              struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     Clm__IssueServiceCertificateRequest request = CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__INIT;
     ProtobufCMessage *msg;
     request.has_profile = request.has_csr = true;
-    request.profile = renewal->tls ? CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__GATEWAY_TLS
-                                   : CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__SERVICE;
+    request.profile = (Clm__IssueServiceCertificateRequest__Profile)profile;
     request.csr = (ProtobufCBinaryData){csr.len, arena_dup(arena, csr.data, csr.len)};
     const struct rpc_call call = {
         .service = "bootstrap",
@@ -161,8 +169,20 @@ static enum code ask(struct service *service, const struct renewal *renewal, str
     };
     TRY(rpc_call(service->bus, service->identity, &call, arena, &msg, st));
     const Clm__IssueServiceCertificateResponse *reply = (const Clm__IssueServiceCertificateResponse *)msg;
+    if (reply->n_chain == 0)
+        return status_set(st, CODE_INTERNAL, "bootstrap answered without a certificate");
     for (size_t i = 0; i < reply->n_chain; i++)
         TRY(der_list_add(ret, (struct bytes){reply->chain[i].data, reply->chain[i].len}, st));
+    return CODE_OK;
+}
+
+static enum code ask(struct service *service, const struct renewal *renewal, struct bytes csr,
+                     struct der_list *ret, struct status *st)
+{
+    TRY(service_certificate(service,
+                            renewal->tls ? CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__GATEWAY_TLS
+                                         : CLM__ISSUE_SERVICE_CERTIFICATE_REQUEST__PROFILE__SERVICE,
+                            csr, ret, st));
     /* Agents that have only a token check its pin against the root that a gateway shows. */
     for (size_t i = 0; renewal->tls && i < service->roots.n; i++)
         TRY(der_list_add(ret, der_bytes(&service->roots.item[i]), st));
@@ -202,6 +222,13 @@ static enum code renew(struct service *service, struct own *own, struct status *
     return CODE_OK;
 }
 
+bool renewal_takes_up(const struct own *own, const struct credential *found, bool found_is_ours)
+{
+    if (!own->ours || !found_is_ours)
+        return !credential_same(found, &own->current);
+    return own->said != CODE_OK && found->not_before_ms > own->current.not_before_ms;
+}
+
 static void look(struct service *service, struct own *own)
 {
     AUTO_CREDENTIAL struct credential found = {0};
@@ -211,9 +238,7 @@ static void look(struct service *service, struct own *own)
                   NULL);
         return;
     }
-    bool younger =
-        !own->ours || !is_ours(service, &found) || found.not_before_ms > own->current.not_before_ms;
-    if (!younger || credential_same(&found, &own->current))
+    if (!renewal_takes_up(own, &found, is_ours(service, &found)))
         return;
     if (use(service, own, &found, &st) == CODE_OK)
         log_info("a replaced certificate is in use", "certificate", own->renewal.name, NULL);

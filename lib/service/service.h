@@ -115,6 +115,18 @@ enum code service_event_open(struct service *service, const struct event_message
                              bool signed_by_origin, struct arena *arena, const struct Clm__Event **ret,
                              struct status *st) MUST_CHECK;
 
+/* A request for the one that ctx serves: with its trace and its operator's assertion, and answered within its
+ * deadline if call->timeout_ms is longer. The reply lives in ctx's arena. */
+struct rpc_call;
+struct rpc_ctx;
+enum code worker_call(struct worker *worker, const struct rpc_ctx *ctx, const struct rpc_call *call,
+                      ProtobufCMessage **ret, struct status *st) MUST_CHECK;
+
+/* The chain that the CA gives this service for a CSR (DER); profile is of bootstrap.proto's
+ * IssueServiceCertificate. */
+enum code service_certificate(struct service *service, int profile, struct bytes csr, struct der_list *ret,
+                              struct status *st) MUST_CHECK;
+
 /* Periodic work on a thread with an own session, e.g. the registry's status sweep: runs `work` every
  * interval_ms on the replica that holds the advisory lock `name` when exclusive, on each replica otherwise.
  * Call in descriptor.start. */

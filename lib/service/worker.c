@@ -181,3 +181,16 @@ void workers_stop(struct workers *w)
     free(w->thread);
     free(w);
 }
+
+enum code worker_call(struct worker *worker, const struct rpc_ctx *ctx, const struct rpc_call *call,
+                      ProtobufCMessage **ret, struct status *st)
+{
+    struct service *service = worker->service;
+    struct rpc_call full = *call;
+    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
+    if (left_ms < full.timeout_ms)
+        full.timeout_ms = left_ms;
+    full.traceparent = ctx->traceparent;
+    full.assertion = ctx->assertion;
+    return rpc_call(service->bus, service->identity, &full, ctx->arena, ret, st);
+}

@@ -203,7 +203,7 @@ class Compose:
         source, rest = text.split(":", 1)
         return f"{(DEPLOY / source).resolve() if source.startswith('.') else self.volume(source)}:{rest}"
 
-    def arguments(self, name):
+    def arguments(self, name, command=None):
         service = self.services[name]
         argv = ["--name", self.container(name), "--network", self.prefix, "--network-alias", name]
         for key, value in (service.get("environment") or {}).items():
@@ -226,7 +226,7 @@ class Compose:
         entrypoint = service.get("entrypoint")
         if entrypoint:
             argv += ["--entrypoint", json.dumps(entrypoint)]
-        return [*argv, service["image"], *map(self._value, service.get("command", ()))]
+        return [*argv, service["image"], *map(self._value, command or service.get("command", ()))]
 
     def healthy(self, name):
         return self.podman("healthcheck", "run", self.container(name), check=False).returncode == 0
@@ -244,6 +244,10 @@ class Compose:
             return
         self.started.append(name)
         self.podman("run", *(["--rm"] if self.one_shot(name) else ["-d"]), *self.arguments(name))
+
+    def run_again(self, name, *command):
+        """A one-shot service once more, with another command: compose run --rm --no-deps NAME COMMAND."""
+        return self.podman("run", "--rm", *self.arguments(name, command)).stdout
 
     def address(self, service):
         networks = json.loads(self.podman("container", "inspect", self.container(service)).stdout)[0]["NetworkSettings"]["Networks"]
@@ -376,6 +380,22 @@ def walk(podman, compose, rest, scratch):
     return f"{before[:12]} → {after[:12]}, {len(checks)} checks pass"
 
 
+def fresh_certificates(podman, compose):
+    """What compose.yaml says to do monthly, under running services; a container that starts afterwards begins with what came of it."""
+    def served():
+        pem = ssl.get_server_certificate((compose.address("clm-gateway"), 8443))
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+    before = served()
+    compose.run_again("pki", "certificates")
+    podman("restart", "-t", "45", compose.container("clm-gateway"))
+    wait_until("clm-gateway to be healthy", lambda: compose.healthy("clm-gateway"), 60, 0.3)
+    if served() == before:
+        raise Failed("a gateway that was started anew shows its former certificate")
+    unwell = [name for name in ("clm-registry", "clm-bootstrap", "clm-tasks") if not compose.healthy(name)]
+    if unwell:
+        raise Failed(f"after fresh certificates: {', '.join(unwell)} not healthy")
+
+
 def build_all(podman, commit):
     """The stand-ins beside the first of ours, which compiles: one waits for the network, the other for the processors."""
     def stand_in(target):
@@ -415,6 +435,7 @@ def run():
             for service in ("clm-registry", "clm-bootstrap", "clm-tasks", "clm-gateway"):
                 step(f"{service} healthy", lambda service=service: wait_until(
                     f"{service} to be healthy", lambda: compose.healthy(service), 60, 0.3) and None)
+            step("fresh certificates", lambda: fresh_certificates(podman, compose))
             print("==> an agent's container renews what an nginx container serves", flush=True)
             rest = operator(podman, compose)
             step("renew", lambda: walk(podman, compose, rest, scratch))

@@ -45,6 +45,7 @@ extern const struct event_handler bootstrap_events[];
 int command_signer(int argc, char **argv, const void *config);
 int command_init(int argc, char **argv, const void *config);
 int command_init_bus(int argc, char **argv, const void *config);
+int command_renew_certificates(int argc, char **argv, const void *config);
 int command_publish_secret(int argc, char **argv, const void *config);
 
 #endif

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "border.h"
+#include "certificates.h"
 #include "init.h"
 #include "publish.h"
 #include "signer.h"
@@ -93,10 +94,10 @@ static enum code read_init_options(int argc, char **argv, struct init_order *ret
             ret->trust_domain = optarg;
             break;
         case 'g':
-            TRY(init_add_name(&ret->gateway_names, optarg, st));
+            TRY(server_names_add(&ret->gateway_names, optarg, st));
             break;
         case 'b':
-            TRY(init_add_name(&ret->bus_names, optarg, st));
+            TRY(server_names_add(&ret->bus_names, optarg, st));
             break;
         case 's':
             secret->to.secret = optarg;
@@ -151,7 +152,7 @@ int command_init(int argc, char **argv, const void *config)
         [INIT_ALREADY_DONE] = "already initialised; nothing was changed",
     };
     CLEANUP(order_done) struct init_order order = {0};
-    struct secret_order secret = {0};
+    struct secret_order secret = {.to.renewed = true};
     enum init_result result;
     struct status st = {0};
 
@@ -238,6 +239,58 @@ int command_init_bus(int argc, char **argv, const void *config)
     if (bus_setup(order.url, order.ca, order.password_file, order.max_bytes, order.replicas, &st) != CODE_OK)
         return failed("init-bus", &st);
     printf("stream %s and its consumers are there\n", BUS_STREAM);
+    return 0;
+}
+
+/* ---- renew-certificates -----------------------------------------------------------------------------------
+ */
+
+#define RENEW_USAGE                                                                                          \
+    "clm-bootstrap renew-certificates --dir DIR [--secret NAME [--service-account DIR]]   (DIR as init "     \
+    "made "                                                                                                  \
+    "it; in a pod: the Secret that init made, of which DIR/ca is mounted)"
+
+static bool read_renew_options(int argc, char **argv, const char **ret_dir, struct publish_to *ret)
+{
+    static const struct option options[] = {{"dir", required_argument, NULL, 'd'},
+                                            {"secret", required_argument, NULL, 's'},
+                                            {"service-account", required_argument, NULL, 'a'},
+                                            {0}};
+    int option;
+
+    optind = 1;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'd')
+            *ret_dir = optarg;
+        else if (option == 's')
+            ret->secret = optarg;
+        else if (option == 'a')
+            ret->service_account = optarg;
+        else
+            return false;
+    }
+    return optind == argc && *ret_dir && **ret_dir && (ret->secret || !ret->service_account);
+}
+
+int command_renew_certificates(int argc, char **argv, const void *config)
+{
+    struct publish_to to = {.renewed = true};
+    struct left_alone left = {0};
+    const char *dir = NULL;
+    struct status st = {0};
+
+    (void)config;
+    if (!read_renew_options(argc, argv, &dir, &to))
+        return usage(RENEW_USAGE);
+    if ((to.secret ? certificates_renew_secret(dir, &to, &left, &st)
+                   : certificates_renew_directory(dir, &left, &st)) != CODE_OK)
+        return failed("renew-certificates", &st);
+    printf("%s: fresh certificates for the services%s%s\n", to.secret ? to.secret : dir,
+           left.gateway_tls ? "" : ", the gateway's TLS", left.bus ? "" : ", the bus");
+    if (left.gateway_tls)
+        printf("gateway/tls.crt is not of this platform's CA: left alone\n");
+    if (left.bus)
+        printf("bus/server.crt is not of this platform's CA: left alone\n");
     return 0;
 }
 

@@ -13,22 +13,15 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/endpoint.h"
 #include "base/file.h"
 #include "base/id.h"
 #include "bus/bus.h"
 #include "ca.h"
-#include "scope/scope.h"
+#include "pairs.h"
 #include "store.h"
 
-#define DAY_SEC          (24 * 60 * 60LL)
-#define SERVICE_LIFE_SEC (365 * DAY_SEC)
-#define GATEWAY_LIFE_SEC (365 * DAY_SEC)
-#define BUS_LIFE_SEC     (730 * DAY_SEC)
-#define PASSWORD_BYTES   32
-#define BUS_USERS_MAX    16
-
-enum chain_part { CHAIN_LEAF_AND_ISSUER, CHAIN_WITH_ROOT };
+#define PASSWORD_BYTES 32
+#define BUS_USERS_MAX  16
 
 /* Where things go, and what signs them. */
 struct making {
@@ -65,121 +58,28 @@ static enum code write_certs(const char *dir, const char *name, const struct der
     return write_file(dir, name, pem.data, pem.len, 0644, st);
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------
- */
-
-enum code init_add_name(struct pki_names *names, const char *text, struct status *st)
-{
-    bool is_address = host_is_address(text);
-
-    if (!is_address && !dns_pattern_valid(text))
-        return status_set(st, CODE_INVALID_ARGUMENT, "\"%.100s\" is neither a DNS name nor an address", text);
-    if (is_address ? names->n_ip == ARRAY_LEN(names->ip) : names->n_dns == ARRAY_LEN(names->dns))
-        return status_set(st, CODE_INVALID_ARGUMENT, "too many names");
-    char *copy = strdup(text);
-    if (!copy)
-        abort();
-    if (is_address) {
-        names->ip[names->n_ip++] = copy;
-        return CODE_OK;
-    }
-    for (char *c = copy; *c; c++)
-        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
-    names->dns[names->n_dns++] = copy;
-    return CODE_OK;
-}
-
 /* ---- certificates -----------------------------------------------------------------------------------------
  */
 
-struct wanted {
-    enum profile profile;
-    const char *service; /* NULL: no SPIFFE id */
-    const struct pki_names *hosts;
-    int64_t life_sec;
-    const char *key_file, *cert_file;
-    enum chain_part parts;
-};
-
-static enum code make_csr(const struct making *making, const struct wanted *wanted, const struct key *key,
-                          struct der *ret, struct status *st)
+static enum code write_pair(const struct making *making, const struct pair *pair, struct status *st)
 {
-    struct pki_names names = {0}; /* borrows */
-    char uri[400];
+    char dir[PATH_MAX];
 
-    if (wanted->hosts)
-        names = *wanted->hosts;
-    if (wanted->service) {
-        spiffe_format(making->order->trust_domain, "service", wanted->service, uri);
-        names.uri[names.n_uri++] = uri;
-    }
-    return csr_make(key, NULL, &names, ret, st);
-}
-
-static enum code write_pair(const struct making *making, const struct wanted *wanted, const struct key *key,
-                            struct bytes cert, struct status *st)
-{
-    AUTO_SECRET struct secret *pem = NULL;
-    AUTO_DER_LIST struct der_list chain = {0};
-    enum issuing_ca ca = profile_info(wanted->profile)->ca;
-
-    TRY(key_to_pem(key, NULL, &pem, st));
-    TRY(write_file(making->dir, wanted->key_file, pem->data, pem->len, 0600, st));
-    TRY(der_list_add(&chain, cert, st));
-    TRY(der_list_add(&chain, der_bytes(&making->ca.certificate[ca]), st));
-    if (wanted->parts == CHAIN_WITH_ROOT)
-        TRY(der_list_add(&chain, der_bytes(&making->ca.root), st));
-    return write_certs(making->dir, wanted->cert_file, &chain, st);
-}
-
-static enum code make_pair(struct making *making, const struct wanted *wanted, struct status *st)
-{
-    AUTO_KEY struct key *key = NULL;
-    AUTO_DER struct der csr = {0};
-    AUTO_DER struct der cert = {0};
-
-    TRY(key_generate(KEY_EC_P256, &key, st));
-    TRY(make_csr(making, wanted, key, &csr, st));
-    struct profile_request request = {
-        .profile = wanted->profile,
-        .csr = der_bytes(&csr),
-        .subject = wanted->service ? wanted->service : "",
-        .life_sec = wanted->life_sec,
-    };
-    TRY(profile_issue(&making->ca, &request, &cert, st));
-    return write_pair(making, wanted, key, der_bytes(&cert), st);
-}
-
-static enum code make_service(struct making *making, const char *service, struct status *st)
-{
-    char dir[PATH_MAX], key_file[64], cert_file[64];
-
-    TRY(make_path(dir, making->dir, service, st));
+    TRY(make_path(dir, making->dir, pair->directory, st));
     TRY(dir_make(dir, 0755, st));
-    (void)snprintf(key_file, sizeof(key_file), "%s/service.key", service);
-    (void)snprintf(cert_file, sizeof(cert_file), "%s/service.crt", service);
-    const struct wanted wanted = {PROFILE_SERVICE,      service, NULL, SERVICE_LIFE_SEC, key_file, cert_file,
-                                  CHAIN_LEAF_AND_ISSUER};
-    return make_pair(making, &wanted, st);
+    TRY(write_file(dir, pair->key, pair->key_pem->data, pair->key_pem->len, 0600, st));
+    return write_file(dir, pair->certs, pair->certs_pem.data, pair->certs_pem.len, 0644, st);
 }
 
 static enum code make_certificates(struct making *making, struct status *st)
 {
-    /* The gateway shows the root, too: an agent that has only a token checks the token's pin against it. */
-    const struct wanted gateway = {PROFILE_GATEWAY_TLS, "gateway",         &making->order->gateway_names,
-                                   GATEWAY_LIFE_SEC,    "gateway/tls.key", "gateway/tls.crt",
-                                   CHAIN_WITH_ROOT};
-    const struct wanted bus = {PROFILE_BUS_TLS,           NULL,
-                               &making->order->bus_names, BUS_LIFE_SEC,
-                               "bus/server.key",          "bus/server.crt",
-                               CHAIN_LEAF_AND_ISSUER};
+    AUTO_PAIRS struct pairs pairs = {0};
     AUTO_DER_LIST struct der_list roots = {0};
     AUTO_DER_LIST struct der_list intermediates = {0};
 
-    for (size_t i = 0; platform_services[i]; i++)
-        TRY(make_service(making, platform_services[i], st));
-    TRY(make_pair(making, &gateway, st));
-    TRY(make_pair(making, &bus, st));
+    TRY(pairs_make(&making->ca, &making->order->gateway_names, &making->order->bus_names, &pairs, st));
+    for (size_t i = 0; i < pairs.n; i++)
+        TRY(write_pair(making, &pairs.item[i], st));
     TRY(der_list_add(&roots, der_bytes(&making->ca.root), st));
     for (size_t ca = 0; ca < ISSUING_CA_COUNT; ca++)
         TRY(der_list_add(&intermediates, der_bytes(&making->ca.certificate[ca]), st));

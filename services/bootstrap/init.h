@@ -26,8 +26,4 @@ enum init_result {
 enum code init_run(struct db *db, const struct init_order *order, enum init_result *ret,
                    struct status *st) MUST_CHECK;
 
-/* Sorts a --gateway-name or --bus-name into names; INVALID_ARGUMENT if it is neither a DNS name nor an
- * address. */
-enum code init_add_name(struct pki_names *names, const char *text, struct status *st) MUST_CHECK;
-
 #endif

@@ -202,6 +202,8 @@ static bool ready(struct service *service, char why[128])
 static const struct service_command commands[] = {
     {"init", "makes the CA and the first credentials, once", command_init, true},
     {"init-bus", "makes the event stream and its consumers", command_init_bus, false},
+    {"renew-certificates", "makes fresh certificates for services that start without one of their own",
+     command_renew_certificates, false},
     {"publish-secret", "makes a Kubernetes Secret of files or of new passwords", command_publish_secret,
      false},
     {"signer", "the process that holds the CA keys; started by the service", command_signer, false},

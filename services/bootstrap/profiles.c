@@ -248,6 +248,7 @@ enum code profile_issue(struct ca_set *set, const struct profile_request *reques
     struct cert_request cert = {
         .crl_url = set->crl_url[0] ? crl_url : NULL,
         .spki = der_bytes(&csr.spki),
+        .key = csr.key,
         .common_name = subject.common_name,
         .subject_serial = subject.serial,
         .names = &subject.names,

@@ -83,10 +83,23 @@ struct token_wish {
     const char *id;                       /* NULL: a new one each time */
 };
 
+static enum code call_bootstrap(struct rpc_ctx *ctx, const char *method, const ProtobufCMessage *request,
+                                bool authority, ProtobufCMessage **ret, struct status *st)
+{
+    const struct rpc_call call = {
+        .service = "bootstrap",
+        .descriptor = &clm__bootstrap__descriptor,
+        .method = method,
+        .request = request,
+        .timeout_ms = TOKEN_CALL_MS,
+        .authority = authority,
+    };
+    return worker_call(worker_of(ctx), ctx, &call, ret, st);
+}
+
 static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, const struct token_wish *wish,
                             Clm__RegisterAgentResponse *res, uint32_t *ret_next_generation, struct status *st)
 {
-    struct worker *worker = worker_of(ctx);
     Clm__CreateTokenRequest req = CLM__CREATE_TOKEN_REQUEST__INIT;
     req.agent_id = text(agent->id);
     req.hostname = text(agent->hostname);
@@ -96,20 +109,8 @@ static enum code make_token(struct rpc_ctx *ctx, const struct agent *agent, cons
     req.source_cidr = wish->source_cidr;
     req.token_id = text(wish->id);
     req.scope = scope_decode(agent->scope, ctx->arena);
-    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
-    const struct rpc_call call = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = "CreateToken",
-        .request = &req.base,
-        .timeout_ms = left_ms < TOKEN_CALL_MS ? left_ms : TOKEN_CALL_MS,
-        .traceparent = ctx->traceparent,
-        .assertion = ctx->assertion,
-        .authority = true,
-    };
     ProtobufCMessage *reply = NULL;
-    if (rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, &reply,
-                 st) != CODE_OK)
+    if (call_bootstrap(ctx, "CreateToken", &req.base, true, &reply, st) != CODE_OK)
         return status_wrap(
             st, "agent %s is registered, but its token was not made; repeat with the same idempotency key",
             agent->id);
@@ -430,19 +431,7 @@ static enum code ask_bootstrap(struct rpc_ctx *ctx, const char *agent_id, const 
     struct worker *worker = worker_of(ctx);
     struct agent agent;
     TRY(agent_get(worker->db, ctx->actor.label_selector, agent_id, ctx->arena, &agent, st));
-    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
-    const struct rpc_call call = {
-        .service = "bootstrap",
-        .descriptor = &clm__bootstrap__descriptor,
-        .method = method,
-        .request = request,
-        .timeout_ms = left_ms < TOKEN_CALL_MS ? left_ms : TOKEN_CALL_MS,
-        .traceparent = ctx->traceparent,
-        .assertion = ctx->assertion,
-        .authority = authority,
-    };
-    return rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, ret,
-                    st);
+    return call_bootstrap(ctx, method, request, authority, ret, st);
 }
 
 enum code on_list_agent_tokens(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)

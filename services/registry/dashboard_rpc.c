@@ -63,20 +63,15 @@ static void fill_kept(Clm__Dashboard *res, const struct dashboard *d, struct are
 static enum code ask_tasks(struct rpc_ctx *ctx, const char *method, const ProtobufCMessage *request,
                            bool authority, int64_t most_ms, ProtobufCMessage **ret, struct status *st)
 {
-    struct worker *worker = worker_of(ctx);
-    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
     const struct rpc_call call = {
         .service = "tasks",
         .descriptor = &clm__tasks__descriptor,
         .method = method,
         .request = request,
-        .timeout_ms = left_ms < most_ms ? left_ms : most_ms,
-        .traceparent = ctx->traceparent,
-        .assertion = ctx->assertion,
+        .timeout_ms = most_ms,
         .authority = authority,
     };
-    return rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, ret,
-                    st);
+    return worker_call(worker_of(ctx), ctx, &call, ret, st);
 }
 
 /* The fleet is shown without them if the tasks service is away, or does not say them to this operator. */

@@ -255,25 +255,20 @@ enum code take_reports(struct worker *worker, Clm__Heartbeat *const *beats, size
 static enum code tell(struct rpc_ctx *ctx, const char *service, const ProtobufCServiceDescriptor *descriptor,
                       const struct platform_epoch *epoch, uint32_t *ret_voided, struct status *st)
 {
-    struct worker *worker = ctx->worker;
     Clm__BeginEpochRequest request = CLM__BEGIN_EPOCH_REQUEST__INIT;
     request.has_epoch = request.has_restored_at_ms = true;
     request.epoch = (uint64_t)epoch->epoch;
     request.restored_at_ms = epoch->restored_at_ms;
-    int64_t left_ms = ctx->deadline_mono_ms - clock_mono_ms();
     const struct rpc_call call = {
         .service = service,
         .descriptor = descriptor,
         .method = "BeginEpoch",
         .request = &request.base,
-        .timeout_ms = left_ms < CALL_MS ? left_ms : CALL_MS,
-        .traceparent = ctx->traceparent,
-        .assertion = ctx->assertion,
+        .timeout_ms = CALL_MS,
         .authority = true,
     };
     ProtobufCMessage *reply = NULL;
-    if (rpc_call(service_bus(worker->service), service_identity(worker->service), &call, ctx->arena, &reply,
-                 st) != CODE_OK)
+    if (worker_call(ctx->worker, ctx, &call, &reply, st) != CODE_OK)
         return status_wrap(st, "epoch %lld has begun, but %s does not know; repeat the command",
                            (long long)epoch->epoch, service);
     *ret_voided = ((const Clm__BeginEpochResponse *)reply)->voided;

@@ -3,12 +3,29 @@
 #include "store_alerts.h"
 #include "store_rows.h"
 
+/* What is read of "alerts a". */
+#define COLUMNS                                                                                              \
+    "a.id, a.kind, a.entity, a.agent_id, a.message, a.count, a.version, a.acknowledged_at, a.resolved_at"
+#define COLUMN_COUNT 9
 /* What a change of alerts says of them: of an UPDATE or INSERT of "alerts a". */
-#define CHANGED                                                                                              \
-    "RETURNING a.id, a.kind, a.entity, a.agent_id, a.message, a.count, a.version, a.acknowledged_at, "       \
-    "a.resolved_at"
+#define CHANGED "RETURNING " COLUMNS
 #define RESOLVE(at, by)                                                                                      \
     "UPDATE alerts a SET version = a.version + 1, resolved_at = " at ", resolved_by = " by " "
+
+static struct alert row_alert(const struct db_rows *rows, size_t i, struct arena *arena)
+{
+    return (struct alert){
+        .id = row_text(rows, i, 0, arena),
+        .kind = (enum alert_kind)db_int(rows, i, 1),
+        .entity = row_text(rows, i, 2, arena),
+        .agent_id = row_text(rows, i, 3, arena),
+        .message = row_text(rows, i, 4, arena),
+        .count = db_int(rows, i, 5),
+        .version = db_int(rows, i, 6),
+        .acknowledged_at_ms = db_time(rows, i, 7),
+        .resolved_at_ms = db_time(rows, i, 8),
+    };
+}
 
 static enum code changed(struct db *tx, const char *sql, const struct db_args *args, struct arena *arena,
                          struct alert **ret, size_t *ret_n, struct status *st)
@@ -18,17 +35,7 @@ static enum code changed(struct db *tx, const char *sql, const struct db_args *a
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
     for (size_t i = 0; i < *ret_n; i++)
-        (*ret)[i] = (struct alert){
-            .id = row_text(rows, i, 0, arena),
-            .kind = (enum alert_kind)db_int(rows, i, 1),
-            .entity = row_text(rows, i, 2, arena),
-            .agent_id = row_text(rows, i, 3, arena),
-            .message = row_text(rows, i, 4, arena),
-            .count = db_int(rows, i, 5),
-            .version = db_int(rows, i, 6),
-            .acknowledged_at_ms = db_time(rows, i, 7),
-            .resolved_at_ms = db_time(rows, i, 8),
-        };
+        (*ret)[i] = row_alert(rows, i, arena);
     return CODE_OK;
 }
 
@@ -230,24 +237,23 @@ enum code store_alerts_trim(struct db *db, int64_t before_ms, struct arena *aren
 
 /* $1–$3: the selector. Alerts of no agent are for those who may see the whole fleet. */
 #define WITHIN                                                                                               \
-    "((cardinality($1::text[]) = 0 AND cardinality($3::text[]) = 0) OR (a.labels @> "                        \
+    "((cardinality($1::text[]) = 0 AND cardinality($3::text[]) = 0) OR (g.labels @> "                        \
     "(SELECT coalesce(jsonb_object_agg(n, v), '{}') FROM unnest($1::text[], $2::text[]) l(n, v)) "           \
-    "AND a.labels ?& $3::text[]))"
+    "AND g.labels ?& $3::text[]))"
 /* As alert_state() says it. */
 #define STATE                                                                                                \
-    "CASE WHEN x.resolved_at IS NOT NULL THEN 3 WHEN x.acknowledged_at IS NOT NULL THEN 2 ELSE 1 END"
+    "CASE WHEN a.resolved_at IS NOT NULL THEN 3 WHEN a.acknowledged_at IS NOT NULL THEN 2 ELSE 1 END"
 
 enum code store_alerts_select(struct db *db, const struct label_terms *terms,
                               const struct alert_filter *filter, size_t max, struct arena *arena,
                               struct alert **ret, size_t *ret_n, struct status *st)
 {
     static const char sql[] =
-        "SELECT x.id, x.kind, x.entity, x.agent_id, a.hostname, x.message, x.first_at, x.last_at, x.count, "
-        "x.acknowledged_at, x.acknowledged_by, x.resolved_at, x.resolved_by "
-        "FROM alerts x LEFT JOIN agents a ON a.id = x.agent_id WHERE " WITHIN " AND ((1 << " STATE
-        ") & $4) <> 0 AND ($5::bigint = 0 OR (1 << x.kind) & $5 <> 0) "
-        "AND ($6::uuid IS NULL OR x.agent_id = $6) AND ($7::uuid IS NULL OR x.id = $7) "
-        "AND ($8::uuid IS NULL OR x.id < $8) ORDER BY x.id DESC LIMIT $9";
+        "SELECT " COLUMNS ", g.hostname, a.first_at, a.last_at, a.acknowledged_by, a.resolved_by "
+        "FROM alerts a LEFT JOIN agents g ON g.id = a.agent_id WHERE " WITHIN " AND ((1 << " STATE
+        ") & $4) <> 0 AND ($5::bigint = 0 OR (1 << a.kind) & $5 <> 0) "
+        "AND ($6::uuid IS NULL OR a.agent_id = $6) AND ($7::uuid IS NULL OR a.id = $7) "
+        "AND ($8::uuid IS NULL OR a.id < $8) ORDER BY a.id DESC LIMIT $9";
     struct db_args *args = db_args_new(arena);
     store_arg_terms(args, terms);
     db_arg_int(args, filter->state_bits);
@@ -260,22 +266,15 @@ enum code store_alerts_select(struct db *db, const struct label_terms *terms,
     TRY(db_query(db, sql, args, &rows, st));
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n + 1, sizeof(**ret));
-    for (size_t i = 0; i < *ret_n; i++)
-        (*ret)[i] = (struct alert){
-            .id = row_text(rows, i, 0, arena),
-            .kind = (enum alert_kind)db_int(rows, i, 1),
-            .entity = row_text(rows, i, 2, arena),
-            .agent_id = row_text(rows, i, 3, arena),
-            .hostname = row_text(rows, i, 4, arena),
-            .message = row_text(rows, i, 5, arena),
-            .first_at_ms = db_time(rows, i, 6),
-            .last_at_ms = db_time(rows, i, 7),
-            .count = db_int(rows, i, 8),
-            .acknowledged_at_ms = db_time(rows, i, 9),
-            .acknowledged_by = row_text(rows, i, 10, arena),
-            .resolved_at_ms = db_time(rows, i, 11),
-            .resolved_by = row_text(rows, i, 12, arena),
-        };
+    for (size_t i = 0; i < *ret_n; i++) {
+        struct alert *alert = &(*ret)[i];
+        *alert = row_alert(rows, i, arena);
+        alert->hostname = row_text(rows, i, COLUMN_COUNT, arena);
+        alert->first_at_ms = db_time(rows, i, COLUMN_COUNT + 1);
+        alert->last_at_ms = db_time(rows, i, COLUMN_COUNT + 2);
+        alert->acknowledged_by = row_text(rows, i, COLUMN_COUNT + 3, arena);
+        alert->resolved_by = row_text(rows, i, COLUMN_COUNT + 4, arena);
+    }
     return CODE_OK;
 }
 

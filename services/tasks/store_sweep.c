@@ -7,17 +7,23 @@
     "state = 1 AND not_before <= $1 AND deadline > $1 AND NOT EXISTS (SELECT 1 FROM task_dependencies d "    \
     "JOIN tasks p ON p.id = d.after_task_id WHERE d.task_id = s.id AND p.state <> 5)"
 
+/* `which`: a condition on "tasks s". */
+#define MAKE_READY(which)                                                                                    \
+    "UPDATE tasks t SET state = 2, version = version + 1 FROM (SELECT id FROM tasks s WHERE " which          \
+    " LIMIT " SWEEP_MAX " FOR UPDATE SKIP LOCKED) due "                                                      \
+    "WHERE t.id = due.id AND t.state = 1 RETURNING " T_TASK_COLUMNS
+
+/* Whoever has cancelled it meanwhile is obeyed. $2 is now. */
+#define TAKE_BACK                                                                                            \
+    "UPDATE tasks t SET state = CASE WHEN cancel_requested THEN 8 ELSE 2 END, phase = NULL, "                \
+    "  finished_at = CASE WHEN cancel_requested THEN $2::timestamptz END, version = version + 1, "
+
 enum code store_ready_due(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
                           size_t *ret_n, struct status *st)
 {
     struct db_args *args = db_args_new(arena);
     db_arg_time(args, now_ms);
-    return store_query_tasks(
-        db, arena,
-        "UPDATE tasks t SET state = 2, version = version + 1 FROM (SELECT id FROM tasks s WHERE " DUE
-        " ORDER BY not_before LIMIT " SWEEP_MAX " FOR UPDATE SKIP LOCKED) due "
-        "WHERE t.id = due.id AND t.state = 1 RETURNING " T_TASK_COLUMNS,
-        args, ret, ret_n, st);
+    return store_query_tasks(db, arena, MAKE_READY(DUE " ORDER BY not_before"), args, ret, ret_n, st);
 }
 
 enum code store_ready_followers(struct db *db, struct arena *arena, const char *task_id, int64_t now_ms,
@@ -28,11 +34,8 @@ enum code store_ready_followers(struct db *db, struct arena *arena, const char *
     db_arg_text(args, task_id);
     return store_query_tasks(
         db, arena,
-        "UPDATE tasks t SET state = 2, version = version + 1 FROM (SELECT id FROM tasks s WHERE id IN "
-        "(SELECT task_id FROM task_dependencies WHERE after_task_id = $2) AND " DUE " LIMIT " SWEEP_MAX
-        " FOR UPDATE SKIP LOCKED) due "
-        "WHERE t.id = due.id AND t.state = 1 RETURNING " T_TASK_COLUMNS,
-        args, ret, ret_n, st);
+        MAKE_READY("id IN (SELECT task_id FROM task_dependencies WHERE after_task_id = $2) AND " DUE), args,
+        ret, ret_n, st);
 }
 
 enum code store_cancel_orphans(struct db *db, struct arena *arena, int64_t now_ms, struct task **ret,
@@ -75,9 +78,8 @@ enum code store_return_lost(struct db *db, struct arena *arena, int64_t lost_bef
     db_arg_time(args, now_ms);
     return store_query_tasks(
         db, arena,
-        "UPDATE tasks t SET state = CASE WHEN cancel_requested THEN 8 ELSE 2 END, phase = NULL, "
-        "  finished_at = CASE WHEN cancel_requested THEN $2::timestamptz END, version = version + 1, "
-        "  message = 'its agent was not heard of: the lease was lost' FROM ("
+        TAKE_BACK
+        "message = 'its agent was not heard of: the lease was lost' FROM ("
         "  SELECT id FROM tasks WHERE state IN (3, 4) AND seen_at < $1 ORDER BY seen_at LIMIT " SWEEP_MAX
         "  FOR UPDATE SKIP LOCKED) lost "
         "WHERE t.id = lost.id AND t.state IN (3, 4) RETURNING " T_TASK_COLUMNS,
@@ -92,9 +94,8 @@ enum code store_void_leases(struct db *db, struct arena *arena, int64_t before_m
     db_arg_time(args, now_ms);
     return store_query_tasks(
         db, arena,
-        "UPDATE tasks t SET state = CASE WHEN cancel_requested THEN 8 ELSE 2 END, phase = NULL, "
-        "  finished_at = CASE WHEN cancel_requested THEN $2::timestamptz END, version = version + 1, "
-        "  lease = lease + 1000, message = 'the platform was restored from a backup: the lease is void' FROM "
+        TAKE_BACK
+        "lease = lease + 1000, message = 'the platform was restored from a backup: the lease is void' FROM "
         "("
         "  SELECT id FROM tasks WHERE state IN (3, 4) AND leased_at <= $1 ORDER BY id LIMIT " SWEEP_MAX
         "  FOR UPDATE) void "

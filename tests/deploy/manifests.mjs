@@ -76,8 +76,9 @@ function schema(object, where) {
 
 // ---- rules of our own
 
-const podOf = (object) => object.spec?.template?.spec;
-const labelsOf = (object) => object.spec?.template?.metadata?.labels ?? {};
+const templateOf = (object) => (object.kind === "CronJob" ? object.spec.jobTemplate.spec.template : object.spec?.template);
+const podOf = (object) => templateOf(object)?.spec;
+const labelsOf = (object) => templateOf(object)?.metadata?.labels ?? {};
 const fits = (selector, labels) =>
     Object.entries(selector?.matchLabels ?? {}).every(([key, value]) => labels[key] === value) &&
     (selector?.matchExpressions ?? []).every((e) => e.operator === "In" && e.values.includes(labels[e.key]));
@@ -139,6 +140,54 @@ function service(object, workloads, where) {
             p.name === port.targetPort || p.containerPort === port.targetPort))), `${where}: ${port.targetPort} is no port of its pods`);
 }
 
+// What each service account may do: "verbs resource names"; an account without rights or rights without an account are not there.
+const rights = {
+    "clm-init": ["create secrets"],
+    "clm-renew-certificates": ["get,patch secrets clm-pki"],
+};
+
+function access(objects, workloads, where) {
+    const of = (kind) => objects.filter((o) => o.kind === kind);
+    const text = (rule) => [rule.verbs.join(), rule.resources.join(), ...(rule.resourceNames ? [rule.resourceNames.join()] : [])].join(" ");
+    const given = {};
+    for (const binding of of("RoleBinding")) {
+        const role = of("Role").find((o) => o.metadata.name === binding.roleRef.name);
+        check(role && binding.roleRef.kind === "Role", `${where}: ${binding.metadata.name} binds no role`);
+        for (const subject of binding.subjects) {
+            check(subject.kind === "ServiceAccount" && subject.namespace === binding.metadata.namespace, `${where}: ${subject.name} is no account of its namespace`);
+            (given[subject.name] ??= []).push(...(role?.rules ?? []).map(text));
+        }
+    }
+    check(JSON.stringify(given, Object.keys(given).sort()) === JSON.stringify(rights, Object.keys(rights).sort()), `${where}: rights are ${JSON.stringify(given)}`);
+    check(!objects.some((o) => o.kind.startsWith("Cluster")), `${where}: rights beyond the namespace`);
+    for (const workload of workloads) {
+        const pod = podOf(workload);
+        const account = of("ServiceAccount").find((o) => o.metadata.name === pod.serviceAccountName);
+        check(pod.automountServiceAccountToken === (account !== undefined) && (account ? rights[account.metadata.name] : !pod.serviceAccountName),
+            `${where}: ${workload.metadata.name}: a token for whom it is meant, and nobody else`);
+        check(!account || account.automountServiceAccountToken === false, `${where}: ${account?.metadata.name} gives its token to every pod`);
+    }
+    const reaches = (pod) => objects.some((o) => o.kind === "NetworkPolicy" && fits(o.spec.podSelector, labelsOf(pod)) &&
+        (o.spec.egress ?? []).some((rule) => !rule.to && rule.ports.some((p) => p.port === 6443)));
+    for (const workload of workloads)
+        check(reaches(workload) === podOf(workload).automountServiceAccountToken, `${where}: ${workload.metadata.name}: the way to the API server`);
+}
+
+// A pod that starts finds certificates that are not older than a month, whenever the platform was made.
+function renewal(objects, where) {
+    const job = objects.find((o) => o.kind === "CronJob" && o.metadata.name === "clm-renew-certificates");
+    check(job && /^\d+ \d+ \d+ \* \*$/.test(job.spec.schedule) && job.spec.concurrencyPolicy === "Forbid" && !job.spec.suspend, `${where}: a monthly renewal`);
+    if (!job) return;
+    const container = podOf(job).containers[0];
+    check(container.args.join(" ") === "renew-certificates --dir /etc/clm/pki --secret clm-pki", `${where}: ${container.args}`);
+    const paths = podOf(job).volumes.find((v) => v.name === "pki").secret.items;
+    check(paths.every((item) => item.key.startsWith("ca.") && item.path === `ca/${item.key.slice(3)}`) && !paths.some((item) => item.key === "ca.root.key"),
+        `${where}: the renewal sees the issuing CAs and not the root's key`);
+    const bootstrap = objects.find((o) => o.kind === "Deployment" && o.metadata.name === "clm-bootstrap");
+    const signs = podOf(bootstrap).volumes.find((v) => v.name === "ca").secret.items.map((item) => item.key);
+    check(signs.sort().join() === paths.map((item) => item.key).sort().join(), `${where}: the renewal signs with what clm-bootstrap signs with`);
+}
+
 // The arrows of the design, and nothing else: "from → to:port".
 const servers = ["clm-registry", "clm-bootstrap", "clm-tasks"];
 const arrows = new Set([
@@ -193,6 +242,8 @@ for (const directory of all) {
     }
     if (!platform.includes(directory)) continue;
     network(objects, workloads, directory);
+    access(objects, workloads, directory);
+    renewal(objects, directory);
     for (const name of ["clm-gateway", ...servers]) {
         const one = workloads.find((w) => w.metadata.name === name);
         const scaled = objects.some((o) => o.kind === "HorizontalPodAutoscaler" && o.spec.scaleTargetRef.name === name);

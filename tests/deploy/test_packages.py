@@ -35,7 +35,8 @@ def contents(package):
                    "usr/share/man/man8/clm-agent.8.gz"]),
     ("clmctl", ["usr/bin/clmctl", "usr/share/man/man1/clmctl.1.gz", "usr/share/bash-completion/completions/clmctl"]),
     ("clm-platform", [f"usr/bin/clm-{s}" for s in ("registry", "bootstrap", "tasks", "gateway")] +
-                     [f"lib/systemd/system/clm-{s}.service" for s in ("registry", "bootstrap", "tasks", "gateway")]),
+                     [f"lib/systemd/system/clm-{s}.service" for s in ("registry", "bootstrap", "tasks", "gateway")] +
+                     ["usr/share/man/man8/clm-bootstrap.8.gz"]),
 ])
 def test_package_holds_its_files(name, wanted, packages):
     held = contents(packages[name])

@@ -1,57 +1,11 @@
 """clm-bootstrap init into a Kubernetes Secret, against an API server of the test's own."""
-import base64
-import http.server
-import json
 import os
-import ssl
-import threading
 
 import pytest
 
-from clm.platform import SERVICES, write
+from clm.platform import SERVICES
 from clm.process import run
-
-
-class ApiServer:
-    """Takes POST …/secrets as the real one does; remembers what was made."""
-
-    def __init__(self, directory, user):
-        self.secrets, self.status, self.dir = {}, 201, directory
-        run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-             "-keyout", directory / "key.pem", "-out", directory / "ca.crt", "-subj", "/CN=kubernetes",
-             "-addext", "subjectAltName=IP:127.0.0.1"])
-        (directory / "ca.crt").chmod(0o644)
-        write(directory / "token", "the-pods-token\n", 0o600, user)
-        write(directory / "namespace", "clm")
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):  # noqa: N802
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                name, status = body["metadata"]["name"], outer.status
-                if self.path != "/api/v1/namespaces/clm/secrets" or self.headers["Authorization"] != "Bearer the-pods-token":
-                    status = 403
-                elif name in outer.secrets:
-                    status = 409
-                elif status == 201:
-                    outer.secrets[name] = body
-                self.send_response(status)
-                self.end_headers()
-
-            def log_message(self, *_):
-                pass
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(directory / "ca.crt", directory / "key.pem")
-        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def env(self):
-        return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self.server.server_port)}
-
-    def data(self, name):
-        return {key: base64.b64decode(value) for key, value in self.secrets[name]["data"].items()}
+from support.api_server import ApiServer
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +26,7 @@ def api_server(fresh, scratch, request):
     directory.chmod(0o755)
     server = ApiServer(directory, fresh.user)
     yield server
-    server.server.shutdown()
+    server.close()
 
 
 def init(fresh, api_server, *more, directory=None, check=True):
@@ -87,10 +41,10 @@ def recorded(fresh):
 
 
 def test_nothing_counts_when_the_secret_cannot_be_made(fresh, api_server):
-    api_server.status = 500
+    api_server.answers = [500]
     refused = init(fresh, api_server, check=False)
     assert refused.returncode == 1 and "500" in refused.stderr, refused.stderr
-    api_server.status = 403
+    api_server.answers = [403]
     refused = init(fresh, api_server, check=False)
     assert refused.returncode == 1 and "create" in refused.stderr, refused.stderr
     assert not recorded(fresh) and not fresh.pki.exists()
@@ -100,6 +54,7 @@ def test_init_makes_one_secret_that_each_pod_takes_its_part_of(fresh, api_server
     init(fresh, api_server)
     data = api_server.data("clm-pki")
     assert api_server.secrets["clm-pki"]["kind"] == "Secret"
+    assert api_server.secrets["clm-pki"]["immutable"] is False  # renew-certificates replaces parts of it
     for name in SERVICES:
         assert b"PRIVATE KEY" in data[f"{name}.service.key"] and data[f"{name}.bus.pass"]
     files = [path for path in fresh.pki.rglob("*") if path.is_file()]
@@ -125,6 +80,7 @@ def test_an_existing_secret_is_never_overwritten(fresh, api_server):
             "--service-account", api_server.dir]
     made = run(args, env=api_server.env)
     first = api_server.data("clm-database")
+    assert api_server.secrets["clm-database"]["immutable"] is True
     assert set(first) == {"admin", "tasks"} and len(set(first.values())) == 2 and all(len(v) == 43 for v in first.values())
     again = run(args, env=api_server.env)
     assert "made" in made.stdout and "nothing was changed" in again.stdout

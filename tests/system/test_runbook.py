@@ -2,8 +2,11 @@
 import http.server
 import os
 import shutil
+import socket
+import ssl
 import tarfile
 import threading
+from signal import SIGHUP
 
 import pytest
 
@@ -66,6 +69,8 @@ class Site:
         name = {"nats-server": "nats", "postgresql": "postgresql"}.get(unit) or unit.removeprefix("clm-")
         if verb == "stop":
             self.platform[name].stop(60)
+        elif verb == "reload":
+            self.platform[name].signal(SIGHUP)
         elif name in ("nats", "postgresql"):
             {"nats": self.platform.start_nats, "postgresql": self.platform.start_postgresql}[name]()
         else:
@@ -161,3 +166,27 @@ def test_nats_lost_with_all_it_had_is_made_anew_and_nothing_is_missing(site, pla
     with rest.watch(0, timeout=30, type="task.created") as watch:
         seen = {event.get("entityId") for event in watch.until(lambda event: event.get("entityId") == max(tasks))}
     assert made in seen
+
+
+def bus_certificate(platform):
+    """What nats-server shows: it speaks first, then TLS begins."""
+    context = ssl._create_unverified_context()
+    with socket.create_connection((HOST, platform.ports["nats"]), 10) as plain:
+        while not plain.recv(1) == b"\n":
+            pass
+        with context.wrap_socket(plain, server_hostname=HOST) as tls:
+            return tls.getpeercert(binary_form=True)
+
+
+def test_fresh_certificates_on_a_host(site, platform, rest, host):
+    before = bus_certificate(platform)
+    site.run("certificates")
+    wait_until("nats-server to show the fresh one", lambda: bus_certificate(platform) != before, 20)
+    works(rest, host)  # on connections of before
+    for name in ("registry", "bootstrap", "tasks", "gateway"):
+        platform[name].stop(60)
+        for kept in (platform.root / "state" / name).glob("*.pem"):
+            kept.unlink()
+        platform.start_service(name)
+    platform.wait_ready()
+    works(rest, host)

@@ -31,9 +31,9 @@ static int setup(void **state)
     fixture_temp_dir(base);
     (void)snprintf(dir, sizeof(dir), "%s/pki", base);
     order = (struct init_order){.dir = dir, .trust_domain = TRUST_DOMAIN};
-    assert_ok(init_add_name(&order.gateway_names, "GW.test.example", &why));
-    assert_ok(init_add_name(&order.gateway_names, "127.0.0.1", &why));
-    assert_ok(init_add_name(&order.bus_names, "nats.test.example", &why));
+    assert_ok(server_names_add(&order.gateway_names, "GW.test.example", &why));
+    assert_ok(server_names_add(&order.gateway_names, "127.0.0.1", &why));
+    assert_ok(server_names_add(&order.bus_names, "nats.test.example", &why));
     return 0;
 }
 
@@ -250,13 +250,13 @@ static void names_are_sorted_and_checked(void **state)
 {
     (void)state;
     AUTO_PKI_NAMES struct pki_names names = {0};
-    assert_ok(init_add_name(&names, "2001:db8::1", &why));
-    assert_ok(init_add_name(&names, "A.Example", &why));
+    assert_ok(server_names_add(&names, "2001:db8::1", &why));
+    assert_ok(server_names_add(&names, "A.Example", &why));
     assert_int_equal(names.n_ip, 1);
     assert_string_equal(names.dns[0], "a.example");
     static const char *const wrong[] = {"", "a b", "https://a.example", "a.example:443", "192.0.2.300", "*"};
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++)
-        assert_int_equal(init_add_name(&names, wrong[i], &why), CODE_INVALID_ARGUMENT);
+        assert_int_equal(server_names_add(&names, wrong[i], &why), CODE_INVALID_ARGUMENT);
 }
 
 static void a_server_starts_only_on_the_ca_of_its_database(void **state)
