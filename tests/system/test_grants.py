@@ -193,9 +193,9 @@ def two_teams(platform, admin):
     team = name()
     own, foreign = (admin.register(f"{team}-{i}.example.com", operations=["VALIDATE", "DISCOVER"], paths=["/etc/**"], labels={"team": t})["agent"]["id"]
                     for i, t in enumerate((team, f"{team}-other")))
-    admin, viewer = (new_key(platform, admin, [role], f"team={team}")[1] for role in ("OPERATOR", "VIEWER"))
-    yield own, foreign, admin, viewer
-    admin.close()
+    operator, viewer = (new_key(platform, admin, [role], f"team={team}")[1] for role in ("OPERATOR", "VIEWER"))
+    yield own, foreign, operator, viewer
+    operator.close()
     viewer.close()
 
 
@@ -204,8 +204,8 @@ def discover(rest, agent_id, **more):
 
 
 def test_lists_and_counts_hold_ones_own_agents_only(admin, two_teams):
-    own, foreign, admin, viewer = two_teams
-    for client in (admin, viewer):
+    own, foreign, operator, viewer = two_teams
+    for client in (operator, viewer):
         assert [a["id"] for a in client.get("/api/v1/agents")["agents"]] == [own]
         assert [a["id"] for a in client.get("/api/v1/agents", search="-1.example.com")["agents"]] == []
         assert client.get(f"/api/v1/agents/{own}")["id"] == own
@@ -221,31 +221,31 @@ def test_lists_and_counts_hold_ones_own_agents_only(admin, two_teams):
 
 
 def test_actions_on_others_agents_are_refused_as_if_they_were_not_there(admin, two_teams):
-    own, foreign, admin, _ = two_teams
+    own, foreign, operator, _ = two_teams
     version = admin.agent(foreign)["version"]
     for verb in ("disable", "enable", "revoke", "enterSafeMode", "leaveSafeMode"):
-        refused(lambda v=verb: admin.post(f"/api/v1/agents/{foreign}:{v}"), 404)
-    refused(lambda: discover(admin, foreign), 404)
+        refused(lambda v=verb: operator.post(f"/api/v1/agents/{foreign}:{v}"), 404)
+    refused(lambda: discover(operator, foreign), 404)
     assert admin.agent(foreign)["version"] == version
-    assert admin.post(f"/api/v1/agents/{own}:enterSafeMode")["safeMode"]
-    admin.post(f"/api/v1/agents/{own}:leaveSafeMode")
+    assert operator.post(f"/api/v1/agents/{own}:enterSafeMode")["safeMode"]
+    operator.post(f"/api/v1/agents/{own}:leaveSafeMode")
 
 
 def test_tasks_are_of_ones_own_agents_only(admin, two_teams):
-    own, foreign, admin, viewer = two_teams
+    own, foreign, operator, viewer = two_teams
     theirs = discover(admin, foreign)["id"]
     # The projection of the tasks service hears of labels by events.
-    wait_until("the agent's labels to be known", lambda: created(admin, own), 20)
-    mine = discover(admin, own)["id"]
+    wait_until("the agent's labels to be known", lambda: created(operator, own), 20)
+    mine = discover(operator, own)["id"]
     listed = {t["agentId"] for t in viewer.get("/api/v1/tasks", pageSize=500)["tasks"]}
     assert listed == {own}
     assert viewer.task(mine)["id"] == mine
     refused(lambda: viewer.task(theirs), 404)
-    refused(lambda: admin.post(f"/api/v1/tasks/{theirs}:cancel"), 404)
-    refused(lambda: discover(admin, own, after=[theirs]), 400)
+    refused(lambda: operator.post(f"/api/v1/tasks/{theirs}:cancel"), 404)
+    refused(lambda: discover(operator, own, after=[theirs]), 400)
     assert viewer.get("/api/v1/tasks", agentId=foreign)["tasks"] == []
     assert admin.task(theirs)["state"] != "CANCELLED"
-    assert admin.post(f"/api/v1/tasks/{mine}:cancel")["state"] == "CANCELLED"
+    assert operator.post(f"/api/v1/tasks/{mine}:cancel")["state"] == "CANCELLED"
 
 
 def created(rest, agent_id):
@@ -263,9 +263,9 @@ def test_the_audit_log_is_not_for_grants_limited_to_labels(platform, admin):
 
 
 def test_an_agent_is_registered_within_ones_grant_only(admin, two_teams):
-    own, _, admin, _ = two_teams
+    own, _, operator, _ = two_teams
     team = admin.agent(own)["labels"][0]["value"]
-    refused(lambda: admin.register("elsewhere.example.com", operations=["VALIDATE"], labels={"team": "elsewhere"}), 403)
-    refused(lambda: admin.register("nowhere.example.com", operations=["VALIDATE"]), 403)
-    made = admin.register("here.example.com", operations=["VALIDATE"], labels={"team": team})["agent"]["id"]
-    assert admin.agent(made)["id"] == made
+    refused(lambda: operator.register("elsewhere.example.com", operations=["VALIDATE"], labels={"team": "elsewhere"}), 403)
+    refused(lambda: operator.register("nowhere.example.com", operations=["VALIDATE"]), 403)
+    made = operator.register("here.example.com", operations=["VALIDATE"], labels={"team": team})["agent"]["id"]
+    assert operator.agent(made)["id"] == made
