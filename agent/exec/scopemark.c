@@ -1,9 +1,11 @@
 /* exec's thread. */
 #include "agent/exec/scopemark.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -23,6 +25,18 @@ static bool is_older(const struct scope_mark *a, const struct scope_mark *b)
     return a->epoch != b->epoch ? a->epoch < b->epoch : a->version < b->version;
 }
 
+/* "1 7\n", as scope_mark_raise writes it. */
+static bool line_read(const char *line, struct scope_mark *ret)
+{
+    char *space, *end;
+    errno = 0;
+    ret->epoch = strtoull(line, &space, 10);
+    if (space == line || *space != ' ')
+        return false;
+    ret->version = strtoull(space + 1, &end, 10);
+    return end != space + 1 && strcmp(end, "\n") == 0 && errno == 0;
+}
+
 void scope_mark_load(struct scope_mark *mark, const struct agent_state *state)
 {
     AUTO_FREE char *path = path_of(state);
@@ -33,7 +47,7 @@ void scope_mark_load(struct scope_mark *mark, const struct agent_state *state)
     if (code == CODE_NOT_FOUND)
         return;
     struct scope_mark read;
-    if (code == CODE_OK && sscanf(buf_text(&line), "%" SCNu64 " %" SCNu64, &read.epoch, &read.version) == 2)
+    if (code == CODE_OK && line_read(buf_text(&line), &read))
         *mark = read;
     else
         log_warn("which scope was seen last cannot be read; the next one counts", "file", path, NULL);

@@ -83,46 +83,46 @@ static void arg_kinds(struct db_args *args, bool break_glass)
     db_arg_int_array(args, kinds, SAFE_COLUMN_COUNT);
 }
 
-enum code store_lease_candidates(struct db *db, struct arena *arena, const struct lease_request *requests,
-                                 size_t n, int64_t lost_before_ms, int64_t now_ms, unsigned max,
-                                 struct candidate **ret, size_t *ret_n, struct status *st)
+/* The columns come from the locking scans themselves: a join to tasks outside would show the snapshot's
+ * rows, not the locked ones. An agent without a row in agents or without a confirmed identity gets
+ * nothing. */
+static const char candidates_sql[] =
+    "WITH held AS MATERIALIZED (SELECT x::uuid AS id FROM unnest($6) AS x), "
+    "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, a.scope, i.generation, "
+    "    i.task_certificate, p.epoch, greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) AS "
+    "mode, "
+    "    ($10::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS kinds, "
+    "    ($11::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS released "
+    "  FROM (SELECT DISTINCT ON (agent_id) * FROM unnest($1::uuid[], $2, $3, $4, $5) WITH ORDINALITY "
+    "    AS q(agent_id, generation, free_slots, safe_mode, first, n) ORDER BY agent_id, n DESC) r "
+    "  JOIN agents a ON a.agent_id = r.agent_id "
+    "  CROSS JOIN LATERAL (SELECT generation, task_certificate FROM identities "
+    "    WHERE agent_id = r.agent_id AND confirmed ORDER BY version DESC, generation DESC LIMIT 1) i "
+    "  CROSS JOIN platform p "
+    "  WHERE NOT a.deleted AND ($11::bigint[])[a.safe_column + 1] > 0 "
+    "    AND r.generation >= a.min_generation), "
+    "again AS MATERIALIZED (SELECT g.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
+    ", true AS redelivered FROM tasks t "
+    "    WHERE t.agent_id = w.agent_id AND t.state IN (3, 4) AND NOT t.cancel_requested "
+    "      AND (w.first OR t.seen_at < $7) AND t.id NOT IN (SELECT id FROM held) AND t.deadline > $8 "
+    "      AND (w.kinds >> t.kind & 1 = 1 OR t.break_glass AND w.released >> t.kind & 1 = 1) "
+    "    LIMIT 64 FOR UPDATE OF t SKIP LOCKED) g), "
+    "fresh AS MATERIALIZED (SELECT f.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
+    ", false AS redelivered FROM tasks t "
+    "    WHERE t.agent_id = w.agent_id AND t.state = 2 AND t.deadline > $8 "
+    "      AND (w.kinds >> t.kind & 1 = 1 OR t.break_glass AND w.released >> t.kind & 1 = 1) "
+    "    ORDER BY t.priority DESC, t.id "
+    "    LIMIT greatest(0, w.free_slots - (SELECT count(*) FROM again g WHERE g.agent_id = w.agent_id)) "
+    "    FOR UPDATE OF t SKIP LOCKED) f), "
+    "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p "
+    "  ORDER BY priority DESC, id LIMIT $9) "
+    "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope, w.mode > 0, "
+    "  w.epoch "
+    "FROM picked t JOIN who w ON w.agent_id = t.agent_id ORDER BY t.priority DESC, t.id";
+
+static struct db_args *candidates_args(struct arena *arena, const struct lease_request *requests, size_t n,
+                                       int64_t lost_before_ms, int64_t now_ms, unsigned max)
 {
-    /* The columns come from the locking scans themselves: a join to tasks outside would show the snapshot's
-     * rows, not the locked ones. An agent without a row in agents or without a confirmed identity gets
-     * nothing. */
-    static const char sql[] =
-        "WITH held AS MATERIALIZED (SELECT x::uuid AS id FROM unnest($6) AS x), "
-        "who AS MATERIALIZED (SELECT r.agent_id, r.free_slots, r.first, a.scope, i.generation, "
-        "    i.task_certificate, p.epoch, greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) AS "
-        "mode, "
-        "    ($10::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS kinds, "
-        "    ($11::bigint[])[greatest(a.safe_column, (r.safe_mode OR p.safe_mode)::int) + 1] AS released "
-        "  FROM (SELECT DISTINCT ON (agent_id) * FROM unnest($1::uuid[], $2, $3, $4, $5) WITH ORDINALITY "
-        "    AS q(agent_id, generation, free_slots, safe_mode, first, n) ORDER BY agent_id, n DESC) r "
-        "  JOIN agents a ON a.agent_id = r.agent_id "
-        "  CROSS JOIN LATERAL (SELECT generation, task_certificate FROM identities "
-        "    WHERE agent_id = r.agent_id AND confirmed ORDER BY version DESC, generation DESC LIMIT 1) i "
-        "  CROSS JOIN platform p "
-        "  WHERE NOT a.deleted AND ($11::bigint[])[a.safe_column + 1] > 0 "
-        "    AND r.generation >= a.min_generation), "
-        "again AS MATERIALIZED (SELECT g.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
-        ", true AS redelivered FROM tasks t "
-        "    WHERE t.agent_id = w.agent_id AND t.state IN (3, 4) AND NOT t.cancel_requested "
-        "      AND (w.first OR t.seen_at < $7) AND t.id NOT IN (SELECT id FROM held) AND t.deadline > $8 "
-        "      AND (w.kinds >> t.kind & 1 = 1 OR t.break_glass AND w.released >> t.kind & 1 = 1) "
-        "    LIMIT 64 FOR UPDATE OF t SKIP LOCKED) g), "
-        "fresh AS MATERIALIZED (SELECT f.* FROM who w CROSS JOIN LATERAL (SELECT " T_TASK_COLUMNS
-        ", false AS redelivered FROM tasks t "
-        "    WHERE t.agent_id = w.agent_id AND t.state = 2 AND t.deadline > $8 "
-        "      AND (w.kinds >> t.kind & 1 = 1 OR t.break_glass AND w.released >> t.kind & 1 = 1) "
-        "    ORDER BY t.priority DESC, t.id "
-        "    LIMIT greatest(0, w.free_slots - (SELECT count(*) FROM again g WHERE g.agent_id = w.agent_id)) "
-        "    FOR UPDATE OF t SKIP LOCKED) f), "
-        "picked AS (SELECT * FROM (SELECT * FROM again UNION ALL SELECT * FROM fresh) p "
-        "  ORDER BY priority DESC, id LIMIT $9) "
-        "SELECT " T_TASK_COLUMNS ", t.redelivered, w.generation, w.task_certificate, w.scope, w.mode > 0, "
-        "  w.epoch "
-        "FROM picked t JOIN who w ON w.agent_id = t.agent_id ORDER BY t.priority DESC, t.id";
     int64_t *generations = arena_array(arena, n, sizeof(*generations)),
             *slots = arena_array(arena, n, sizeof(*slots));
     bool *safe = arena_array(arena, n, sizeof(*safe)), *first = arena_array(arena, n, sizeof(*first));
@@ -144,20 +144,31 @@ enum code store_lease_candidates(struct db *db, struct arena *arena, const struc
     db_arg_int(args, max);
     arg_kinds(args, false);
     arg_kinds(args, true);
+    return args;
+}
+
+static void candidate_read(const struct db_rows *rows, size_t i, struct arena *arena, struct candidate *ret)
+{
+    store_task_read(rows, i, arena, &ret->task);
+    ret->redelivered = db_bool(rows, i, TASK_COLUMN_COUNT);
+    ret->generation = (unsigned)db_int(rows, i, TASK_COLUMN_COUNT + 1);
+    ret->task_certificate = store_bytes(rows, i, TASK_COLUMN_COUNT + 2, arena);
+    ret->scope = store_bytes(rows, i, TASK_COLUMN_COUNT + 3, arena);
+    ret->safe_mode = db_bool(rows, i, TASK_COLUMN_COUNT + 4);
+    ret->epoch = (uint64_t)db_int(rows, i, TASK_COLUMN_COUNT + 5);
+}
+
+enum code store_lease_candidates(struct db *db, struct arena *arena, const struct lease_request *requests,
+                                 size_t n, int64_t lost_before_ms, int64_t now_ms, unsigned max,
+                                 struct candidate **ret, size_t *ret_n, struct status *st)
+{
+    const struct db_args *args = candidates_args(arena, requests, n, lost_before_ms, now_ms, max);
     AUTO_ROWS struct db_rows *rows = NULL;
-    TRY(db_query(db, sql, args, &rows, st));
+    TRY(db_query(db, candidates_sql, args, &rows, st));
     *ret_n = db_rows_count(rows);
     *ret = arena_array(arena, *ret_n, sizeof(**ret));
-    for (size_t i = 0; i < *ret_n; i++) {
-        struct candidate *candidate = &(*ret)[i];
-        store_task_read(rows, i, arena, &candidate->task);
-        candidate->redelivered = db_bool(rows, i, TASK_COLUMN_COUNT);
-        candidate->generation = (unsigned)db_int(rows, i, TASK_COLUMN_COUNT + 1);
-        candidate->task_certificate = store_bytes(rows, i, TASK_COLUMN_COUNT + 2, arena);
-        candidate->scope = store_bytes(rows, i, TASK_COLUMN_COUNT + 3, arena);
-        candidate->safe_mode = db_bool(rows, i, TASK_COLUMN_COUNT + 4);
-        candidate->epoch = (uint64_t)db_int(rows, i, TASK_COLUMN_COUNT + 5);
-    }
+    for (size_t i = 0; i < *ret_n; i++)
+        candidate_read(rows, i, arena, &(*ret)[i]);
     return CODE_OK;
 }
 

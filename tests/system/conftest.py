@@ -97,6 +97,14 @@ def rest(platform):
     client.close()
 
 
+@pytest.fixture(scope="module")
+def admin(platform):
+    """One for a whole module, where fixtures of that scope need it."""
+    client = platform.rest()
+    yield client
+    client.close()
+
+
 class Host:
     """nginx and an agent that may renew its certificate."""
 

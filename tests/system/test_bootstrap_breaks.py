@@ -53,21 +53,14 @@ class Cutter(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def operator(platform):
-    client = platform.rest()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
-def keys(platform, operator, tmp_path_factory):
+def keys(platform, admin, tmp_path_factory):
     """One pair of keys for all the tokens of the sweep: only the token is new each time."""
-    answer = operator.register("sweep")
+    answer = admin.register("sweep")
     return Peer(platform, answer["agent"]["id"], answer["token"], tmp_path_factory.mktemp("sweep"))
 
 
-def fresh(operator, peer):
-    answer = operator.register("sweep")
+def fresh(admin, peer):
+    answer = admin.register("sweep")
     peer.id, peer.generation = answer["agent"]["id"], None
     peer.token = type(peer.token)(answer["token"])
     return peer
@@ -99,12 +92,12 @@ def through(platform, peer, **limits):
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_a_connection_cut_at_any_byte(direction, platform, operator, keys):
-    answered, whole = through(platform, fresh(operator, keys))
+def test_a_connection_cut_at_any_byte(direction, platform, admin, keys):
+    answered, whole = through(platform, fresh(admin, keys))
     assert answered
     total, early = whole.seen[direction], 0
     for at in [*range(0, total, STEP_BYTES), total - 1]:
-        peer = fresh(operator, keys)
+        peer = fresh(admin, keys)
         answered, cutter = through(platform, peer, **{direction: at})
         assert not answered or cutter.seen[direction] < at + 1
         early += not answered
@@ -156,8 +149,8 @@ def begin(platform, peer):
 
 @pytest.mark.parametrize("step,killed", [*((step, "bootstrap") for step in HELD), ("looks for the token", "gateway"),
                                          ("writes the event", "gateway")])
-def test_a_server_killed_while_it(step, killed, platform, operator, tmp_path):
-    answer = operator.register("killed")
+def test_a_server_killed_while_it(step, killed, platform, admin, tmp_path):
+    answer = admin.register("killed")
     peer = Peer(platform, answer["agent"]["id"], answer["token"], tmp_path)
     holder = Holder(platform, HELD[step].format(agent=peer.id))
     try:
@@ -192,16 +185,16 @@ APPEARED = {
 
 
 @pytest.mark.parametrize("step", APPEARED)
-def test_a_host_killed_when(step, platform, operator, make_host):
+def test_a_host_killed_when(step, platform, admin, make_host):
     host = make_host(f"brk-{uuid.uuid4().hex[:8]}")
     host.prepare()
-    host.register(operator)
+    host.register(admin)
     host.agent.start()
     deadline = time.monotonic() + 30
     while not APPEARED[step](host.agent.state):
         assert time.monotonic() < deadline, f"not reached: {step}\n{host.agent.process.tail()}"
     host.agent.process.kill()
     host.agent.start()
-    operator.wait_agent(host.id, "ONLINE", process=host.agent.process)
+    admin.wait_agent(host.id, "ONLINE", process=host.agent.process)
     assert len(identities(platform, host.id)) == 1
-    assert not host.agent.token.exists() and not operator.agent(host.id).get("safeMode")
+    assert not host.agent.token.exists() and not admin.agent(host.id).get("safeMode")

@@ -11,13 +11,6 @@ from support.peer import Peer, error_text
 from support.pki import from_pem, to_pem
 
 
-@pytest.fixture(scope="module")
-def operator(platform):
-    client = platform.rest()
-    yield client
-    client.close()
-
-
 def fetch(platform, name="agents", port="operator"):
     context = ssl.create_default_context(cafile=platform.roots)
     host = "localhost" if port == "operator" else HOST
@@ -44,9 +37,9 @@ def verify(platform, certificate, directory):
 
 
 @pytest.fixture
-def make_peer(platform, operator, tmp_path):
+def make_peer(platform, admin, tmp_path):
     def make(name):
-        answer = operator.register(name, operations=["VALIDATE"])
+        answer = admin.register(name, operations=["VALIDATE"])
         peer = Peer(platform, answer["agent"]["id"], answer["token"], tmp_path / name)
         assert peer.bootstrap()[0] == 200
         status, answer = peer.connect().confirm()
@@ -77,17 +70,17 @@ def test_there_are_no_others(path, platform):
     assert refused.value.code in (401, 404)
 
 
-def test_a_revoked_agents_certificates_are_on_the_list(platform, operator, make_peer, tmp_path):
+def test_a_revoked_agents_certificates_are_on_the_list(platform, admin, make_peer, tmp_path):
     listed(platform)
     bad, good = make_peer("bad"), make_peer("good")
     assert verify(platform, bad.dir / "identity.leaf", tmp_path).returncode == 0
-    operator.post(f"/api/v1/agents/{bad.id}:revoke")
+    admin.post(f"/api/v1/agents/{bad.id}:revoke")
     for name in ("identity", "task"):
         done = wait_until(f"the {name} certificate to be listed", lambda n=name: next(
             (d for d in [verify(platform, bad.dir / f"{n}.leaf", tmp_path)] if d.returncode != 0), None), 40)
         assert "certificate revoked" in done.stdout + done.stderr
     assert verify(platform, good.dir / "identity.leaf", tmp_path).returncode == 0
-    identity = operator.get(f"/api/v1/agents/{bad.id}/identities")["identities"][0]
+    identity = admin.get(f"/api/v1/agents/{bad.id}/identities")["identities"][0]
     assert identity["state"] == "REVOKED" and "revokedAt" in identity
 
 
@@ -96,9 +89,9 @@ def test_certificates_say_where_the_list_is(make_peer):
     assert f"URI:{CRL_URL}/agents.crl" in text
 
 
-def test_identities_are_shown_with_serial_fingerprint_and_life(platform, operator, make_peer):
+def test_identities_are_shown_with_serial_fingerprint_and_life(platform, admin, make_peer):
     peer = make_peer("shown")
-    identity = operator.get(f"/api/v1/agents/{peer.id}/identities")["identities"][0]
+    identity = admin.get(f"/api/v1/agents/{peer.id}/identities")["identities"][0]
     text = run(["openssl", "x509", "-in", peer.dir / "identity.leaf", "-noout", "-serial", "-fingerprint", "-sha256"]).stdout
     assert f"serial={identity['serial'].upper()}" in text
     assert identity["fingerprintSha256"].upper() in text.replace(":", "")

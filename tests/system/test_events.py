@@ -9,13 +9,6 @@ from clm.process import wait_until
 from clm.rest import RestError
 
 
-@pytest.fixture(scope="module")
-def admin(platform):
-    client = platform.rest()
-    yield client
-    client.close()
-
-
 def stem():
     return f"ev-{uuid.uuid4().hex[:8]}"
 

@@ -14,13 +14,6 @@ COOKIE = "__Host-clm-session"
 
 
 @pytest.fixture(scope="module")
-def admin(platform):
-    client = platform.rest()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
 def nobody(platform):
     client = platform.rest(api_key="")
     yield client

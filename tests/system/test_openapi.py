@@ -22,13 +22,6 @@ TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
 
 
 @pytest.fixture(scope="module")
-def admin(platform):
-    client = platform.rest()
-    yield client
-    client.close()
-
-
-@pytest.fixture(scope="module")
 def document(admin):
     return admin.get("/api/v1/openapi.json")
 

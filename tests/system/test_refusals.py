@@ -22,16 +22,9 @@ def utc(hours):
     return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=hours)).strftime("%y%m%d%H%M%SZ")
 
 
-@pytest.fixture(scope="module")
-def operator(platform):
-    client = platform.rest()
-    yield client
-    client.close()
-
-
 @pytest.fixture
-def peer(platform, operator, tmp_path):
-    answer = operator.register("refused", operations=["VALIDATE"])
+def peer(platform, admin, tmp_path):
+    answer = admin.register("refused", operations=["VALIDATE"])
     peer = Peer(platform, answer["agent"]["id"], answer["token"], tmp_path / "peer")
     assert peer.bootstrap()[0] == 200
     status, answer = peer.connect().confirm()
@@ -83,7 +76,7 @@ def session_of(platform, peer, port):
     return session
 
 
-def test_a_disabled_agent_is_cut_from_every_gateway_and_resumes_nowhere(platform, operator, peer, gateways):
+def test_a_disabled_agent_is_cut_from_every_gateway_and_resumes_nowhere(platform, admin, peer, gateways):
     links = [Link(platform, peer.identity_crt, peer.identity_key, port=port) for port in gateways]
     sessions = [session_of(platform, peer, port) for port in gateways]
     for port, session in zip(gateways, sessions):
@@ -91,11 +84,11 @@ def test_a_disabled_agent_is_cut_from_every_gateway_and_resumes_nowhere(platform
     sessions = [session_of(platform, peer, port) for port in gateways]
     for link in links:
         hold(link, peer)
-    operator.post(f"/api/v1/agents/{peer.id}:disable", {"reason": "test"})
+    admin.post(f"/api/v1/agents/{peer.id}:disable", {"reason": "test"})
     assert all(was_cut(link) for link in links)
     for port, session in zip(gateways, sessions):
         assert resume(platform, peer, port, session)[1] == 403
-    operator.post(f"/api/v1/agents/{peer.id}:enable")
+    admin.post(f"/api/v1/agents/{peer.id}:enable")
 
     def let_in():
         return all(Link(platform, peer.identity_crt, peer.identity_key, port=port).call("/agent/v1/checkin", pb.encode(
@@ -103,9 +96,9 @@ def test_a_disabled_agent_is_cut_from_every_gateway_and_resumes_nowhere(platform
     wait_until("every gateway to let it in again", let_in, 20)
 
 
-def test_a_revoked_agent_is_refused_in_the_handshake_on_resumption_too(platform, operator, peer, gateways):
+def test_a_revoked_agent_is_refused_in_the_handshake_on_resumption_too(platform, admin, peer, gateways):
     sessions = [session_of(platform, peer, port) for port in gateways]
-    operator.post(f"/api/v1/agents/{peer.id}:revoke")
+    admin.post(f"/api/v1/agents/{peer.id}:revoke")
     for port, session in zip(gateways, sessions):
         def refused(port=port):
             try:
@@ -171,9 +164,9 @@ def test_a_ca_certificate_is_no_client_certificate(ca, platform, tmp_path):
     refused(platform, directory / f"{ca}.crt", tmp_path / "key", "")
 
 
-def test_a_forged_csr_is_refused_for_its_signature(platform, operator, tmp_path):
+def test_a_forged_csr_is_refused_for_its_signature(platform, admin, tmp_path):
     """Its key is another's: whoever sends it cannot sign for it."""
-    answer = operator.register("forged")
+    answer = admin.register("forged")
     peer = Peer(platform, answer["agent"]["id"], answer["token"], tmp_path)
     mine, others = csr(peer.identity_key), csr(new_key(tmp_path / "other.key"))
     forged = others[:-64] + mine[-64:]  # the other's request under a signature of ours

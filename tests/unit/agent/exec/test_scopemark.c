@@ -58,7 +58,12 @@ static void what_cannot_be_read_counts_as_none(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "", "5", "five six\n", "1 2 and much more than any such file would ever have to say, in many words"};
+        "",
+        "5",
+        "five six\n",
+        "1 two\n",
+        "1 99999999999999999999\n",
+        "1 2 and much more than any such file would ever have to say, in many words"};
     struct status st;
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         assert_int_equal(file_write_atomic(path, texts[i], strlen(texts[i]), 0600, &st), CODE_OK);

@@ -152,6 +152,7 @@ void issued_done(struct issued *issued)
     der_done(&issued->cert);
     secret_free(issued->key_pem);
     buf_done(&issued->cert_pem);
+    *issued = (struct issued){0};
 }
 
 void put_pair(struct host *host, const struct issued *pair)

@@ -21,6 +21,7 @@ struct issued {
     char fingerprint[65];
 };
 void issued_done(struct issued *issued);
+#define AUTO_ISSUED CLEANUP(issued_done)
 
 struct host {
     char dir[64]; /* real path, 0700 */
@@ -78,6 +79,7 @@ struct outcome {
     struct arena *arena;
 };
 void outcome_done(struct outcome *outcome);
+#define AUTO_OUTCOME CLEANUP(outcome_done)
 struct outcome run_kind(struct host *host, const Clm__TaskSpec *spec);
 /* What such a task says; the next call of either makes it anew. */
 const Clm__TaskSpec *deploying(const char *target, const struct issued *pair);

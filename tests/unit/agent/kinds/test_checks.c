@@ -25,8 +25,7 @@ static struct issued sound(struct host *host)
 
 static void put_sound(struct host *host)
 {
-    struct issued pair = sound(host);
-    issued_done(&pair);
+    AUTO_ISSUED struct issued pair = sound(host);
 }
 
 static void serve_sound(struct host *host)
@@ -46,10 +45,9 @@ static void no_certificate(struct host *host)
 
 static void key_of_another(struct host *host)
 {
-    struct issued pair = sound(host);
+    AUTO_ISSUED struct issued pair = sound(host);
     put_sound(host);
     write_file(host_path(host, "key.pem"), pair.key_pem->data, pair.key_pem->len, 0600);
-    issued_done(&pair);
 }
 
 static void key_for_everybody(struct host *host)
@@ -69,17 +67,15 @@ static void strange_chain(struct host *host)
 static void another_name(struct host *host)
 {
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, "other.example.test", now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, "other.example.test", now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
-    issued_done(&pair);
 }
 
 static void expired(struct host *host)
 {
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - 90 * DAY_MS, now - DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - 90 * DAY_MS, now - DAY_MS);
     put_pair(host, &pair);
-    issued_done(&pair);
 }
 
 static void short_key(struct host *host)

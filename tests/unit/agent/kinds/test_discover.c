@@ -74,12 +74,12 @@ static void certificate_of_nginx_is_found_everywhere(void **state)
     struct host *host = *state;
     int64_t now = clock_wall_ms();
     char endpoint[32];
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NULL);
-    struct outcome out = run_kind(host, discovering(true));
+    AUTO_OUTCOME struct outcome out = run_kind(host, discovering(true));
     assert_int_equal(out.code, CODE_OK);
     (void)snprintf(endpoint, sizeof(endpoint), "127.0.0.1:%u", host->port);
 
@@ -100,16 +100,14 @@ static void certificate_of_nginx_is_found_everywhere(void **state)
     assert_string_equal(listener->used_by, "nginx");
     assert_string_equal(listener->process, "nginx");
     assert_int_equal(listener->pid, host->nginx);
-    outcome_done(&out);
-    issued_done(&pair);
 }
 
 static void content_decides_and_not_the_name(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pem = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
-    struct issued der = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pem = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued der = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     load_policy(host, NULL, NULL);
     assert_int_equal(mkdir(host_path(host, "a"), 0700), 0);
     assert_int_equal(mkdir(host_path(host, "a/b"), 0700), 0);
@@ -122,22 +120,19 @@ static void content_decides_and_not_the_name(void **state)
                "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n"
                "-----END CERTIFICATE-----\n",
                0600);
-    struct outcome out = run_kind(host, discovering(false));
+    AUTO_OUTCOME struct outcome out = run_kind(host, discovering(false));
     assert_int_equal(out.code, CODE_OK);
     assert_non_null(find(&out, FILE_SOURCE, pem.fingerprint));
     assert_non_null(find(&out, FILE_SOURCE, der.fingerprint));
     assert_int_equal(out.result.n_certificates, 2);
     assert_false(out.result.truncated);
-    outcome_done(&out);
-    issued_done(&pem);
-    issued_done(&der);
 }
 
 static void hostile_entries_cost_nothing_else(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     load_policy(host, NULL, NULL);
     assert_int_equal(mkdir(host_path(host, "d"), 0700), 0);
     write_file(host_path(host, "d/good.pem"), pair.cert_pem.data, pair.cert_pem.len, 0600);
@@ -168,13 +163,11 @@ static void hostile_entries_cost_nothing_else(void **state)
         write_file(host_path(host, name), pair.cert.data, pair.cert.len, 0600);
         pair.cert.data[i] ^= 0xff;
     }
-    struct outcome out = run_kind(host, discovering(false));
+    AUTO_OUTCOME struct outcome out = run_kind(host, discovering(false));
     assert_int_equal(out.code, CODE_OK);
     assert_non_null(find(&out, FILE_SOURCE, pair.fingerprint));
     for (size_t i = 0; i < out.result.n_certificates; i++)
         assert_null(strstr(out.result.certificates[i]->path, "/loop/"));
-    outcome_done(&out);
-    issued_done(&pair);
 }
 
 static void file_that_kills_its_parser_costs_only_itself(void **state)
@@ -192,11 +185,10 @@ static void file_that_kills_its_parser_costs_only_itself(void **state)
         write_file(host_path(host, name), text.data, text.len, 0600);
         issued_done(&pair);
     }
-    struct outcome out = run_kind(host, discovering(false));
+    AUTO_OUTCOME struct outcome out = run_kind(host, discovering(false));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_int_equal(out.result.n_certificates, 4);
     assert_int_equal(out.result.files_unreadable, 2);
-    outcome_done(&out);
 }
 
 static void age(const char *path)
@@ -251,7 +243,7 @@ static void keystores_are_read_without_their_passwords(void **state)
     struct host *host = *state;
     struct status st;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     load_policy(host, NULL, NULL);
     AUTO_KEY struct key *key = NULL;
     AUTO_DER_LIST struct der_list chain = {0};
@@ -260,7 +252,7 @@ static void keystores_are_read_without_their_passwords(void **state)
     assert_int_equal(der_list_add(&chain, der_bytes(&pair.cert), &st), CODE_OK);
     assert_int_equal(pkcs12_make(key, &chain, "web", password, PKCS12_MODERN, &p12, &st), CODE_OK);
     write_file(host_path(host, "store"), p12->data, p12->len, 0600);
-    struct outcome out = run_kind(host, discovering(false));
+    AUTO_OUTCOME struct outcome out = run_kind(host, discovering(false));
     assert_int_equal(out.result.n_certificates, 0);
     assert_int_equal(out.result.keystores_sealed, 1);
     assert_non_null(strstr(out.message, "1 keystores want a password"));
@@ -285,15 +277,13 @@ static void keystores_are_read_without_their_passwords(void **state)
     (void)unlink(host_path(host, "state/discovery.seen"));    /* nor is it asked what it knew */
     out = run_kind(host, discovering(false));
     assert_int_equal(out.result.keystores_sealed, 1);
-    outcome_done(&out);
-    issued_done(&pair);
 }
 
 static void ranges_are_looked_at_as_far_as_the_policy_allows(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
     write_nginx_conf(host, NULL);
     start_nginx(host);
@@ -306,7 +296,7 @@ static void ranges_are_looked_at_as_far_as_the_policy_allows(void **state)
     discover.n_ranges = 2;
     discover.ports = ports;
     discover.n_ports = 1;
-    struct outcome out = run_kind(host, &spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, &spec);
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.result.endpoints_looked_at, 9);
     size_t network = 0;
@@ -320,8 +310,6 @@ static void ranges_are_looked_at_as_far_as_the_policy_allows(void **state)
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(
         strstr(out.st.msg, "local policy forbids connecting to 192.0.2.0: add it to probe_hosts"));
-    outcome_done(&out);
-    issued_done(&pair);
 }
 
 static void trust_store_is_no_finding(void **state)
@@ -332,13 +320,12 @@ static void trust_store_is_no_finding(void **state)
     for (int i = 0; i < 11; i++)
         assert_true(buf_puts(&many, buf_text(&host->root_pem)));
     write_file(host_path(host, "bundle.pem"), many.data, many.len, 0600);
-    struct outcome out = run_kind(host, discovering(false));
+    AUTO_OUTCOME struct outcome out = run_kind(host, discovering(false));
     assert_int_equal(out.result.n_certificates, 0);
     outcome_done(&out);
     write_file(host_path(host, "root.pem"), host->root_pem.data, host->root_pem.len, 0600);
     out = run_kind(host, discovering(false));
     assert_int_equal(out.result.n_certificates, 1);
-    outcome_done(&out);
 }
 
 static void limits_are_kept_and_told(void **state)
@@ -356,7 +343,7 @@ static void limits_are_kept_and_told(void **state)
     (void)discovering(false);
     discover.has_max_certificates = true;
     discover.max_certificates = 3;
-    struct outcome out = run_kind(host, &spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, &spec);
     assert_int_equal(out.result.n_certificates, 3);
     assert_true(out.result.truncated);
     outcome_done(&out);
@@ -367,7 +354,6 @@ static void limits_are_kept_and_told(void **state)
     out = run_kind(host, &spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "discovery_roots"));
-    outcome_done(&out);
 }
 
 /* Certificates with as many and as long names as there may be: the result stays within what the platform
@@ -484,10 +470,9 @@ static void sparse_files_of_a_terabyte_cost_a_page(void **state)
         write_text(path, begins[i], 0600);
         assert_int_equal(truncate(path, 1ll << 40), 0);
     }
-    struct outcome out = scan(host, "d");
+    AUTO_OUTCOME struct outcome out = scan(host, "d");
     assert_int_equal(out.result.files_scanned, 5);
     assert_int_equal(out.result.n_certificates, 1);
-    outcome_done(&out);
     issued_done(&pair);
 }
 
@@ -507,7 +492,7 @@ static void names_of_files_may_be_anything(void **state)
     char longest[256] = "d/";
     memset(longest + 2, 'x', 250);
     put_good(host, &pair, longest);
-    struct outcome out = scan(host, "d");
+    AUTO_OUTCOME struct outcome out = scan(host, "d");
     assert_int_equal(out.result.n_certificates, ARRAY_LEN(names) + 1);
     if (wire_check(&out.result.base, &st) != CODE_OK)
         fail_msg("%s", st.msg);
@@ -518,7 +503,6 @@ static void names_of_files_may_be_anything(void **state)
     }
     assert_int_equal(kept, 1);
     assert_int_equal(marked, 1);
-    outcome_done(&out);
     issued_done(&pair);
 }
 
@@ -565,10 +549,9 @@ static void directory_of_very_many_entries_is_no_matter(void **state)
         assert_int_equal(mknodat(dir, name, S_IFREG | 0600, 0), 0);
     }
     put_good(host, &pair, "d/good.pem");
-    struct outcome out = scan(host, "d");
+    AUTO_OUTCOME struct outcome out = scan(host, "d");
     assert_int_equal(out.result.files_scanned, ENTRIES + 1);
     assert_int_equal(out.result.n_certificates, 1);
-    outcome_done(&out);
     issued_done(&pair);
 }
 
@@ -634,11 +617,10 @@ static void walk_that_is_cancelled_ends_at_once_and_leaves_nothing(void **state)
         assert_int_equal(access(host_path(host, "state/discovery.seen"), F_OK), -1);
         outcome_done(&out);
     }
-    struct outcome out = run_kind(host, discovering(false));
+    AUTO_OUTCOME struct outcome out = run_kind(host, discovering(false));
     assert_int_equal(out.result.n_certificates, 1500);
     assert_int_equal(children(), 0);
     assert_int_equal(descriptors(), fds);
-    outcome_done(&out);
     issued_done(&pair);
 }
 

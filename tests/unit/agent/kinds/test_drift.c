@@ -84,8 +84,8 @@ static void whatever_differs_is_seen_and_gone_when_mended(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
-    struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
     write_nginx_conf(host, NULL);
     start_nginx(host);
@@ -117,8 +117,6 @@ static void whatever_differs_is_seen_and_gone_when_mended(void **state)
     /* A server that is down serves nothing: that is for others to see. */
     stop_nginx(host);
     assert_sound(host);
-    issued_done(&pair);
-    issued_done(&other);
 }
 
 /* --- chains --------------------------------------------------------------------------------------------- */
@@ -213,8 +211,8 @@ static void one_process_that_still_serves_the_old_one_is_seen(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued old = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
-    struct issued new = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued old = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued new = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     write_nginx_conf(host, NULL);
     char *conf = read_text(host_path(host, "nginx.conf")), *at = strstr(conf, " ssl;");
     AUTO_FREE char *shared = NULL;
@@ -252,8 +250,6 @@ static void one_process_that_still_serves_the_old_one_is_seen(void **state)
     assert_int_equal(kill(with_old, SIGTERM), 0);
     (void)waitpid(with_old, NULL, 0);
     assert_sound(host);
-    issued_done(&old);
-    issued_done(&new);
 }
 
 /* --- keystores and Kubernetes ----------------------------------------------------------------------------
@@ -295,8 +291,8 @@ static void keystores_that_differ_are_seen(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
-    struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     write_text(host_path(host, "password"), "changeit", 0600);
     for (unsigned jks = 0; jks <= 1; jks++) {
         AUTO_FREE char *lines = NULL;
@@ -324,8 +320,6 @@ static void keystores_that_differ_are_seen(void **state)
         assert_int_equal(unlink(host_path(host, jks ? "store.jks" : "store.p12")), 0);
         assert_drift(host, "file", "holds no certificate any more");
     }
-    issued_done(&pair);
-    issued_done(&other);
 }
 
 static void put_secret(struct host *host, const struct issued *pair)
@@ -344,8 +338,8 @@ static void secret_of_kubernetes_that_differs_is_seen(void **state)
     int64_t now = clock_wall_ms();
     unsigned port = (unsigned)port_free();
     char text[400], number[8];
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
-    struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     (void)shell(host,
                 "mkdir api && printf token > api/token && cp api/token token && openssl req -x509 -newkey ec "
                 "-pkeyopt "
@@ -385,8 +379,6 @@ static void secret_of_kubernetes_that_differs_is_seen(void **state)
     (void)waitpid(api_pid, NULL, 0);
     api_pid = 0;
     assert_sound(host);
-    issued_done(&pair);
-    issued_done(&other);
 }
 
 /* --- memory ----------------------------------------------------------------------------------------------
@@ -397,7 +389,7 @@ static void what_is_intended_is_kept_and_damage_is_nothing(void **state)
     struct host *host = *state;
     struct intended found;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     load_policy(host, NULL, NULL);
     assert_false(intended_get(host_path(host, "state"), "nginx", &found));
     intend(host, pair.fingerprint); /* nothing is in place: of its chain nothing is known */
@@ -417,7 +409,6 @@ static void what_is_intended_is_kept_and_damage_is_nothing(void **state)
     assert_true(asprintf(&half, "%s half", pair.fingerprint) > 0);
     write_text(host_path(host, "state/intended/nginx"), half, 0600);
     assert_false(intended_get(host_path(host, "state"), "nginx", &found));
-    issued_done(&pair);
 }
 
 int main(void)

@@ -51,12 +51,11 @@ static void pre_hook_that_lets_pass_is_followed_by_the_change(void **state)
 {
     struct host *host = *state;
     load(host, "/bin/true", 0, 0);
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_true(find_step(&out, "pre")->ok);
     assert_null(find_step(&out, "failure"));
     assert_told(host, "pre nginx the agent \n");
-    outcome_done(&out);
 }
 
 static void pre_hook_may_forbid_the_change(void **state)
@@ -64,7 +63,7 @@ static void pre_hook_may_forbid_the_change(void **state)
     struct host *host = *state;
     char now[65];
     load(host, "/bin/true", 3, 0);
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "the pre hook forbids the change: "));
     assert_non_null(strstr(out.st.msg, "not now, password=[removed]"));
@@ -76,14 +75,13 @@ static void pre_hook_may_forbid_the_change(void **state)
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     served(host, now);
     assert_string_equal(now, old.fingerprint);
-    outcome_done(&out);
 }
 
 static void what_did_not_succeed_is_told_with_its_reason(void **state)
 {
     struct host *host = *state;
     load(host, "/bin/false", 0, 5);
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_told(host,
                 "pre nginx the agent \n"
@@ -92,18 +90,16 @@ static void what_did_not_succeed_is_told_with_its_reason(void **state)
     /* Its own failure changes nothing but is seen. */
     assert_false(find_step(&out, "failure")->ok);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
-    outcome_done(&out);
 }
 
 static void pre_hook_that_does_not_end_forbids_the_change(void **state)
 {
     struct host *host = *state;
     load_policy(host, NULL, "command = /bin/true\npre = /bin/sleep 60\ntimeout = 1s\n");
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "did not end within 1000 ms and was killed"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
-    outcome_done(&out);
 }
 
 static void failure_hook_needs_no_pre_hook(void **state)
@@ -114,11 +110,10 @@ static void failure_hook_needs_no_pre_hook(void **state)
     assert_true(asprintf(&reload, "command = /bin/false\nfailure = %s/hook 0\ntimeout = 1s\n", host->dir) >
                 0);
     load_policy(host, NULL, reload);
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(
         strstr(read_text(host_path(host, "told")), "failure nginx  rolled back: the reload failed"));
-    outcome_done(&out);
 }
 
 /* The endpoint is the first server's; that the second one could not be told is a failure all the same. */

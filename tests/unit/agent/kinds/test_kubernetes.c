@@ -98,13 +98,12 @@ static void assert_installed(struct host *host, struct outcome *out, const char 
 static void change_leaves_the_rest_of_the_secret(void **state)
 {
     struct host *host = *state;
-    struct issued old = put_old(host);
+    AUTO_ISSUED struct issued old = put_old(host);
     struct outcome out = run_with(host, "");
     assert_installed(host, &out, "none");
     const char *secret = read_text(host_path(host, "api/secret.json"));
     assert_non_null(strstr(secret, "\"app\": \"www\""));
     assert_non_null(strstr(secret, "\"extra\": \"eA==\""));
-    issued_done(&old);
 }
 
 static void secret_that_is_not_there_is_made(void **state)
@@ -143,11 +142,10 @@ static void server_that_is_busy_or_away_for_a_moment_is_asked_again(void **state
 static void conflict_is_looked_at_again(void **state)
 {
     struct host *host = *state;
-    struct issued old = put_old(host);
+    AUTO_ISSUED struct issued old = put_old(host);
     struct outcome out = run_with(host, "ok ok ok ok 409 ok relabelled");
     assert_installed(host, &out, "relabelled");
     assert_non_null(strstr(read_text(host_path(host, "api/secret.json")), "\"touched\": \"yes\""));
-    issued_done(&old);
 }
 
 static void what_somebody_else_put_there_stays(void **state)
@@ -202,20 +200,18 @@ static void refusals_are_told_and_change_nothing(void **state)
 static void server_of_another_ca_is_not_believed(void **state)
 {
     struct host *host = *state;
-    struct issued old = put_old(host);
+    AUTO_ISSUED struct issued old = put_old(host);
     write_file(host_path(host, "ca.pem"), host->root_pem.data, host->root_pem.len, 0644);
     (void)shell(host, "rm -f api/log");
-    struct outcome out = run_with(host, "");
+    AUTO_OUTCOME struct outcome out = run_with(host, "");
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_int_not_equal(access(host_path(host, "api/log"), F_OK), 0); /* it never saw the token */
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void token_is_read_anew_and_must_be_one(void **state)
 {
     struct host *host = *state;
-    struct issued old = put_old(host);
+    AUTO_ISSUED struct issued old = put_old(host);
     write_text(host_path(host, "token"), "another\n", 0600);
     struct outcome out = run_with(host, "");
     assert_non_null(strstr(out.st.msg, "does not accept the token"));
@@ -227,7 +223,6 @@ static void token_is_read_anew_and_must_be_one(void **state)
     write_text(host_path(host, "token"), "token-of-the-pod\n", 0600);
     out = run_with(host, "");
     assert_installed(host, &out, "good token");
-    issued_done(&old);
 }
 
 int main(void)

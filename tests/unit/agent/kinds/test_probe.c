@@ -158,7 +158,7 @@ static void name_asked_for_decides_what_is_served(void **state)
     int64_t now = clock_wall_ms();
     char extra[512];
     struct probe probe;
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
     struct issued other =
         issue(host, "other.example.test", now - DAY_MS, now - 1000); /* expired: seen all the same */
     put_pair(host, &pair);
@@ -179,7 +179,6 @@ static void name_asked_for_decides_what_is_served(void **state)
     look(host, "127.0.0.1", "other.example.test", &probe);
     assert_string_equal(probe.fingerprint, other.fingerprint);
     probe_done(&probe);
-    issued_done(&pair);
     issued_done(&other);
 }
 
@@ -216,7 +215,7 @@ static void certificates_behind_starttls_are_seen(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
     put_pair(host, &pair);
     server_tls = SSL_CTX_new(TLS_server_method());
     assert_int_equal(SSL_CTX_use_certificate_file(server_tls, host_path(host, "cert.pem"), SSL_FILETYPE_PEM),
@@ -234,7 +233,6 @@ static void certificates_behind_starttls_are_seen(void **state)
         probe_done(&probe);
     }
     SSL_CTX_free(server_tls);
-    issued_done(&pair);
 }
 
 static void many_looks_at_once_are_all_answered(void **state)
@@ -243,7 +241,7 @@ static void many_looks_at_once_are_all_answered(void **state)
     int64_t now = clock_wall_ms();
     char port[8], closed[8];
     struct probe probes[3 * PROBE_PARALLEL] = {0};
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
     put_pair(host, &pair);
     write_nginx_conf(host, NULL);
     start_nginx(host);
@@ -258,7 +256,6 @@ static void many_looks_at_once_are_all_answered(void **state)
         probe_done(&probes[i]);
     }
     assert_int_equal(waitpid(-1, NULL, WNOHANG), 0); /* nginx is the only child left */
-    issued_done(&pair);
 }
 
 /* A sweep: many hosts of one range, some of them mute or no TLS servers. */
@@ -269,7 +266,7 @@ static void sweep_sees_what_is_there_and_survives_the_rest(void **state)
     char port[8], other[8], extra[512];
     struct probe probes[120] = {0};
     char address[120][16];
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + DAY_MS);
     struct probe_sweep how = {.parallel = 32};
     unsigned newest = (unsigned)port_free();
     put_pair(host, &pair);
@@ -296,7 +293,6 @@ static void sweep_sees_what_is_there_and_survives_the_rest(void **state)
         assert_string_equal(probes[i].fingerprint, i % 4 < 2 ? pair.fingerprint : "");
         probe_done(&probes[i]);
     }
-    issued_done(&pair);
 }
 
 static bool stop_at_once(void *arg)

@@ -100,11 +100,10 @@ static void renewal_works_with_what_setup_wrote(void **state)
     char *names[] = {(char[]){"www.example.test"}};
     renew.dns_names = names;
     renew.n_dns_names = 1;
-    struct outcome out = run_kind(host, &spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, &spec);
     if (out.code != CODE_OK)
         fail_msg("%s", out.st.msg);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
-    outcome_done(&out);
 }
 
 static void what_stands_there_is_kept_and_nothing_comes_twice(void **state)

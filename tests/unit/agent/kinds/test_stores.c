@@ -203,12 +203,11 @@ static void assert_refused(struct host *host, const struct store_kind *kind, con
                            const struct issued *bad, enum code code, const char *says)
 {
     uuid_v7(host->task_id);
-    struct outcome out = run_kind(host, deploying("t", bad));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("t", bad));
     if (out.code != code || !strstr(out.st.msg, says))
         fail_msg("%s: %s \"%s\" instead of %s \"%s\"", kind->name, code_name(out.code),
                  out.code == CODE_OK ? out.message : out.st.msg, code_name(code), says);
     assert_old(host, kind, old);
-    outcome_done(&out);
 }
 
 static void bad_certificates_change_nothing(void **state)
@@ -594,15 +593,13 @@ static void haproxy_keeps_its_diffie_hellman_parameters(void **state)
         "-----BEGIN DH PARAMETERS-----\nMAgCAwD////KCwIBAg==\n-----END DH PARAMETERS-----";
     struct host *host = *state;
     const struct store_kind *kind = store_kind_find("haproxy");
-    struct issued old = target_prepare(host, kind, "");
+    AUTO_ISSUED struct issued old = target_prepare(host, kind, "");
     AUTO_FREE char *with = NULL;
     assert_true(asprintf(&with, "%s\n%s", read_text(host_path(host, kind->file)), parameters) > 0);
     write_text(host_path(host, kind->file), with, 0600);
-    struct outcome out = run_kind(host, renewing("t"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("t"));
     assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_non_null(strstr(read_text(host_path(host, kind->file)), parameters));
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void keystore_encryption_is_the_policys(void **state)
@@ -610,21 +607,19 @@ static void keystore_encryption_is_the_policys(void **state)
     static const char info[] = "openssl pkcs12 -in web/store.p12 -passin file:password -noout -info";
     struct host *host = *state;
     const struct store_kind *kind = store_kind_find("pkcs12");
-    struct issued old = target_prepare(host, kind, "encryption=legacy\n");
-    struct outcome out = run_kind(host, renewing("t"));
+    AUTO_ISSUED struct issued old = target_prepare(host, kind, "encryption=legacy\n");
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("t"));
     assert_outcome(kind, &out, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_non_null(strstr(shell(host, info), "pbeWithSHA1And3-KeyTripleDES-CBC"));
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void keystore_that_does_not_open_is_left_alone(void **state)
 {
     struct host *host = *state;
     const struct store_kind *kind = store_kind_find("pkcs12");
-    struct issued old = target_prepare(host, kind, ""), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = target_prepare(host, kind, ""), fresh = issue_newer(host, &old, NULL);
     write_text(host_path(host, "password"), "another one\n", 0600);
-    struct outcome out = run_kind(host, deploying("t", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("t", &fresh));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "wrong password"));
     outcome_done(&out);
@@ -632,9 +627,6 @@ static void keystore_that_does_not_open_is_left_alone(void **state)
     out = run_kind(host, deploying("t", &fresh));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "password_file"));
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void keystore_with_other_entries_is_left_alone(void **state)
@@ -642,7 +634,8 @@ static void keystore_with_other_entries_is_left_alone(void **state)
     struct host *host = *state;
     char now[65];
     const struct store_kind *kind = store_kind_find("pkcs12");
-    struct issued old = target_prepare(host, kind, "alias=tomcat\n"), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = target_prepare(host, kind, "alias=tomcat\n"),
+                              fresh = issue_newer(host, &old, NULL);
     (void)shell(host,
                 "keytool -genkeypair -alias other -keyalg EC -dname CN=o -keystore web/store.p12 -storepass "
                 "changeit");
@@ -652,8 +645,6 @@ static void keystore_with_other_entries_is_left_alone(void **state)
     outcome_done(&out);
     kind->get(host, now);
     assert_string_equal(now, old.fingerprint);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 int main(void)

@@ -128,11 +128,11 @@ static void assert_no_leftovers(struct host *host)
 static void deployed_certificate_is_served(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NULL);
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_ok(&out);
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
@@ -143,15 +143,12 @@ static void deployed_certificate_is_served(void **state)
     assert_non_null(strstr(find_step(&out, "check")->message, "no root that this host knows"));
     assert_served(host, fresh.fingerprint);
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void renewal_makes_the_key_on_this_host(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NULL);
@@ -159,7 +156,7 @@ static void renewal_makes_the_key_on_this_host(void **state)
     uid_t owner = geteuid() == 0 ? 33 : geteuid(); /* only root can give files away */
     assert_int_equal(chown(host_path(host, "key.pem"), owner, (gid_t)-1), 0);
     assert_int_equal(chmod(host_path(host, "key.pem"), 0600), 0);
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_ok(&out);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_int_equal(sign_calls, 1);
@@ -173,26 +170,22 @@ static void renewal_makes_the_key_on_this_host(void **state)
     assert_int_equal(stat(host_path(host, "cert.pem"), &info), 0);
     assert_int_equal(info.st_mode & 0777, 0644);
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void renewal_with_the_key_in_place_keeps_it(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NULL);
     char *key_before = read_text(host_path(host, "key.pem"));
     const Clm__TaskSpec *spec = renewing("nginx");
     renew_spec.has_reuse_key = renew_spec.reuse_key = true;
-    struct outcome out = run_kind(host, spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, spec);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_string_equal(read_text(host_path(host, "key.pem")), key_before);
     assert_string_not_equal(out.result.fingerprint_after_sha256, old.fingerprint);
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void first_installation_needs_no_file_in_place(void **state)
@@ -203,7 +196,7 @@ static void first_installation_needs_no_file_in_place(void **state)
     char *names[] = {(char[]){"www.example.test"}, (char[]){"127.0.0.1"}};
     renew_spec.dns_names = names;
     renew_spec.n_dns_names = 2;
-    struct outcome out = run_kind(host, spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, spec);
     assert_ok(&out);
     /* Nothing to look at: it is installed, and nobody says that it is served. */
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
@@ -211,13 +204,12 @@ static void first_installation_needs_no_file_in_place(void **state)
     struct stat info;
     assert_int_equal(stat(host_path(host, "key.pem"), &info), 0);
     assert_int_equal(info.st_mode & 0777, 0600);
-    outcome_done(&out);
 }
 
 static void bundle_holds_key_and_certificate(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     AUTO_BUF struct buf both = {0};
     assert_true(buf_append(&both, old.cert_pem.data, old.cert_pem.len));
     assert_true(buf_append(&both, old.key_pem->data, old.key_pem->len));
@@ -232,31 +224,25 @@ static void bundle_holds_key_and_certificate(void **state)
                  host->dir, host->dir) > 0);
     write_text(host_path(host, "agent.conf"), conf, 0644);
     assert_int_equal(policy_load(host_path(host, "agent.conf"), &host->policy, &st), CODE_OK);
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_ok(&out);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     const char *now = read_text(host_path(host, "cert.pem"));
     assert_non_null(strstr(now, "PRIVATE KEY"));
     assert_non_null(strstr(now, buf_text(&fresh.cert_pem)));
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void certificate_for_another_key_is_refused(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued old = old_pair(host), other = issue(host, NULL, now - 60000, now + 90 * DAY_MS);
+    AUTO_ISSUED struct issued old = old_pair(host), other = issue(host, NULL, now - 60000, now + 90 * DAY_MS);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying("nginx", &other));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &other));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
     assert_non_null(strstr(out.st.msg, "another key"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&other);
 }
 
 static void certificate_of_another_issuer_is_refused(void **state)
@@ -266,12 +252,11 @@ static void certificate_of_another_issuer_is_refused(void **state)
                   foreign = issue(host, NULL, clock_wall_ms(), clock_wall_ms() + DAY_MS);
     load_policy(host, NULL, NOTHING);
     sign_root = &foreign.cert;
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_not_equal(out.code, CODE_OK);
     assert_non_null(strstr(out.st.msg, "the chain"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     assert_no_leftovers(host);
-    outcome_done(&out);
     issued_done(&old);
     issued_done(&foreign);
 }
@@ -307,10 +292,10 @@ static void intermediates_go_where_the_target_wants_them(void **state)
 {
     struct host *host = *state;
     struct status st;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     AUTO_KEY struct key *key = key_of(&old);
     AUTO_DER struct der intermediate = {0};
-    struct issued fresh = issue_below_intermediate(host, key, &intermediate);
+    AUTO_ISSUED struct issued fresh = issue_below_intermediate(host, key, &intermediate);
     AUTO_BUF struct buf above = {0}, given = {0}, both = {0};
     struct der_list one = {.item = {intermediate}, .n = 1};
     assert_int_equal(certs_to_pem(&one, &above, &st), CODE_OK);
@@ -322,7 +307,7 @@ static void intermediates_go_where_the_target_wants_them(void **state)
     load_policy(host, "", NOTHING);
     const Clm__TaskSpec *spec = deploying("nginx", &fresh);
     deploy_spec.chain_pem = (char *)given.data;
-    struct outcome out = run_kind(host, spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, spec);
     assert_ok(&out);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&both));
     outcome_done(&out);
@@ -336,19 +321,16 @@ static void intermediates_go_where_the_target_wants_them(void **state)
     assert_ok(&out);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&fresh.cert_pem));
     assert_string_equal(read_text(host_path(host, "chain.pem")), buf_text(&above));
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void older_and_expired_certificates_are_refused(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     AUTO_KEY struct key *key = key_of(&old);
     int64_t now = clock_wall_ms();
-    struct issued older = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now + 5 * DAY_MS);
-    struct issued expired = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now - DAY_MS);
+    AUTO_ISSUED struct issued older = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now + 5 * DAY_MS);
+    AUTO_ISSUED struct issued expired = issue_for_key(host, key, NULL, now - 90 * DAY_MS, now - DAY_MS);
     load_policy(host, NULL, NOTHING);
     struct outcome out = run_kind(host, deploying("nginx", &older));
     assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
@@ -359,17 +341,14 @@ static void older_and_expired_certificates_are_refused(void **state)
     assert_non_null(strstr(out.st.msg, "expired"));
     outcome_done(&out);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
-    issued_done(&old);
-    issued_done(&older);
-    issued_done(&expired);
 }
 
 static void name_outside_policy_is_refused(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, "www.elsewhere.test");
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, "www.elsewhere.test");
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "www.elsewhere.test"));
     outcome_done(&out);
@@ -380,19 +359,16 @@ static void name_outside_policy_is_refused(void **state)
     out = run_kind(host, spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_int_equal(sign_calls, 0);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void target_that_policy_does_not_name_is_refused(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     load_policy(host, NULL, NOTHING);
     const Clm__TaskSpec *spec = deploying("nginx", &old);
     deploy_spec.target = (char *)(uintptr_t) "apache";
-    struct outcome out = run_kind(host, spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "[target apache]"));
     outcome_done(&out);
@@ -400,18 +376,16 @@ static void target_that_policy_does_not_name_is_refused(void **state)
     deploy_spec.key_path = (char *)(uintptr_t) "/etc/shadow";
     out = run_kind(host, spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void failing_configuration_test_rolls_back(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, "command = /usr/sbin/nginx -s reload\ntest = /bin/false\ntimeout = 2s\n");
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(strstr(out.message, "configuration test failed"));
@@ -419,19 +393,16 @@ static void failing_configuration_test_rolls_back(void **state)
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     assert_served(host, old.fingerprint);
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void reload_that_does_not_take_rolls_back(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(strstr(out.message, "still serves another certificate"));
@@ -439,9 +410,6 @@ static void reload_that_does_not_take_rolls_back(void **state)
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     assert_string_equal(read_text(host_path(host, "key.pem")), (const char *)old.key_pem->data);
     assert_served(host, old.fingerprint);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 /* `from` is replaced by `to` wherever it stands. */
@@ -460,7 +428,7 @@ static char *replaced(struct host *host, const char *text, const char *from, con
 static void former_workers_keep_a_change_from_being_committed(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     write_nginx_conf(host, NULL);
     char *conf = replaced(host, read_text(host_path(host, "nginx.conf")), " ssl;", " ssl reuseport;");
     write_text(host_path(host, "nginx.conf"), conf, 0644);
@@ -479,7 +447,7 @@ static void former_workers_keep_a_change_from_being_committed(void **state)
                          "command = /usr/sbin/nginx -p %s/ -c %s/nginx.conf -s reload\ntimeout = 2s\n",
                          host->dir, host->dir) > 0);
     load_policy(host, NULL, reload);
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     (void)kill(other, SIGTERM);
     (void)waitpid(other, NULL, 0);
     assert_ok(&out);
@@ -487,71 +455,61 @@ static void former_workers_keep_a_change_from_being_committed(void **state)
     assert_non_null(strstr(out.message, "still serves another certificate"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     assert_served(host, old.fingerprint);
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void unreachable_before_and_after_is_installed_unverified(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_non_null(strstr(out.message, "cannot be reached"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&fresh.cert_pem));
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void expired_one_is_not_brought_back(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued old = issue(host, NULL, now - 80 * DAY_MS, now - DAY_MS),
-                  fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = issue(host, NULL, now - 80 * DAY_MS, now - DAY_MS),
+                              fresh = issue_newer(host, &old, NULL);
     put_pair(host, &old);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NOTHING);
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&fresh.cert_pem));
-    outcome_done(&out);
-    issued_done(&old);
     issued_done(&fresh);
 }
 
 static void platform_away_changes_nothing_and_is_retryable(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     load_policy(host, NULL, NOTHING);
     sign_answer = CODE_UNAVAILABLE;
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_UNAVAILABLE);
     assert_string_equal(read_text(host_path(host, "key.pem")), (const char *)old.key_pem->data);
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 /* --- traps -------------------------------------------------------------------------------------------- */
 
 static void assert_trap_is_refused(struct host *host, const char *reason)
 {
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, reason));
-    outcome_done(&out);
 }
 
 static void links_and_pipes_in_the_target_are_refused(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     load_policy(host, NULL, NOTHING);
     char *cert = host_path(host, "cert.pem"), *aside = host_path(host, "aside.pem");
 
@@ -582,7 +540,6 @@ static void links_and_pipes_in_the_target_are_refused(void **state)
     policy_free(host->policy);
     assert_int_equal(policy_load(host_path(host, "agent.conf"), &host->policy, &st), CODE_OK);
     assert_trap_is_refused(host, "symbolic link");
-    issued_done(&old);
 }
 
 /* --- crashes ------------------------------------------------------------------------------------------ */
@@ -616,7 +573,7 @@ static bool swap_was_recorded(struct host *host)
 static void renewal_survives_a_crash_at_every_step(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NULL);
@@ -645,13 +602,12 @@ static void renewal_survives_a_crash_at_every_step(void **state)
         outcome_done(&out);
     }
     assert_true(at > 20);
-    issued_done(&old);
 }
 
 static void rollback_survives_a_crash_at_every_step(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, "command = /bin/true\ntest = /bin/false\ntimeout = 1s\n");
@@ -670,7 +626,6 @@ static void rollback_survives_a_crash_at_every_step(void **state)
         outcome_done(&out);
     }
     assert_true(at > 20);
-    issued_done(&old);
 }
 
 /* --- others at work on the same files ------------------------------------------------------------------- */
@@ -688,46 +643,40 @@ static void remove_backups(void)
 static void change_by_somebody_else_is_not_overwritten(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, NOTHING);
     hook_host = host;
     hook = write_foreign_certificate;
     hook_step = "backup";
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_ABORTED);
     assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 /* None of ours is there: whoever put theirs there has the last word. */
 static void foreign_file_after_a_crash_ends_the_change(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, NOTHING);
     /* probe, two stages, two backups: event 12 is after "swap". */
     assert_true(crash_run(host, deploying("nginx", &fresh), 12));
     assert_true(swap_was_recorded(host));
     hook_host = host;
     write_foreign_certificate();
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_ABORTED);
     assert_non_null(strstr(out.st.msg, "changed by somebody else"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 /* The new key is in place, and beside it what somebody else put there. */
 static void foreign_file_beside_ours_is_left_alone_and_told(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     load_policy(host, NULL, NOTHING);
     for (int at = 1; pair_on_disk_matches(host); at++) {
         uuid_v7(host->task_id);
@@ -736,52 +685,44 @@ static void foreign_file_beside_ours_is_left_alone_and_told(void **state)
     }
     hook_host = host;
     write_foreign_certificate();
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_DATA_LOSS);
     assert_non_null(strstr(out.st.msg, "by hand"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), "somebody else's\n");
     assert_no_leftovers(host);
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 static void failed_rollback_is_data_loss(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     load_policy(host, NULL, "command = /bin/true\ntest = /bin/false\ntimeout = 1s\n");
     hook_host = host;
     hook = remove_backups;
     hook_step = "rollback";
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.code, CODE_DATA_LOSS);
     assert_non_null(strstr(out.st.msg, "rollback failed"));
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void failing_reload_rolls_back(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, "command = /bin/false\ntimeout = 1s\n");
-    struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__FAILED);
     assert_non_null(strstr(out.message, "the reload failed"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     assert_served(host, old.fingerprint);
-    outcome_done(&out);
-    issued_done(&old);
-    issued_done(&fresh);
 }
 
 static void same_key_is_asked_for_again_after_a_crash(void **state)
 {
     struct host *host = *state;
-    struct issued old = old_pair(host);
+    AUTO_ISSUED struct issued old = old_pair(host);
     load_policy(host, "", NOTHING);
     /* Steps: key, sign, probe … : the fifth event is before "probe", after the first answer of sign. */
     assert_true(crash_run(host, renewing("nginx"), 5));
@@ -796,11 +737,9 @@ static void same_key_is_asked_for_again_after_a_crash(void **state)
     assert_int_equal(key_spki(key, &spki, &st), CODE_OK);
     char spki_hex[65];
     sha256_hex(der_bytes(&spki), spki_hex);
-    struct outcome out = run_kind(host, renewing("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
     assert_int_equal(out.code, CODE_OK);
     assert_string_equal(last_spki, spki_hex);
-    outcome_done(&out);
-    issued_done(&old);
 }
 
 int main(void)

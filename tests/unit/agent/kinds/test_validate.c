@@ -47,14 +47,14 @@ static void sound_server_passes_every_check(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     load_policy(host, NULL, NULL);
     assert_int_equal(mkdir(host_path(host, "state"), 0700), 0);
     trust_remember(host_path(host, "state"), der_bytes(&host->root));
-    struct outcome out = run_kind(host, validating("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, validating("nginx"));
     assert_int_equal(out.code, CODE_OK);
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     static const char *const ids[] = {"file",     "key-match",  "permissions", "chain",
@@ -67,22 +67,20 @@ static void sound_server_passes_every_check(void **state)
     assert_string_equal(out.message, "all 15 checks pass");
     assert_string_equal(out.result.served_fingerprint_sha256, pair.fingerprint);
     assert_string_equal(out.result.certificate->fingerprint_sha256, pair.fingerprint);
-    outcome_done(&out);
-    issued_done(&pair);
 }
 
 static void served_other_than_installed_fails(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
-    struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued other = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
     write_nginx_conf(host, NULL);
     start_nginx(host);
     put_pair(host, &other); /* installed, never reloaded */
     load_policy(host, NULL, NULL);
-    struct outcome out = run_kind(host, validating("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, validating("nginx"));
     assert_check(&out, "served", FAIL, pair.fingerprint[0] ? "serves" : NULL);
     assert_check(&out, "chain", WARN, "not known to this host");
     outcome_done(&out);
@@ -90,21 +88,18 @@ static void served_other_than_installed_fails(void **state)
     validate.expected_fingerprint_sha256 = pair.fingerprint;
     out = run_kind(host, &spec);
     assert_check(&out, "served", PASS, NULL);
-    outcome_done(&out);
-    issued_done(&pair);
-    issued_done(&other);
 }
 
 static void faults_of_the_files_are_found(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued expired = issue(host, "other.example.test", now - 90 * DAY_MS, now - DAY_MS);
-    struct issued stranger = issue(host, NULL, now - DAY_MS, now + DAY_MS);
+    AUTO_ISSUED struct issued expired = issue(host, "other.example.test", now - 90 * DAY_MS, now - DAY_MS);
+    AUTO_ISSUED struct issued stranger = issue(host, NULL, now - DAY_MS, now + DAY_MS);
     put_pair(host, &expired);
     write_file(host_path(host, "key.pem"), stranger.key_pem->data, stranger.key_pem->len, 0644);
     load_policy(host, "server_name = www.example.test\n", NULL);
-    struct outcome out = run_kind(host, validating("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, validating("nginx"));
     assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     assert_check(&out, "key-match", FAIL, "not this certificate's");
     assert_check(&out, "permissions", FAIL, "0644");
@@ -129,19 +124,16 @@ static void faults_of_the_files_are_found(void **state)
     assert_int_equal(unlink(host_path(host, "cert.pem")), 0);
     out = run_kind(host, validating("nginx"));
     assert_check(&out, "file", FAIL, "nothing at");
-    outcome_done(&out);
-    issued_done(&expired);
-    issued_done(&stranger);
 }
 
 static void unreachable_and_mute_endpoints_fail_in_time(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
     load_policy(host, NULL, NULL);
-    struct outcome out = run_kind(host, validating("nginx"));
+    AUTO_OUTCOME struct outcome out = run_kind(host, validating("nginx"));
     assert_check(&out, "reachable", FAIL, "cannot connect");
     outcome_done(&out);
     /* Accepts and says nothing. */
@@ -153,8 +145,6 @@ static void unreachable_and_mute_endpoints_fail_in_time(void **state)
     assert_int_equal(listen(fd, 4), 0);
     out = run_kind(host, validating("nginx"));
     assert_check(&out, "reachable", FAIL, "no TLS answer within");
-    outcome_done(&out);
-    issued_done(&pair);
 }
 
 static void endpoints_and_files_outside_policy_are_refused(void **state)
@@ -163,7 +153,7 @@ static void endpoints_and_files_outside_policy_are_refused(void **state)
     load_policy(host, NULL, NULL);
     (void)validating(NULL);
     validate.endpoint = (char *)(uintptr_t) "192.0.2.1:443";
-    struct outcome out = run_kind(host, &spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, &spec);
     assert_int_equal(out.code, CODE_PERMISSION_DENIED);
     assert_non_null(strstr(out.st.msg, "probe_hosts"));
     outcome_done(&out);
@@ -175,14 +165,13 @@ static void endpoints_and_files_outside_policy_are_refused(void **state)
     (void)validating(NULL);
     out = run_kind(host, &spec);
     assert_int_equal(out.code, CODE_INVALID_ARGUMENT);
-    outcome_done(&out);
 }
 
 static void old_protocol_versions_are_told(void **state)
 {
     struct host *host = *state;
     int64_t now = clock_wall_ms();
-    struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
+    AUTO_ISSUED struct issued pair = issue(host, NULL, now - DAY_MS, now + 80 * DAY_MS);
     put_pair(host, &pair);
     write_nginx_conf(host, "ssl_protocols TLSv1 TLSv1.1 TLSv1.2;\nssl_ciphers ALL:@SECLEVEL=0;\n");
     start_nginx(host);
@@ -191,12 +180,10 @@ static void old_protocol_versions_are_told(void **state)
     char endpoint[32];
     (void)snprintf(endpoint, sizeof(endpoint), "127.0.0.1:%u", host->port);
     validate.endpoint = endpoint;
-    struct outcome out = run_kind(host, &spec);
+    AUTO_OUTCOME struct outcome out = run_kind(host, &spec);
     assert_int_equal(out.code, CODE_OK);
     assert_check(&out, "protocol", WARN, "TLS 1.1");
     assert_check(&out, "served", PASS, pair.fingerprint);
-    outcome_done(&out);
-    issued_done(&pair);
 }
 
 int main(void)
