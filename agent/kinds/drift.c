@@ -160,7 +160,10 @@ static bool files_are_right(struct subject *s, const char *state_dir, struct are
                          s->target->certificate, s->files.leaf->fingerprint_sha256, s->wanted);
     bool known = code != CODE_INTERNAL && !code_info(code)->retryable;
     if (reason && s->managed && known)
-        add(s, "file", arena_printf(arena, "%s; renew, or deploy again", reason), NULL, arena, report);
+        add(s, "file",
+            arena_printf(arena, "%s; renew%s, or deploy again", reason,
+                         code == CODE_OK ? "" : " with its names"),
+            NULL, arena, report);
     return !reason;
 }
 

@@ -503,6 +503,12 @@ enum code json_check_message(const ProtobufCMessage *msg, struct status *st)
     return check_message(&json_check, NULL, msg, st);
 }
 
+enum code json_check_whole(const ProtobufCMessage *msg, struct status *st)
+{
+    static const struct check whole = {.json = true};
+    return check_message(&whole, NULL, msg, st);
+}
+
 static enum code parse_and_check(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
                                  const struct reading *in, ProtobufCMessage **ret, struct status *st)
 {

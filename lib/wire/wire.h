@@ -41,6 +41,8 @@ enum code json_read(const ProtobufCMessageDescriptor *desc, const char *text, si
 enum code json_parse(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
                      struct arena *arena, ProtobufCMessage **ret, struct status *st) MUST_CHECK;
 enum code json_check_message(const ProtobufCMessage *msg, struct status *st) MUST_CHECK;
+/* Nothing follows any more: what the message needs is there. */
+enum code json_check_whole(const ProtobufCMessage *msg, struct status *st) MUST_CHECK;
 /* The same, but passes over unknown fields: for answers of a platform that may be newer than we are. */
 enum code json_read_lenient(const ProtobufCMessageDescriptor *desc, const char *text, size_t len,
                             struct arena *arena, ProtobufCMessage **ret, struct status *st) MUST_CHECK;

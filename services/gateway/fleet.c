@@ -285,6 +285,16 @@ bool fleet_ready(struct fleet *fleet, char why[128])
     return true;
 }
 
+/* From being disabled for this reason. */
+static const char *way_back(const char *reason)
+{
+    if (strcmp(reason, "deleted") == 0)
+        return "register this host anew, or `clm-agent uninstall` it";
+    if (strcmp(reason, "farewell") == 0)
+        return "a fresh token is needed";
+    return "an operator has to enable it";
+}
+
 enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t generation, struct status *st)
 {
     char why[128];
@@ -300,9 +310,8 @@ enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t genera
         code = status_set(st, CODE_UNAUTHENTICATED,
                           "the identity of agent %s is revoked; a fresh token is needed", agent_id);
     else if (!safe_allows(safe_column_of(entry->disabled, false, false, false), SAFE_CHECKIN, false))
-        code =
-            status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled%s%s; an operator has to enable it",
-                       agent_id, entry->reason[0] ? ": " : "", entry->reason);
+        code = status_set(st, CODE_PERMISSION_DENIED, "agent %s is disabled%s%s; %s", agent_id,
+                          entry->reason[0] ? ": " : "", entry->reason, way_back(entry->reason));
     else if (generation < entry->min_generation)
         code = status_set(st, CODE_UNAUTHENTICATED,
                           "identity generation %" PRIu32 " of agent %s is superseded by %" PRIu32

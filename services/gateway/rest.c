@@ -128,6 +128,8 @@ static void op_call(struct op *op, struct bytes assertion)
     enum code code = op_arguments(op, &message, &http_status, &st);
     if (code == CODE_OK && route->session == ROUTE_SESSION_BEGIN)
         code = op_set_source(op, message, &st);
+    if (code == CODE_OK)
+        code = json_check_whole(message, &st);
     if (code != CODE_OK) {
         op_refuse(op, http_status, &st, NULL, NULL);
         return;
@@ -274,7 +276,7 @@ static void on_request(struct http_request *request, void *arg)
     }
     if (document ? strcmp(method, "GET") != 0 : op->match.route == NULL) {
         (void)status_set(&st, CODE_INVALID_ARGUMENT, "%.100s does not take %.16s", path, method);
-        op_refuse(op, 405, &st, "Allow", document || strcmp(method, "POST") == 0 ? "GET" : "GET, POST");
+        op_refuse(op, 405, &st, "Allow", document ? "GET" : route_allows(&op->match));
         return;
     }
     authenticate(op);

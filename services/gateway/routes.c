@@ -486,6 +486,8 @@ void route_find(const char *method, const char *path, struct route_match *ret)
         if (!path_fits(route->path, path, &match))
             continue;
         ret->path_known = true;
+        ret->takes_get |= strcmp(route->method, "GET") == 0;
+        ret->takes_post |= strcmp(route->method, "POST") == 0;
         if (strcmp(route->method, method) == 0) {
             *ret = match;
             ret->route = route;
@@ -493,6 +495,11 @@ void route_find(const char *method, const char *path, struct route_match *ret)
             return;
         }
     }
+}
+
+const char *route_allows(const struct route_match *match)
+{
+    return match->takes_get && match->takes_post ? "GET, POST" : match->takes_post ? "POST" : "GET";
 }
 
 static const ProtobufCMethodDescriptor *route_method(const struct route *route)

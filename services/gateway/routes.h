@@ -40,6 +40,7 @@ extern const struct route routes[]; /* ended by method NULL */
 struct route_match {
     const struct route *route; /* NULL: no such path, or path_known */
     bool path_known;           /* the path exists, with other methods: 405 */
+    bool takes_get, takes_post;
     struct {
         char name[64];
         char value[256];
@@ -49,6 +50,9 @@ struct route_match {
 
 /* path: decoded, without the query. */
 void route_find(const char *method, const char *path, struct route_match *ret);
+
+/* The methods of a path that is known, for the header "Allow". */
+const char *route_allows(const struct route_match *match);
 
 const ProtobufCMessageDescriptor *route_request(const struct route *route);
 const ProtobufCMessageDescriptor *route_response(const struct route *route);

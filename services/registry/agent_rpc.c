@@ -248,8 +248,10 @@ enum code on_disable_agent(struct rpc_ctx *ctx, const void *request, void *respo
     struct cause cause = cause_of(ctx);
     cause.if_version = (int64_t)req->if_version;
     struct agent agent;
-    TRY(agent_disable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id,
-                      req->reason ? req->reason : "", ctx->arena, &agent, st));
+    const char *reason = req->reason ? req->reason : "";
+    TRY(disabled_reason_check(reason, st));
+    TRY(agent_disable(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, reason,
+                      ctx->arena, &agent, st));
     fill_view(response, &agent, ctx->arena);
     return CODE_OK;
 }

@@ -110,5 +110,6 @@ enum code api_key_check(struct db *db, const char *text, int64_t now_ms, struct 
     if (!formed || code != CODE_OK || !equal || ended)
         return refuse(st);
     *ret = stored.key;
+    ret->expires_at_ms = stored.expires_at_ms;
     return store_key_used(db, ret->id, now_ms, arena, st);
 }

@@ -178,6 +178,18 @@ static enum code set_disabled(struct agent *agent, bool *dirty, bool *heard, voi
     return CODE_OK;
 }
 
+enum code disabled_reason_check(const char *reason, struct status *st)
+{
+    static const char *const taken[] = {DISABLED_REVOKED, DISABLED_FAREWELL, DISABLED_DELETED};
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++)
+        if (strcmp(reason, taken[i]) == 0)
+            return status_set(st, CODE_INVALID_ARGUMENT,
+                              "reason: \"%s\" has a meaning of its own; say it in other words, or revoke or "
+                              "delete the agent",
+                              reason);
+    return CODE_OK;
+}
+
 enum code agent_disable(struct db *db, const struct cause *cause, const char *selector, const char *id,
                         const char *reason, struct arena *arena, struct agent *ret, struct status *st)
 {

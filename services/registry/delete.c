@@ -52,7 +52,7 @@ enum code agent_delete_in(struct db *tx, const struct cause *cause, const char *
     *ret = agents[0];
     ret->version++;
     ret->disabled = true;
-    ret->disabled_reason = "deleted";
+    ret->disabled_reason = DISABLED_DELETED;
     ret->status = AGENT_DISABLED;
     TRY(tell(tx, cause, ret, arena, st));
     TRY(alerts_resolve_of_agent(tx, id, 0, cause->now_ms, arena, st));

@@ -209,6 +209,9 @@ enum code agent_farewell(struct db *tx, const struct cause *cause, const char *i
                          struct arena *arena, struct status *st) MUST_CHECK;
 #define DISABLED_REVOKED  "revoked"
 #define DISABLED_FAREWELL "farewell"
+#define DISABLED_DELETED  "deleted"
+/* INVALID_ARGUMENT: what an operator gives as the reason would mean one of these. */
+enum code disabled_reason_check(const char *reason, struct status *st) MUST_CHECK;
 /* Its identity is over: only a fresh token brings it back. */
 bool agent_is_over(const struct agent *agent);
 
@@ -335,6 +338,7 @@ enum code activity_add(struct db *tx, const struct activity *rows, size_t n, str
 struct api_key {
     const char *id, *name, *label_selector;
     unsigned roles;
+    int64_t expires_at_ms; /* of one that was looked up; -1: never */
 };
 #define API_KEY_TEXT_MAX 128
 #define API_KEY_ID_SIZE  17

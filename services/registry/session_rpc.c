@@ -17,13 +17,19 @@ Clm__Role *roles_of(unsigned bits, struct arena *arena, size_t *ret_n)
     return roles;
 }
 
+/* What is said of a credential holds no longer than the credential itself: gateways keep it for a while. */
+static int64_t life_of(int64_t usual_ms, int64_t now_ms, int64_t expires_at_ms)
+{
+    return expires_at_ms >= 0 && expires_at_ms - now_ms < usual_ms ? expires_at_ms - now_ms : usual_ms;
+}
+
 enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__AuthenticateRequest *req = request;
     Clm__AuthenticateResponse *res = response;
     struct worker *worker = worker_of(ctx);
     const struct registry_config *config = service_get_config(worker->service);
-    int64_t now_ms = clock_wall_ms();
+    int64_t now_ms = clock_wall_ms(), expires_at_ms;
     struct actor actor;
     if (!req->api_key == !req->session_secret)
         return status_set(st, CODE_INVALID_ARGUMENT, "either an API key or a session, and not both");
@@ -36,6 +42,7 @@ enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void *respon
             .roles = key.roles,
             .label_selector = key.label_selector,
         };
+        expires_at_ms = key.expires_at_ms;
     } else {
         struct session session;
         TRY(session_check(worker->db, req->session_secret, now_ms, ctx->arena, &session, st));
@@ -46,15 +53,16 @@ enum code on_authenticate(struct rpc_ctx *ctx, const void *request, void *respon
             .label_selector = session.who.label_selector,
         };
         res->session_id = text(session.id);
+        expires_at_ms = session.expires_at_ms;
     }
     struct bytes assertion;
-    TRY(assertion_make(service_identity(worker->service), &actor, config->assertion_life_ms, ctx->arena,
-                       &assertion, st));
+    int64_t life_ms = life_of(config->assertion_life_ms, now_ms, expires_at_ms);
+    TRY(assertion_make(service_identity(worker->service), &actor, life_ms, ctx->arena, &assertion, st));
     res->has_assertion = true;
     res->assertion = (ProtobufCBinaryData){assertion.len, (uint8_t *)(uintptr_t)assertion.data};
     res->actor = text(actor.id);
     res->has_not_after_at_ms = true;
-    res->not_after_at_ms = now_ms + config->assertion_life_ms;
+    res->not_after_at_ms = now_ms + life_ms;
     res->roles = roles_of(actor.roles, ctx->arena, &res->n_roles);
     res->label_selector = text(actor.label_selector);
     return CODE_OK;

@@ -91,7 +91,7 @@ class Console:
 
     def become_admin(self):
         self.driver.get(self.admin_link())
-        self.heading("Become an administrator")
+        self.heading("Set your password")
         self.fill("Name", NAME).fill("Password", PASSWORD).fill("The same again", PASSWORD).press("Set the password and sign in")
         return self.heading("Dashboard")
 

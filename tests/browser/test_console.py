@@ -415,6 +415,58 @@ def test_first_load_stays_below_300_kb(console):
     assert 50_000 < total < 300_000, loaded
 
 
+@pytest.mark.parametrize("path, said, way_out", [
+    ("/agents?q=nobody-is-called-that", "No agent matches", "show all."),
+    ("/tasks?state=EXPIRED&kind=DEPLOY", "No task matches", "Show all."),
+    ("/alerts?kind=CRL_LATE", "No alert matches", "Show those not resolved."),
+    ("/certificates?name=no.such.name", "No certificate matches", "Show all."),
+    ("/audit?action=no.such.action", "No record matches", "show all."),
+], ids=lambda value: value.split("?")[0].strip("/") if value.startswith("/") else "")
+def test_a_list_that_nothing_matches_says_so_and_leads_back(console, path, said, way_out):
+    console.open(path).sees(said).press(way_out)
+    console.wait("the whole list", lambda: said not in console.text() and "?" not in console.driver.current_url)
+
+
+def test_a_page_that_waits_says_so(console):
+    """With a network that is slow, to who looks and to who listens."""
+    console.open("/agents").sees("web1")
+    slow = {"offline": False, "latency": 3000, "downloadThroughput": -1, "uploadThroughput": -1}
+    console.driver.execute_cdp_cmd("Network.enable", {})
+    console.driver.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    try:
+        console.press("Tasks", "nav").heading("Tasks")
+        console.wait("the word for it", lambda: "Loading…" in console.driver.execute_script(
+            "return [...document.querySelectorAll('[role=status]')].map(e => e.textContent).join()"))
+    finally:
+        console.driver.execute_cdp_cmd("Network.emulateNetworkConditions", {**slow, "latency": 0})
+    console.sees("Succeeded")
+
+
+def test_a_part_of_the_platform_that_is_away_is_said_and_its_return_seen(console, platform):
+    platform["tasks"].stop()
+    try:
+        console.open("/tasks").sees("A part of the platform is away. This page tries again by itself.", 40)
+        console.open("/").sees("The tasks service is away").sees("web1")
+    finally:
+        platform.start_service("tasks")
+        platform.wait_ready("tasks")
+    console.open("/tasks").sees("Succeeded", 60)
+    complaints = console.complaints()  # the browser notes each answer that was no good
+    assert all("status of 503" in line for line in complaints), complaints
+
+
+def test_a_viewer_is_told_whom_to_ask(console, platform, rest):
+    link = rest.post("/api/v1/operators", {"name": "vera", "roles": ["VIEWER"]})["link"]
+    console.press(NAME).press("Sign out").heading("Sign in")
+    console.open(f"/first-admin#{link}").heading("Set your password").fill("Name", "vera").fill("Password", PASSWORD).fill("The same again", PASSWORD).press("Set the password and sign in").heading("Dashboard")
+    for path, said in (("/agents/register", "Operators and administrators register agents"), ("/settings", "For administrators")):
+        console.open(path).sees(said).sees("Ask one of them.")
+    console.open(f"/agents/{seen['agent']}").sees("Generation")
+    assert "Run a task" not in console.text()
+    console.press("vera").press("Sign out").heading("Sign in")
+    console.login().heading("Dashboard")
+
+
 def test_session_that_ended_elsewhere_leads_to_the_sign_in_page_and_back(console, platform):
     console.open("/tasks?kind=RENEW").heading("Tasks")
     platform.sql("DELETE FROM sessions", role="registry")
@@ -429,7 +481,7 @@ def test_sign_in_pages_have_no_serious_barrier(console):
     console.press(NAME).press("Sign out").heading("Sign in")
     check_and_picture(console, "login")
     console.driver.get(console.admin_link())
-    console.heading("Become an administrator")
+    console.heading("Set your password")
     check_and_picture(console, "first-admin")
     console.fill("Name", NAME).fill("Password", PASSWORD).fill("The same again", PASSWORD + "!").press("Set the password and sign in")
     console.sees("The two passwords differ.")

@@ -154,6 +154,11 @@ def test_the_path_of_an_unknown_field_is_named(rest):
     assert "scope" in json.loads(answer)["detail"] and "everything" in json.loads(answer)["detail"], answer
 
 
+def test_a_field_that_is_missing_is_named_as_a_form_knows_it(rest):
+    status, headers, body = rest.raw("POST", "/api/v1/agents", b"{}", JSON)
+    assert status == 400 and problem(status, headers, body)["errors"] == [{"field": "hostname", "detail": "is missing"}], body
+
+
 @pytest.mark.parametrize("method, path, expected", [
     ("GET", f"/api/v1/agents/{NOBODY}", 404), ("GET", "/api/v1/agents/not-an-id", 400), ("GET", f"/api/v1/tasks/{NOBODY}", 404),
     ("GET", "/api/v1/nothing", 404), ("DELETE", "/api/v1/agents", 405), ("GET", "/api/v1/agents?colour=red", 400),

@@ -112,6 +112,8 @@ static void tick(void)
     send_tick("clm.tick.registry", "0", 1, fleet_arg);
 }
 
+static const char *disabled_reason = "because";
+
 static void event(const char *agent_id, uint64_t version, bool disabled, uint32_t min_generation)
 {
     AUTO_ARENA struct arena *arena = arena_new();
@@ -121,7 +123,7 @@ static void event(const char *agent_id, uint64_t version, bool disabled, uint32_
     change.disabled = disabled;
     change.has_min_generation = true;
     change.min_generation = min_generation;
-    change.reason = arena_strdup(arena, "because");
+    change.reason = arena_strdup(arena, disabled_reason);
     message.id = arena_strdup(arena, OTHER);
     message.subject = arena_strdup(arena, "clm.event.registry.agent.changed");
     message.entity_id = arena_strdup(arena, agent_id);
@@ -237,6 +239,28 @@ static void disabling_cuts_once_and_is_told_with_its_reason(void **state)
     finish(fleet);
 }
 
+static void who_is_turned_away_is_told_the_way_back(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *reason, *way;
+    } cases[] = {{"stolen", "an operator has to enable it"},
+                 {"", "an operator has to enable it"},
+                 {"deleted", "register this host anew"},
+                 {"farewell", "a fresh token is needed"},
+                 {"revoked", "a fresh token is needed"}};
+    struct status st = {0};
+    struct fleet *fleet = started();
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        disabled_reason = cases[i].reason;
+        event(AGENT, i + 1, true, 0);
+        assert_int_not_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_OK);
+        assert_non_null(strstr(st.msg, cases[i].way));
+    }
+    disabled_reason = "because";
+    finish(fleet);
+}
+
 static void older_version_changes_nothing(void **state)
 {
     (void)state;
@@ -313,6 +337,7 @@ int main(void)
         cmocka_unit_test(snapshot_of_many_pages_is_read_whole),
         cmocka_unit_test(unknown_agent_is_not_admitted),
         cmocka_unit_test(disabling_cuts_once_and_is_told_with_its_reason),
+        cmocka_unit_test(who_is_turned_away_is_told_the_way_back),
         cmocka_unit_test(older_version_changes_nothing),
         cmocka_unit_test(superseded_generation_is_refused_and_cut),
         cmocka_unit_test(event_without_the_registrys_signature_changes_nothing),

@@ -105,6 +105,11 @@ static void method_that_a_path_does_not_take_is_known_from_a_missing_path(void *
     route_find("DELETE", "/api/v1/agents", &match);
     assert_null(match.route);
     assert_true(match.path_known);
+    assert_string_equal(route_allows(&match), "GET, POST");
+    route_find("POST", "/api/v1/dashboard", &match);
+    assert_string_equal(route_allows(&match), "GET");
+    route_find("GET", "/api/v1/agents/x:disable", &match);
+    assert_string_equal(route_allows(&match), "POST");
     route_find("GET", "/api/v1/nothing", &match);
     assert_null(match.route);
     assert_false(match.path_known);

@@ -107,6 +107,18 @@ static void revoked_agent_cannot_be_enabled(void **state)
     assert_int_equal(fixture_get(id).status, AGENT_DISABLED);
 }
 
+static void words_that_mean_something_are_no_reason_of_an_operators(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    static const char *const taken[] = {"revoked", "farewell", "deleted"}, *const free_[] = {"", "revoked it",
+                                                                                             "stolen"};
+    for (size_t i = 0; i < ARRAY_LEN(taken); i++) {
+        assert_int_equal(disabled_reason_check(taken[i], &st), CODE_INVALID_ARGUMENT);
+        assert_int_equal(disabled_reason_check(free_[i], &st), CODE_OK);
+    }
+}
+
 static void agents_outside_the_selector_are_not_there(void **state)
 {
     (void)state;
@@ -329,6 +341,7 @@ int main(void)
         T(grant_with_a_selector_registers_only_within_it),
         T(disabling_wins_over_everything_and_enabling_gives_the_true_status_back),
         T(revoked_agent_cannot_be_enabled),
+        T(words_that_mean_something_are_no_reason_of_an_operators),
         T(agents_outside_the_selector_are_not_there),
         T(lists_are_filtered_by_search_status_and_labels),
         T(labels_are_replaced_within_the_grant),

@@ -78,7 +78,7 @@ export function FirstAdmin() {
       </Alone>
     );
   return (
-    <Alone title="Become an administrator">
+    <Alone title="Set your password">
       <Form onSubmit={(event: FormEvent<HTMLFormElement>) => {
         event.preventDefault();
         const password = field(event, "password");
@@ -89,7 +89,7 @@ export function FirstAdmin() {
         <Form.Group controlId="name">
           <Form.Label>Name</Form.Label>
           <Form.Control name="name" autoComplete="username" required autoFocus maxLength={64} pattern="[A-Za-z0-9._@\-]+" spellCheck={false} autoCapitalize="none" aria-describedby="name-help" />
-          <Form.Text id="name-help">Letters, digits and . _ - @</Form.Text>
+          <Form.Text id="name-help">The one that you were invited by. As the first administrator, one of your choice: letters, digits and . _ - @</Form.Text>
         </Form.Group>
         <Form.Group controlId="password">
           <Form.Label>Password</Form.Label>
