@@ -188,8 +188,9 @@ static bool write_name(const ProtobufCFieldDescriptor *field, bool first, struct
     char text[2 + 64 + 2] = ",\"";
     json_field_name(field, text + 2);
     size_t len = strlen(text);
-    memcpy(text + len, "\":", 2);
-    return buf_append(out, text + first, len + 2 - first);
+    text[len++] = '"';
+    text[len++] = ':';
+    return buf_append(out, text + first, len - first);
 }
 
 static bool write_message(const ProtobufCMessage *msg, struct buf *out)
