@@ -250,6 +250,16 @@ void event_message_read(natsMsg *msg, struct arena *arena, struct event_message 
         ret->authority = (struct bytes){0};
 }
 
+/* Fetch of nats.c 3.4 takes what is waiting, then subtracts that from the number that it goes on to compare
+ * with: it stops too early, which leaves more waiting, or not at all, and then writes beyond its list. What a
+ * fetch that ran out of time left behind is therefore taken one by one: then nothing is subtracted. */
+static int fetch_size(const struct event_consumer *consumer, size_t max)
+{
+    int waiting = 0, bytes = 0;
+    natsStatus s = natsSubscription_GetPending(consumer->sub, &waiting, &bytes);
+    return s == NATS_OK && waiting > 0 ? 1 : (int)max;
+}
+
 enum code event_consumer_pull(struct event_consumer *consumer, size_t max, int64_t timeout_ms,
                               struct event_batch **ret_batch, struct status *st)
 {
@@ -257,7 +267,8 @@ enum code event_consumer_pull(struct event_consumer *consumer, size_t max, int64
     if (!batch)
         abort();
     jsErrCode err = 0;
-    natsStatus s = natsSubscription_Fetch(&batch->list, consumer->sub, (int)max, timeout_ms, &err);
+    natsStatus s =
+        natsSubscription_Fetch(&batch->list, consumer->sub, fetch_size(consumer, max), timeout_ms, &err);
     if (s != NATS_OK && s != NATS_TIMEOUT) {
         free(batch);
         return js_status(st, s, err, consumer->durable);
