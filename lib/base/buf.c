@@ -70,16 +70,19 @@ bool buf_puts(struct buf *buf, const char *s)
 bool buf_printf(struct buf *buf, const char *fmt, ...)
 {
     va_list ap, again;
+    size_t room = buf->data ? buf->cap - buf->len : 0;
     va_start(ap, fmt);
     va_copy(again, ap);
-    int len = vsnprintf(NULL, 0, fmt, ap);
+    int len = vsnprintf(room ? (char *)buf->data + buf->len : NULL, room, fmt, ap);
     va_end(ap);
-    bool fits = len >= 0 && reserve(buf, (size_t)len);
-    if (fits) {
+    bool fits = len >= 0 && ((size_t)len < room || reserve(buf, (size_t)len));
+    if (fits && (size_t)len >= room)
         (void)vsnprintf((char *)buf->data + buf->len, (size_t)len + 1, fmt, again);
-        buf->len += (size_t)len;
-    }
     va_end(again);
+    if (fits)
+        buf->len += (size_t)len;
+    else if (room)
+        buf->data[buf->len] = 0; /* nothing of it */
     return fits;
 }
 

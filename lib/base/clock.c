@@ -51,6 +51,15 @@ void clock_real(void)
     atomic_store(&faked, false);
 }
 
+/* A page of a list holds hundreds of times: printf takes five times as long. */
+static char *put_digits(char *at, int value, int n, char behind)
+{
+    for (int i = n; i-- > 0; value /= 10)
+        at[i] = (char)('0' + value % 10);
+    at[n] = behind;
+    return at + n + 1;
+}
+
 void clock_format_rfc3339(int64_t wall_ms, char buf[CLOCK_RFC3339_SIZE])
 {
     const int64_t year_9999_end = 253402300799999;
@@ -61,11 +70,14 @@ void clock_format_rfc3339(int64_t wall_ms, char buf[CLOCK_RFC3339_SIZE])
     time_t s = (time_t)(wall_ms / 1000);
     struct tm tm;
     (void)gmtime_r(&s, &tm);
-    char text[64];
-    (void)snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900,
-                   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(wall_ms % 1000));
-    memcpy(buf, text, CLOCK_RFC3339_SIZE - 1);
-    buf[CLOCK_RFC3339_SIZE - 1] = 0;
+    char *at = put_digits(buf, tm.tm_year + 1900, 4, '-');
+    at = put_digits(at, tm.tm_mon + 1, 2, '-');
+    at = put_digits(at, tm.tm_mday, 2, 'T');
+    at = put_digits(at, tm.tm_hour, 2, ':');
+    at = put_digits(at, tm.tm_min, 2, ':');
+    at = put_digits(at, tm.tm_sec, 2, '.');
+    at = put_digits(at, (int)(wall_ms % 1000), 3, 'Z');
+    *at = '\0';
 }
 
 /* Exactly n digits. */

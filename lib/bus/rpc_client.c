@@ -52,6 +52,7 @@ struct rpc_client {
     uint64_t next_id;
     struct pending *bucket[BUCKETS];
     struct pending *first, *last;
+    int64_t timer_until_ms; /* the timer looks by itself then */
 };
 
 /* ---- the table; the mutex is held
@@ -70,7 +71,9 @@ static void table_add(struct rpc_client *c, struct pending *p)
     p->next = after ? after->next : c->first;
     *(after ? &after->next : &c->first) = p;
     *(p->next ? &p->next->prev : &c->last) = p;
-    if (c->first == p)
+    /* Deadlines lie seconds ahead, answers milliseconds: the timer is not woken for each request, only for
+     * one that would end before it looks. */
+    if (c->first == p && p->deadline_mono_ms < c->timer_until_ms)
         (void)pthread_cond_signal(&c->wake);
 }
 
@@ -113,6 +116,7 @@ static void *timer_main(void *arg)
     struct rpc_client *c = arg;
     (void)pthread_mutex_lock(&c->mutex);
     while (!c->stop) {
+        c->timer_until_ms = c->first ? c->first->deadline_mono_ms : INT64_MAX;
         if (!c->first) {
             (void)pthread_cond_wait(&c->wake, &c->mutex);
             continue;

@@ -18,14 +18,17 @@ static enum code add_signer(CMS_ContentInfo *cms, X509 *cert, const struct key *
     return CODE_OK;
 }
 
+/* They are put in as they are: their keys are nobody's business here. */
 static enum code add_certs(CMS_ContentInfo *cms, const struct der_list *intermediates, struct status *st)
 {
-    AUTO_X509_STACK STACK_OF(X509) *certs = NULL;
-    TRY(ossl_parse_certs(intermediates, &certs, st));
-    for (int i = 0; i < sk_X509_num(certs); i++)
-        if (CMS_add1_cert(cms, sk_X509_value(certs, i)) != 1)
+    for (size_t i = 0; intermediates && i < intermediates->n; i++) {
+        AUTO_X509 X509 *cert = NULL;
+        if (ossl_parse_cert_undecoded(der_bytes(&intermediates->item[i]), &cert, st) != CODE_OK)
+            return status_wrap(st, "certificate %zu of %zu", i + 1, intermediates->n);
+        if (CMS_add1_cert(cms, cert) != 1)
             return ossl_fail(st, CODE_INVALID_ARGUMENT,
-                             "cannot put intermediate %d into a message (twice the same?)", i + 1);
+                             "cannot put intermediate %zu into a message (twice the same?)", i + 1);
+    }
     return CODE_OK;
 }
 

@@ -102,7 +102,8 @@ bool json_quote(struct buf *out, const char *text)
     for (const char *p = text; *p;) {
         const char *plain = p;
         size_t len = 1;
-        while ((unsigned char)*p >= 0x20 && *p != '"' && *p != '\\' && (len = wire_utf8_char(p)) > 0)
+        while ((unsigned char)*p >= 0x20 && *p != '"' && *p != '\\' &&
+               (len = (unsigned char)*p < 0x80 ? 1 : wire_utf8_char(p)) > 0)
             p += len;
         if (p > plain && !buf_append(out, plain, (size_t)(p - plain)))
             return false;
@@ -181,10 +182,21 @@ static bool write_value(const ProtobufCFieldDescriptor *field, const void *value
     return false;
 }
 
+/* `,"name":` or, where it is the first, without the comma. */
+static bool write_name(const ProtobufCFieldDescriptor *field, bool first, struct buf *out)
+{
+    char text[2 + 64 + 2] = ",\"";
+    json_field_name(field, text + 2);
+    size_t len = strlen(text);
+    text[len++] = '"';
+    text[len++] = ':';
+    return buf_append(out, text + first, len - first);
+}
+
 static bool write_message(const ProtobufCMessage *msg, struct buf *out)
 {
     const ProtobufCMessageDescriptor *desc = msg->descriptor;
-    const char *comma = "";
+    bool first = true;
     if (!buf_puts(out, "{"))
         return false;
     for (unsigned i = 0; i < desc->n_fields; i++) {
@@ -194,16 +206,14 @@ static bool write_message(const ProtobufCMessage *msg, struct buf *out)
         bool repeated = field->label == PROTOBUF_C_LABEL_REPEATED;
         if (n == 0 && !repeated)
             continue;
-        char name[64];
-        json_field_name(field, name);
-        if (!buf_printf(out, "%s\"%s\":%s", comma, name, repeated ? "[" : ""))
+        if (!write_name(field, first, out) || (repeated && !buf_puts(out, "[")))
             return false;
         for (size_t k = 0; k < n; k++)
             if ((k > 0 && !buf_puts(out, ",")) || !write_value(field, (const char *)values + k * size, out))
                 return false;
         if (repeated && !buf_puts(out, "]"))
             return false;
-        comma = ",";
+        first = false;
     }
     return buf_puts(out, "}");
 }

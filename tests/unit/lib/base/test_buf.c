@@ -16,6 +16,25 @@ static void append_past_the_limit_fails_and_changes_nothing(void **state)
     assert_false(buf_append(&buf, "x", SIZE_MAX));
     assert_false(buf_printf(&buf, "%d", 1));
     assert_int_equal(buf.len, 5);
+    assert_string_equal(buf_text(&buf), "abcde");
+    buf_consume(&buf, 2);
+    assert_false(buf_printf(&buf, "%d", 123));
+    assert_string_equal(buf_text(&buf), "cde");
+    assert_true(buf_printf(&buf, "%d", 12));
+    assert_string_equal(buf_text(&buf), "cde12");
+}
+
+static void printed_text_is_whole_wherever_the_buffer_grows(void **state)
+{
+    (void)state;
+    for (size_t before = 0; before < 140; before++) {
+        AUTO_BUF struct buf buf = {0};
+        for (size_t i = 0; i < before; i++)
+            assert_true(buf_puts(&buf, "x"));
+        assert_true(buf_printf(&buf, "%s-%d", "abc", 12345));
+        assert_int_equal(buf.len, before + 9);
+        assert_string_equal(buf_text(&buf) + before, "abc-12345");
+    }
 }
 
 static void zeroed_buffer_has_the_default_limit(void **state)
@@ -56,6 +75,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(append_past_the_limit_fails_and_changes_nothing),
+        cmocka_unit_test(printed_text_is_whole_wherever_the_buffer_grows),
         cmocka_unit_test(zeroed_buffer_has_the_default_limit),
         cmocka_unit_test(consume_drops_from_the_front),
         cmocka_unit_test(take_hands_the_bytes_over),
