@@ -441,6 +441,8 @@ def run():
             step("renew", lambda: walk(podman, compose, rest, scratch))
             step("first administrator", lambda: first_administrator(compose, admin_files(podman, compose)))
             print("==> hosts that install the agent from packages", flush=True)
+            step("container line", lambda: machines.container_line(
+                podman, compose, rest, tag_of("agent"), (admin_files(podman, compose) / "roots.pem").read_text(), scratch))
             step("install", lambda: machines.install(podman, compose, rest, lambda name: register(podman, compose, rest, name), PACKAGES, scratch))
         except BaseException:
             print(compose.logs(), file=sys.stderr)

@@ -68,37 +68,40 @@ class Machine:
     def use_repository(self, repository):
         self.sh(commands("source"), {"REPOSITORY_URL": repository.url})
 
-    def type(self, line, answers, timeout=180):
-        """Runs a line at a terminal, as somebody sits there: each answer is typed when its question is on the screen."""
-        screen, told, controller, terminal = "", 0, *pty.openpty()
-        shell = subprocess.Popen(["podman", "exec", "-it", self.name, "bash", "-c", line], stdin=terminal, stdout=terminal, stderr=terminal,
-                                 env=self.podman.env, start_new_session=True)
-        os.close(terminal)
-        deadline = time.monotonic() + timeout
-        try:
-            while time.monotonic() < deadline:
-                if select.select([controller], [], [], 0.2)[0]:
-                    try:
-                        part = os.read(controller, 65536)
-                    except OSError:
-                        part = b""
-                    if not part:
-                        break
-                    screen += part.decode(errors="replace")
-                elif shell.poll() is not None:
+    def type(self, line, answers):
+        return type_at_terminal(["podman", "exec", "-it", self.name, "bash", "-c", line], answers, self.podman.env)
+
+
+def type_at_terminal(argv, answers, env, timeout=180):
+    """Runs it at a terminal, as somebody sits there: each answer is typed when its question is on the screen."""
+    screen, told, controller, terminal = "", 0, *pty.openpty()
+    shell = subprocess.Popen(argv, stdin=terminal, stdout=terminal, stderr=terminal, env=env, start_new_session=True)
+    os.close(terminal)
+    deadline = time.monotonic() + timeout
+    try:
+        while time.monotonic() < deadline:
+            if select.select([controller], [], [], 0.2)[0]:
+                try:
+                    part = os.read(controller, 65536)
+                except OSError:
+                    part = b""
+                if not part:
                     break
-                if told < len(answers) and answers[told][0] in screen:
-                    os.write(controller, answers[told][1].encode() + b"\n")
-                    told += 1
-            code = shell.wait(10)
-        finally:
-            if shell.poll() is None:
-                shell.kill()
-                shell.wait()
-            os.close(controller)
-        if code != 0 or told < len(answers):
-            raise Failed(f"{self.name}: exit {code} after {told} answers\n{screen[-4000:]}")
-        return screen
+                screen += part.decode(errors="replace")
+            elif shell.poll() is not None:
+                break
+            if told < len(answers) and answers[told][0] in screen:
+                os.write(controller, answers[told][1].encode() + b"\n")
+                told += 1
+        code = shell.wait(10)
+    finally:
+        if shell.poll() is None:
+            shell.kill()
+            shell.wait()
+        os.close(controller)
+    if code != 0 or told < len(answers):
+        raise Failed(f"{' '.join(map(str, argv))[:200]}: exit {code} after {told} answers\n{screen[-4000:]}")
+    return screen
 
 
 QUESTION, PROMPT = "[y/N] ", "Bootstrap token (not shown): "
@@ -128,3 +131,48 @@ def install(podman, compose, rest, new_agent, packages_image, scratch):
     finally:
         repository.close()
     return "two hosts, by the lines of the console and of clmctl"
+
+
+IMAGE_OF_LINES = "ghcr.io/ssl-clm/clm-agent:0.1.0"
+# The names that the line has for itself are another's on this machine: each stands in it as often as it says.
+END_OF_INPUT = "\x04"
+LINE_POLICY = "[agent]\nstate_dir = /var/lib/clm-agent\n[policy]\noperations = validate\ndiscovery_roots = /etc/clm-agent\n"
+
+
+def here(line, prefix, policy):
+    """The container's line with names, a network and a policy of this test's own, and without sudo: it is run by root."""
+    for old, new, times in ((" install -d /etc/clm-agent ", f" install -d {policy} ", 1), ("-v /etc/clm-agent:", f"-v {policy}:", 1), ("clm-token", f"{prefix}-token", 3),
+                            ("--name clm-agent ", f"--name {prefix}-line ", 1), ("-v clm-agent:", f"-v {prefix}-line:", 1),
+                            ("podman run ", f"podman run --network {prefix} ", 1), ("sudo ", "", 3)):
+        if line.count(old) != times:
+            raise Failed(f"the console's line for a container has not {times} of {old!r}: {line}")
+        line = line.replace(old, new)
+    return line
+
+
+def container_line(podman, compose, rest, image, roots, scratch):
+    """An agent by the very line that the console prints for a container: podman's secret, the names of the image and its directories."""
+    prefix, policy = compose.prefix, scratch / "line-policy"
+    policy.mkdir()
+    (policy / "agent.conf").write_text(LINE_POLICY)
+    (policy / "site.crt").write_text(roots)
+    answer = rest.register("by-line", operations=["VALIDATE"], paths=["/etc/clm-agent/**"])
+    there = podman("image", "exists", IMAGE_OF_LINES, check=False).returncode == 0
+    if not there:
+        podman("tag", image, IMAGE_OF_LINES)
+    try:
+        type_at_terminal(["bash", "-c", here(console_line("Container"), prefix, policy)], [("", f"{answer['token']}\n{END_OF_INPUT}")], podman.env)
+        rest.wait_agent(answer["agent"]["id"], "ONLINE")
+        podman("secret", "rm", f"{prefix}-token")
+        podman("restart", "-t", "10", f"{prefix}-line")
+        task = rest.run_task(answer["agent"]["id"], "VALIDATE", {"certificatePath": "/etc/clm-agent/site.crt"})
+        if task["state"] != "SUCCEEDED":
+            raise Failed(f"after a restart without the secret: VALIDATE ended as {task}")
+        if answer["token"] in podman("container", "inspect", f"{prefix}-line").stdout:
+            raise Failed("the token stands in what podman shows of the container")
+        return "ONLINE, and again without its secret"
+    finally:
+        podman("rm", "-f", "-t", "3", "-i", f"{prefix}-line", check=False)
+        podman("secret", "rm", f"{prefix}-token", check=False)
+        if not there:
+            podman("untag", image, IMAGE_OF_LINES, check=False)  # without a name it would take them all

@@ -16,7 +16,7 @@
 #include "http/client.h"
 #include "proto/agent.pb-c.h"
 
-#define AGENTS_MAX  8192
+#define AGENTS_MAX  16384
 #define HOLD_MS     30000
 #define OPENING_MAX 64 /* connections on their way at once */
 

@@ -11,9 +11,9 @@ export const tokenLives: [number, string][] = [[900, "15 minutes"], [3600, "1 ho
 const ways: { name: string; help: string; line: string }[] = [
   { name: "Debian", help: "The second command shows what the agent would be allowed to do there, and asks. The third asks for the token.",
     line: "sudo apt-get install -y clm-agent && sudo clm-agent setup && sudo clm-agent enroll && sudo systemctl enable --now clm-agent" },
-  { name: "Container", help: "Paste the token when the first command waits for it, then press Ctrl-D. The local policy is /etc/clm-agent/agent.conf.",
-    line: "podman secret create clm-token - && podman run -d --name clm-agent --secret clm-token -v /etc/clm-agent:/etc/clm-agent:ro -v clm-agent:/var/lib/clm-agent ghcr.io/ssl-clm/clm-agent:0.1.0 run --token-file /run/secrets/clm-token" },
-  { name: "Kubernetes", help: "Paste the token when the second command waits for it, then press Ctrl-D. Once the agent is online, delete the Secret.",
+  { name: "Container", help: "Paste the token when the second command waits for it, then press Enter and Ctrl-D. The local policy is /etc/clm-agent/agent.conf of the host. Once the agent is online: sudo podman secret rm clm-token.",
+    line: "sudo install -d /etc/clm-agent && cat | sudo podman secret create clm-token - && sudo podman run -d --name clm-agent --restart unless-stopped --secret clm-token,mode=0400 -v /etc/clm-agent:/etc/clm-agent:ro -v clm-agent:/var/lib/clm-agent ghcr.io/ssl-clm/clm-agent:0.1.0 run --token-file /run/secrets/clm-token" },
+  { name: "Kubernetes", help: "In a checkout of the platform. Paste the token when the second command waits for it, then press Enter and Ctrl-D. Once the agent is online, delete the Secret.",
     line: "kubectl apply -k deploy/kubernetes/agent/deployment && kubectl -n clm-agents create secret generic clm-agent-token --from-file=token=/dev/stdin" },
 ];
 

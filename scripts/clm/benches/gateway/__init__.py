@@ -1,0 +1,1 @@
+"""The gateway: what connected agents cost it."""

@@ -1,0 +1,53 @@
+"""gateway.rest_mb, gateway.agent_kb: what a gateway takes at rest, and what each connected agent adds, with 10,000 of them.
+
+Each agent (fleet.py) holds a check-in and is known to the gateway by an identity of its own. Private memory of the process. CLM_BENCH_AGENTS
+in the environment: with fewer, where there is less time.
+"""
+import os
+import re
+import time
+
+from clm.benches.agent.idle import memory
+from clm.benches.figures import at_most
+from clm.benches.fleet import Held, enrol
+from clm.platform import Platform
+from clm.process import run, wait_until
+
+AGENTS, SETTLE_SEC = int(os.environ.get("CLM_BENCH_AGENTS", "10000")), 35
+
+
+def held(platform):
+    return sum(int(n) for n in re.findall(r"^clm_gateway_checkins_held(?:\{.*\})? (\d+)$", platform.metrics("gateway"), re.M))
+
+
+def with_agents(platform, program, directory, ids):
+    """(proportional, private) KiB of the gateway while each has been answered and has asked again."""
+    agents = Held(program, platform, directory, [f"{one} {platform.ports['agent']} {one}" for one in ids])
+    try:
+        wait_until("every check-in to be held", lambda: held(platform) == len(ids), 120, 0.5)
+        time.sleep(SETTLE_SEC)
+        return memory(platform["gateway"].pid)
+    finally:
+        agents.stop()
+
+
+def measure(directory, bin_dir):
+    run(["ninja", "-C", bin_dir.parent, "--quiet", "hold_agents"], timeout=600)
+    platform = Platform(directory / "platform", bin_dir)
+    try:
+        platform.start()
+        agents = directory / "agents"
+        agents.mkdir()
+        begun = time.monotonic()
+        ids = enrol(platform, agents, AGENTS)
+        print(f"  {len(ids)} agents enrolled in {time.monotonic() - begun:.0f} s", flush=True)
+        platform["gateway"].stop(60)
+        platform["gateway"].start()
+        platform.wait_ready()
+        time.sleep(5)
+        pss, rest = memory(platform["gateway"].pid)
+        full_pss, full = with_agents(platform, bin_dir / "hold_agents", agents, ids)
+    finally:
+        platform.stop()
+    print(f"  at rest {pss} KiB proportional, {rest} private; with {len(ids)} agents {full_pss} proportional, {full} private", flush=True)
+    return [at_most("gateway.rest_mb", rest / 1024, None, "MiB", 32), at_most("gateway.agent_kb", (full - rest) / len(ids), None, "KiB", 32)]
