@@ -1,10 +1,10 @@
-import { useQuery } from "@tanstack/react-query";
+import { useQuery, type UseQueryResult } from "@tanstack/react-query";
 import { flexRender, getCoreRowModel, useReactTable, type ColumnDef } from "@tanstack/react-table";
 import { useEffect, useId, useState, type ReactNode } from "react";
 import { Alert, Button, Form, Modal, Placeholder, Table } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
-import { get, Problem, type Agent, type AgentStatus, type TaskState } from "./api";
+import { get, Problem, taskKinds, type Agent, type AgentStatus, type TaskKind, type TaskState } from "./api";
 
 /** The frame of a view: its heading, which takes the focus after navigation, and what can be done. */
 export function Page({ title, above, actions, children }: {
@@ -70,6 +70,13 @@ export function Failure({ error, retry }: { error: unknown; retry?: () => void }
   );
 }
 
+/** What a question to the server gives: a placeholder while it is under way, why it failed, or what it said — that also when asking again fails. */
+export function Answer<T>({ of, rows, children }: { of: UseQueryResult<T>; rows?: number; children: (data: T) => ReactNode }) {
+  if (of.isPending) return <Loading rows={rows} />;
+  if (of.data === undefined) return <Failure error={of.error} retry={() => void of.refetch()} />;
+  return <>{children(of.data)}</>;
+}
+
 export function Empty({ title, children }: { title: string; children?: ReactNode }) {
   return <div className="empty"><p className="fw-semibold mb-1">{title}</p>{children && <div>{children}</div>}</div>;
 }
@@ -107,6 +114,36 @@ export const shortId = (id: string) => `${id.slice(0, 8)}…${id.slice(-4)}`;
 export function AgentLink({ id }: { id: string }) {
   const agent = useQuery({ queryKey: ["agent", id], queryFn: () => get<Agent>(`/agents/${id}`), staleTime: 60_000 });
   return <Link to={`/agents/${id}`} title={id}>{agent.data?.hostname ?? shortId(id)}</Link>;
+}
+
+/** One of a list's filters: a choice among [value, text]. */
+export function Choice({ id, label, value, set, of }: { id: string; label: string; value: string; set: (value: string) => void; of: readonly (readonly [string, string])[] }) {
+  return (
+    <Form.Group controlId={id}>
+      <Form.Label>{label}</Form.Label>
+      <Form.Select value={value} onChange={(event) => set(event.target.value)}>{of.map(([one, text]) => <option key={one} value={one}>{text}</option>)}</Form.Select>
+    </Form.Group>
+  );
+}
+export const named = (names: readonly string[]) => names.map((one) => [one, words(one)] as const);
+
+/** Beside the filters of a list that another page has narrowed to one agent. */
+export function OnlyOf({ agent, clear }: { agent: string; clear: () => void }) {
+  if (!agent) return null;
+  return <p className="mb-2">Only of <AgentLink id={agent} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={clear}>of all agents</button></p>;
+}
+
+/** Which kinds of task a scope allows. */
+export function Operations({ id, value, set }: { id: string; value: TaskKind[]; set: (value: TaskKind[]) => void }) {
+  return (
+    <fieldset>
+      <legend className="fs-6 mb-1">Tasks</legend>
+      {taskKinds.map((kind) => (
+        <Form.Check inline key={kind} id={`${id}-${kind}`} label={words(kind)} checked={value.includes(kind)}
+          onChange={(event) => set(event.target.checked ? [...value, kind] : value.filter((one) => one !== kind))} />
+      ))}
+    </fieldset>
+  );
 }
 
 /** How the server sorts, by the name that a column's id is; the address says it: "HOSTNAME", or "-HOSTNAME" for the other way. */

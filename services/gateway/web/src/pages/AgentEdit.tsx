@@ -3,8 +3,8 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { Form } from "react-bootstrap";
 
-import { post, taskKinds, type Agent, type Label } from "../api";
-import { Confirm, statusName } from "../ui";
+import { post, type Agent, type Label } from "../api";
+import { Confirm, Operations, statusName } from "../ui";
 
 export const lines = (text: string) => text.split("\n").map((line) => line.trim()).filter(Boolean);
 export const labelOf = (text: string): Label => {
@@ -43,13 +43,7 @@ export function AgentEdit({ agent, what, onClose }: { agent: Agent; what: "label
       {what === "labels" ? <Lines id="edit-labels" label="Labels" help="One a line, name=value" value={labels} set={setLabels} rows={5} /> : (
         <div className="stack">
           <p className="mb-0 text-body-secondary">What is wider than before needs an administrator. The host's own policy decides last.</p>
-          <fieldset>
-            <legend className="fs-6 mb-1">Tasks</legend>
-            {taskKinds.map((kind) => (
-              <Form.Check inline key={kind} id={`edit-${kind}`} label={statusName(kind)} checked={operations.includes(kind)}
-                onChange={(event) => setOperations(event.target.checked ? [...operations, kind] : operations.filter((one) => one !== kind))} />
-            ))}
-          </fieldset>
+          <Operations id="edit" value={operations} set={setOperations} />
           <Lines id="edit-paths" label="Paths" help="One a line; * within a directory, ** across directories" value={paths} set={setPaths} />
           <Lines id="edit-names" label="DNS names" help="One a line; *.example.com for one label below" value={names} set={setNames} />
         </div>

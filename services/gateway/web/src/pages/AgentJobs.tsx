@@ -7,7 +7,7 @@ import { get, taskResults, type Job } from "../api";
 import { axis, colour, Picture, still } from "../chart";
 import { useEvery } from "../live";
 import { duration, Time } from "../time";
-import { Card, DataTable, Empty, Failure, Loading, StateBadge, statusName } from "../ui";
+import { Answer, Card, DataTable, Empty, StateBadge, statusName } from "../ui";
 
 const results: Record<(typeof taskResults)[number], [name: string, tone: string]> = {
   succeeded: ["succeeded", "good"], installedUnverified: ["not verified", "warn"], failed: ["failed", "bad"], expired: ["expired", "info"], cancelled: ["cancelled", "idle"],
@@ -64,12 +64,11 @@ export function AgentJobs({ id }: { id: string }) {
   const jobs = query.data?.jobs ?? [];
   return (
     <Card title="Jobs" className={jobs.length ? "flush" : ""}>
-      {query.isPending ? <Loading rows={3} /> : query.isError && !query.data ? <Failure error={query.error} retry={() => void query.refetch()} />
-        : jobs.length === 0 ? <Empty title="No task has ended yet">How each kind ends, and how long it takes, is shown here.</Empty>
+      <Answer of={query} rows={3}>{() => jobs.length === 0 ? <Empty title="No task has ended yet">How each kind ends, and how long it takes, is shown here.</Empty>
         : <>
           <div className="plots inset"><ResultsPlot jobs={jobs} /><TimesPlot jobs={jobs} /></div>
           <DataTable caption="Tasks by kind" columns={columns} rows={jobs} rowId={(job) => job.kind} />
-        </>}
+        </>}</Answer>
     </Card>
   );
 }

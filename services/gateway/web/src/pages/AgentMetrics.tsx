@@ -6,7 +6,7 @@ import { Form } from "react-bootstrap";
 import { get, type AgentMetrics as Data, type MetricsPoint } from "../api";
 import { axis, colour, Picture, still } from "../chart";
 import { duration, Time } from "../time";
-import { Card, Empty, Failure, Loading, Mono } from "../ui";
+import { Answer, Card, Empty, Mono } from "../ui";
 
 const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
 const share = (used?: number, total?: number) => (used !== undefined && total ? (100 * used) / total : undefined);
@@ -61,18 +61,17 @@ export function AgentMetrics({ id }: { id: string }) {
         {periods.map(([seconds, name]) => <option key={seconds} value={seconds}>{name}</option>)}
       </Form.Select>
     }>
-      {query.isPending ? <Loading rows={3} /> : query.isError && !query.data ? <Failure error={query.error} retry={() => void query.refetch()} />
-        : query.data!.points.length === 0 ? <Empty title="No figures">The host tells how it is doing when its local policy says <Mono>metrics = on</Mono>.</Empty>
+      <Answer of={query} rows={3}>{(data) => data.points.length === 0 ? <Empty title="No figures">The host tells how it is doing when its local policy says <Mono>metrics = on</Mono>.</Empty>
         : <>
-          <div className="plots">{plots.map((plot) => <Plot key={plot.name} plot={plot} points={query.data!.points} />)}</div>
+          <div className="plots">{plots.map((plot) => <Plot key={plot.name} plot={plot} points={data.points} />)}</div>
           {latest && (
             <p className="sub mb-0 mt-2">
               {[latest.processors && `${latest.processors} processors`, latest.memoryTotalBytes && `${gib(latest.memoryTotalBytes)} memory`,
                 latest.diskTotalBytes && `${gib(latest.diskTotalBytes)} on /`, latest.uptimeSec !== undefined && `up for ${duration(latest.uptimeSec * 1000)}`].filter(Boolean).join(" · ")}
-              {" · "}<Time at={query.data!.latestAt} />
+              {" · "}<Time at={data.latestAt} />
             </p>
           )}
-        </>}
+        </>}</Answer>
     </Card>
   );
 }

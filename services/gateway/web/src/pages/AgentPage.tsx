@@ -8,7 +8,7 @@ import { get, gone, type Activity, type Agent, type Identity, type Task } from "
 import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { Badge, Card, DataTable, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, shortId, StatusBadge, statusName } from "../ui";
+import { Answer, Badge, Card, DataTable, Empty, Facts, Failure, Id, Loading, Mono, Page, Refresh, StatusBadge, shortId, statusName } from "../ui";
 import { Timeline } from "./Activity";
 import { AgentActions } from "./AgentActions";
 import { Labels } from "./Agents";
@@ -26,9 +26,8 @@ function AgentTasks({ id }: { id: string }) {
   const tasks = useQuery({ queryKey: ["tasks", { agentId: id }], queryFn: () => get<{ tasks: Task[]; nextPageToken?: string }>("/tasks", { agentId: id, pageSize: 10 }), refetchInterval: useEvery(3000) });
   return (
     <Card title="Tasks" className="flush" aside={tasks.data?.nextPageToken && <Link to={`/tasks?agent=${id}`}>All tasks</Link>}>
-      {tasks.isPending ? <Loading /> : tasks.isError && !tasks.data ? <Failure error={tasks.error} retry={() => void tasks.refetch()} />
-        : tasks.data!.tasks.length === 0 ? <Empty title="No tasks yet">Run one to see what certificates this host has: Discover is safe to begin with.</Empty>
-        : <TaskTable tasks={tasks.data!.tasks} agent={false} />}
+      <Answer of={tasks}>{(data) => data.tasks.length === 0 ? <Empty title="No tasks yet">Run one to see what certificates this host has: Discover is safe to begin with.</Empty>
+        : <TaskTable tasks={data.tasks} agent={false} />}</Answer>
     </Card>
   );
 }
@@ -54,8 +53,7 @@ function AgentActivity({ id }: { id: string }) {
   const auditor = useMay("auditor");
   return (
     <Card title="Activity" aside={<span className="d-flex gap-3"><Link to={`/alerts?agent=${id}`}>Alerts</Link>{auditor && <Link to={`/audit?agent=${id}`}>Audit records</Link>}</span>}>
-      {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-        : <Timeline entries={list.data!.activity} agent={false} />}
+      <Answer of={list}>{(data) => <Timeline entries={data.activity} agent={false} />}</Answer>
     </Card>
   );
 }

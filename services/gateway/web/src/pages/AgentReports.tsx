@@ -6,7 +6,7 @@ import { Link } from "react-router-dom";
 import { get, type Report } from "../api";
 import { useEvery } from "../live";
 import { Time } from "../time";
-import { Badge, Card, DataTable, Empty, Failure, Loading, Mono, statusName } from "../ui";
+import { Answer, Badge, Card, DataTable, Empty, Mono, statusName } from "../ui";
 
 const tone = { PASS: "good", WARN: "warn", FAIL: "bad" } as const;
 const what = (r: Report) => r.asked?.target ?? r.asked?.endpoint ?? r.asked?.certificatePath ?? "";
@@ -24,9 +24,8 @@ export function AgentReports({ id }: { id: string }) {
   const list = useQuery({ queryKey: ["reports", id], queryFn: () => get<{ reports: Report[] }>("/reports", { agentId: id, pageSize: 5 }), refetchInterval: useEvery(10_000) });
   return (
     <Card title="Validation reports" className="flush">
-      {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-        : list.data!.reports.length === 0 ? <Empty title="None yet">Run Validate: it checks a certificate and what is served, and changes nothing.</Empty>
-        : <DataTable caption="Validation reports, newest first" columns={columns} rows={list.data!.reports} rowId={(r) => r.taskId} />}
+      <Answer of={list}>{(data) => data.reports.length === 0 ? <Empty title="None yet">Run Validate: it checks a certificate and what is served, and changes nothing.</Empty>
+        : <DataTable caption="Validation reports, newest first" columns={columns} rows={data.reports} rowId={(r) => r.taskId} />}</Answer>
     </Card>
   );
 }

@@ -9,7 +9,7 @@ import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { TokenCards, tokenLives } from "../token";
-import { Actor, Badge, Card, Confirm, DataTable, Failure, Loading, statusName } from "../ui";
+import { Actor, Answer, Badge, Card, Confirm, DataTable, statusName } from "../ui";
 
 const tone = { OPEN: "info", BOUND: "warn", USED: "good", EXPIRED: "idle", REVOKED: "idle" } as const;
 
@@ -27,8 +27,7 @@ export function AgentTokens({ agent }: { agent: Agent }) {
   ];
   return (
     <Card title="Bootstrap tokens" className="flush">
-      {list.isPending ? <Loading rows={2} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-        : <DataTable caption="Bootstrap tokens" columns={columns} rows={list.data!.tokens} rowId={(t) => t.id} />}
+      <Answer of={list} rows={2}>{(data) => <DataTable caption="Bootstrap tokens" columns={columns} rows={data.tokens} rowId={(t) => t.id} />}</Answer>
       {revoking && (
         <Confirm title="Revoke this token?" verb="Revoke the token" onClose={() => revoke(null)} act={async () => { await post(`/agents/${agent.id}/tokens/${revoking.id}:revoke`); await list.refetch(); }}>
           <p className="mb-0">Who has it can no longer become this agent with it.</p>

@@ -8,7 +8,7 @@ import { agentStatuses, get, type Agent } from "../api";
 import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { DataTable, Empty, Failure, Id, Loading, Page, Pager, Refresh, StatusBadge, statusName } from "../ui";
+import { Answer, Choice, DataTable, Empty, Failure, Id, Page, Pager, Refresh, StatusBadge, named } from "../ui";
 import { BulkActions } from "./BulkActions";
 
 const columns: ColumnDef<Agent>[] = [
@@ -88,13 +88,7 @@ export function Agents() {
           <Form.Label>Hostname or agent id</Form.Label>
           <Form.Control type="search" value={search} onChange={(event) => setSearch(event.target.value)} placeholder="part of the name, or the id's first digits" maxLength={253} />
         </Form.Group>
-        <Form.Group controlId="status">
-          <Form.Label>Status</Form.Label>
-          <Form.Select value={status} onChange={(event) => set("status", event.target.value)}>
-            <option value="">All</option>
-            {agentStatuses.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
-          </Form.Select>
-        </Form.Group>
+        <Choice id="status" label="Status" value={status} set={(value) => set("status", value)} of={[["", "All"], ...named(agentStatuses)]} />
         <Form.Group controlId="label">
           <Form.Label>Labels</Form.Label>
           <Form.Control value={labels} onChange={(event) => setLabels(event.target.value)} placeholder="env=prod, team" />
@@ -102,11 +96,10 @@ export function Agents() {
       </Form>
       <BulkActions agents={selected} clear={() => choose(new Set())} />
       <div className="panel flush">
-        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-          : list.data!.agents.length === 0 ? (filtered
+        <Answer of={list} rows={6}>{(data) => data.agents.length === 0 ? (filtered
             ? <Empty title="No agent matches">Search for less, or <Link to="/agents">show all.</Link></Empty>
             : <Empty title="No agents yet">{may ? <Link to="/agents/register">Register the first one.</Link> : "An operator registers them."}</Empty>)
-          : <DataTable caption="Agents" columns={may ? [select, ...columns] : columns} rows={rows} rowId={(a) => a.id} sorting={{ by: sortable, value: sort, set: (value) => set("sort", value) }} />}
+          : <DataTable caption="Agents" columns={may ? [select, ...columns] : columns} rows={rows} rowId={(a) => a.id} sorting={{ by: sortable, value: sort, set: (value) => set("sort", value) }} />}</Answer>
       </div>
       {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />

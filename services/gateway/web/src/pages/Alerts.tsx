@@ -8,7 +8,7 @@ import { get, post, type Alert } from "../api";
 import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh, statusName } from "../ui";
+import { Actor, AgentLink, Answer, Badge, Choice, DataTable, Empty, Failure, OnlyOf, Page, Pager, Refresh, named, statusName } from "../ui";
 import { useFilters } from "./Agents";
 
 const kinds = ["AGENT_OFFLINE", "IDENTITY_EXPIRING", "IDENTITY_EXPIRED", "BOOTSTRAP_REFUSED", "CLONE", "SAFE_MODE", "TASK_FAILED", "TASK_REFUSED", "SERVED_NOT_INTENDED",
@@ -53,27 +53,14 @@ export function Alerts() {
   return (
     <Page title="Alerts" actions={<Refresh fetching={list.isFetching} refetch={list.refetch} />}>
       <Form className="filters" onSubmit={(event) => event.preventDefault()}>
-        <Form.Group controlId="state">
-          <Form.Label>State</Form.Label>
-          <Form.Select value={state} onChange={(event) => set("state", event.target.value)}>
-            <option value="">Not resolved</option>
-            {Object.keys(tone).map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
-          </Form.Select>
-        </Form.Group>
-        <Form.Group controlId="kind">
-          <Form.Label>Kind</Form.Label>
-          <Form.Select value={kind} onChange={(event) => set("kind", event.target.value)}>
-            <option value="">All</option>
-            {kinds.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
-          </Form.Select>
-        </Form.Group>
-        {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
+        <Choice id="state" label="State" value={state} set={(value) => set("state", value)} of={[["", "Not resolved"], ...named(Object.keys(tone))]} />
+        <Choice id="kind" label="Kind" value={kind} set={(value) => set("kind", value)} of={[["", "All"], ...named(kinds)]} />
+        <OnlyOf agent={agentId} clear={() => set("agent", null)} />
       </Form>
       {failed !== undefined && <Failure error={failed} />}
       <div className="panel flush">
-        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-          : list.data!.alerts.length === 0 ? (state || kind || agentId ? <Empty title="No alert matches"><Link to="/alerts">Show those not resolved.</Link></Empty> : <Empty title="No alerts">Nothing needs you now.</Empty>)
-          : <DataTable caption="Alerts, newest first" columns={columns} rows={list.data!.alerts} rowId={(a) => a.id} />}
+        <Answer of={list} rows={6}>{(data) => data.alerts.length === 0 ? (state || kind || agentId ? <Empty title="No alert matches"><Link to="/alerts">Show those not resolved.</Link></Empty> : <Empty title="No alerts">Nothing needs you now.</Empty>)
+          : <DataTable caption="Alerts, newest first" columns={columns} rows={data.alerts} rowId={(a) => a.id} />}</Answer>
       </div>
       {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />

@@ -8,7 +8,7 @@ import { get, Problem, type AuditEntry, type AuditProof } from "../api";
 import { headNames, rootOf } from "../merkle";
 import { useEvery } from "../live";
 import { Time } from "../time";
-import { Actor, AgentLink, Badge, DataTable, Empty, Failure, Loading, Page, Pager, Refresh } from "../ui";
+import { Actor, AgentLink, Answer, Badge, Choice, DataTable, Empty, Failure, OnlyOf, Page, Pager, Refresh } from "../ui";
 import { useFilters, useTyped } from "./Agents";
 
 const HOUR = 3_600_000;
@@ -80,16 +80,12 @@ export function Audit() {
           <Form.Label>What</Form.Label>
           <Form.Control value={typedAction} onChange={(event) => setAction(event.target.value)} placeholder="task.* or session.opened" spellCheck={false} />
         </Form.Group>
-        <Form.Group controlId="since">
-          <Form.Label>When</Form.Label>
-          <Form.Select value={since} onChange={(event) => set("since", event.target.value)}>{spans.map(([value, text]) => <option key={value} value={value}>{text}</option>)}</Form.Select>
-        </Form.Group>
-        {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
+        <Choice id="since" label="When" value={since} set={(value) => set("since", value)} of={spans} />
+        <OnlyOf agent={agentId} clear={() => set("agent", null)} />
       </Form>
       <div className="panel flush">
-        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-          : list.data!.entries.length === 0 ? <Empty title="No record matches">Ask for less, or <Link to="/audit">show all.</Link></Empty>
-          : <DataTable caption="Audit records, newest first" columns={columns} rows={list.data!.entries} rowId={(e) => String(e.index ?? 0)} />}
+        <Answer of={list} rows={6}>{(data) => data.entries.length === 0 ? <Empty title="No record matches">Ask for less, or <Link to="/audit">show all.</Link></Empty>
+          : <DataTable caption="Audit records, newest first" columns={columns} rows={data.entries} rowId={(e) => String(e.index ?? 0)} />}</Answer>
       </div>
       {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />

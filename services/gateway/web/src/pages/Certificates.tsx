@@ -8,7 +8,7 @@ import { Link } from "react-router-dom";
 import { get, type CertificatePlace, type CertificateView } from "../api";
 import { useEvery } from "../live";
 import { Time, useNow } from "../time";
-import { AgentLink, Badge, Card, DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, shortId, statusName } from "../ui";
+import { AgentLink, Answer, Badge, Card, Choice, DataTable, Empty, Failure, Mono, OnlyOf, Page, Pager, Refresh, shortId, statusName } from "../ui";
 import { useFilters, useTyped } from "./Agents";
 import { Certificate } from "./TaskPage";
 
@@ -66,9 +66,8 @@ export function AgentCertificates({ id }: { id: string }) {
   const list = useQuery({ queryKey: ["certificates", { agentId: id }], queryFn: () => get<{ certificates: CertificateView[]; nextPageToken?: string }>("/certificates", { agentId: id, pageSize: 10 }), refetchInterval: useEvery(10_000) });
   return (
     <Card title="Certificates on the host" className="flush" aside={list.data?.nextPageToken && <Link to={`/certificates?agent=${id}`}>All certificates</Link>}>
-      {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-        : list.data!.certificates.length === 0 ? <Empty title="None known yet">Run Discover to find them.</Empty>
-        : <CertificateTable of={list.data!.certificates} agent={false} />}
+      <Answer of={list}>{(data) => data.certificates.length === 0 ? <Empty title="None known yet">Run Discover to find them.</Empty>
+        : <CertificateTable of={data.certificates} agent={false} />}</Answer>
     </Card>
   );
 }
@@ -98,27 +97,14 @@ export function Certificates() {
           <Form.Label>Issuer</Form.Label>
           <Form.Control type="search" value={typedIssuer} onChange={(event) => setIssuer(event.target.value)} placeholder="part of it" maxLength={253} spellCheck={false} />
         </Form.Group>
-        <Form.Group controlId="ends">
-          <Form.Label>Ends</Form.Label>
-          <Form.Select value={end} onChange={(event) => set("ends", event.target.value)}>{ends.map(([value, text]) => <option key={value} value={value}>{text}</option>)}</Form.Select>
-        </Form.Group>
-        <Form.Group controlId="key">
-          <Form.Label>Key</Form.Label>
-          <Form.Select value={key} onChange={(event) => set("key", event.target.value)}>
-            <option value="">Any</option>
-            {["EC", "RSA", "Ed25519"].map((one) => <option key={one} value={one}>{one}</option>)}
-          </Form.Select>
-        </Form.Group>
-        <Form.Group controlId="served">
-          <Form.Label>Served</Form.Label>
-          <Form.Select value={served} onChange={(event) => set("served", event.target.value)}><option value="">Either</option><option value="true">Served</option><option value="false">Not served</option></Form.Select>
-        </Form.Group>
-        {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
+        <Choice id="ends" label="Ends" value={end} set={(value) => set("ends", value)} of={ends} />
+        <Choice id="key" label="Key" value={key} set={(value) => set("key", value)} of={[["", "Any"], ["EC", "EC"], ["RSA", "RSA"], ["Ed25519", "Ed25519"]]} />
+        <Choice id="served" label="Served" value={served} set={(value) => set("served", value)} of={[["", "Either"], ["true", "Served"], ["false", "Not served"]]} />
+        <OnlyOf agent={agentId} clear={() => set("agent", null)} />
       </Form>
       <div className="panel flush">
-        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-          : list.data!.certificates.length === 0 ? (filtered ? <Empty title="No certificate matches"><Link to="/certificates">Show all.</Link></Empty> : <Empty title="No certificates known yet">Run Discover on an <Link to="/agents">agent</Link>.</Empty>)
-          : <CertificateTable of={list.data!.certificates} />}
+        <Answer of={list} rows={6}>{(data) => data.certificates.length === 0 ? (filtered ? <Empty title="No certificate matches"><Link to="/certificates">Show all.</Link></Empty> : <Empty title="No certificates known yet">Run Discover on an <Link to="/agents">agent</Link>.</Empty>)
+          : <CertificateTable of={data.certificates} />}</Answer>
       </div>
       {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />

@@ -3,11 +3,11 @@ import { useState, type FormEvent } from "react";
 import { Button, Form, Spinner } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
-import { get, post, taskKinds, type Agent, type Registered, type TaskKind } from "../api";
+import { get, post, type Agent, type Registered, type TaskKind } from "../api";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { TokenCards, tokenLives } from "../token";
-import { Card, Empty, Failure, Page, StatusBadge, statusName } from "../ui";
+import { Card, Empty, Failure, Operations, Page, StatusBadge } from "../ui";
 import { labelOf, lines } from "./AgentEdit";
 
 function Waiting({ registered }: { registered: Registered }) {
@@ -89,13 +89,7 @@ export function Register() {
           <Card title="Scope">
             <div className="stack">
               <p className="mb-0 text-body-secondary">What the platform may ask of this agent. The host's own policy decides last.</p>
-              <fieldset>
-                <legend className="fs-6 mb-1">Tasks</legend>
-                {taskKinds.map((kind) => (
-                  <Form.Check inline key={kind} id={`may-${kind}`} label={statusName(kind)} checked={operations.includes(kind)}
-                    onChange={(event) => setOperations(event.target.checked ? [...operations, kind] : operations.filter((one) => one !== kind))} />
-                ))}
-              </fieldset>
+              <Operations id="may" value={operations} set={setOperations} />
               <Form.Group controlId="paths">
                 <Form.Label className="mb-1">Paths</Form.Label>
                 <Form.Control as="textarea" rows={2} name="paths" placeholder="/etc/nginx/tls/**" spellCheck={false} aria-describedby="paths-help" />

@@ -5,7 +5,7 @@ import { Button } from "react-bootstrap";
 import { get, post, type Session } from "../api";
 import { useSession, useSignOut } from "../session";
 import { Time } from "../time";
-import { DataTable, Failure, Loading, Page, Refresh } from "../ui";
+import { Answer, DataTable, Page, Refresh } from "../ui";
 
 export function Sessions() {
   const own = useSession();
@@ -26,8 +26,7 @@ export function Sessions() {
   return (
     <Page title="Your sessions" actions={<Refresh fetching={list.isFetching} refetch={list.refetch} />}>
       <div className="panel flush">
-        {list.isPending ? <Loading /> : list.isError ? <Failure error={list.error} retry={() => void list.refetch()} />
-          : <DataTable caption="Your sessions" columns={columns} rows={list.data.sessions} rowId={(s) => s.id} />}
+        <Answer of={list}>{(data) => <DataTable caption="Your sessions" columns={columns} rows={data.sessions} rowId={(s) => s.id} />}</Answer>
       </div>
     </Page>
   );

@@ -9,7 +9,7 @@ import { PlatformSafeMode } from "../platform";
 import { useMay, useSession } from "../session";
 import { Time } from "../time";
 import { Countdown } from "../token";
-import { Actor, Badge, Card, Confirm, Copy, DataTable, Empty, Failure, Loading, Mono, Page, statusName } from "../ui";
+import { Actor, Answer, Badge, Card, Confirm, Copy, DataTable, Empty, Mono, Page, statusName } from "../ui";
 
 const roles: [Role, string][] = [
   ["VIEWER", "sees everything but the audit log"], ["OPERATOR", "registers agents and runs tasks, too"],
@@ -98,8 +98,7 @@ function Operators() {
   return <>
     {made?.link && <Once what={`the link for ${made.operator.name}`} text={`${location.origin}/first-admin#${made.link}`} until={made.linkNotAfterAt} onClose={() => setMade(undefined)} />}
     <Card title="Operators" className="flush" aside={<Button size="sm" onClick={() => { set(fresh); setOpen({ kind: "create" }); }}>Invite an operator</Button>}>
-      {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-        : <DataTable caption="Operators" columns={columns} rows={list.data!.operators} rowId={(o) => o.id} />}
+      <Answer of={list}>{(data) => <DataTable caption="Operators" columns={columns} rows={data.operators} rowId={(o) => o.id} />}</Answer>
     </Card>
     {open?.kind === "create" && (
       <Ask title="Invite an operator" verb="Make the link" draft={draft} set={set} named onClose={close} act={async () => after(await post<Invitation>("/operators", { name: draft.name.trim(), ...grantOf(draft) }))} />
@@ -139,9 +138,8 @@ function ApiKeys() {
   return <>
     {made && <Once what={`the API key ${made.apiKey.name}`} text={made.key} onClose={() => setMade(undefined)} />}
     <Card title="API keys" className="flush" aside={<Button size="sm" onClick={() => { set(fresh); setOpen({ kind: "create" }); }}>Make an API key</Button>}>
-      {list.isPending ? <Loading /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-        : list.data!.apiKeys.length === 0 ? <Empty title="No API keys">Programs use one each: clmctl, pipelines, monitoring.</Empty>
-        : <DataTable caption="API keys" columns={columns} rows={list.data!.apiKeys} rowId={(k) => k.id} />}
+      <Answer of={list}>{(data) => data.apiKeys.length === 0 ? <Empty title="No API keys">Programs use one each: clmctl, pipelines, monitoring.</Empty>
+        : <DataTable caption="API keys" columns={columns} rows={data.apiKeys} rowId={(k) => k.id} />}</Answer>
     </Card>
     {open?.kind === "create" && (
       <Ask title="Make an API key" verb="Make the key" draft={draft} set={set} named onClose={close} act={async () => {

@@ -6,7 +6,7 @@ import { Link } from "react-router-dom";
 import { get, isOver, taskKinds, taskStates, type Task } from "../api";
 import { useEvery } from "../live";
 import { Time } from "../time";
-import { Actor, AgentLink, DataTable, Empty, Failure, Loading, Mono, Page, Pager, Refresh, shortId, StateBadge, statusName } from "../ui";
+import { Actor, AgentLink, Answer, Choice, DataTable, Empty, Failure, Mono, OnlyOf, Page, Pager, Refresh, StateBadge, named, shortId, statusName } from "../ui";
 import { useFilters } from "./Agents";
 
 const base: ColumnDef<Task>[] = [
@@ -38,28 +38,15 @@ export function Tasks() {
   return (
     <Page title="Tasks" actions={<Refresh fetching={list.isFetching} refetch={list.refetch} />}>
       <Form className="filters" role="search" onSubmit={(event) => event.preventDefault()}>
-        <Form.Group controlId="state">
-          <Form.Label>State</Form.Label>
-          <Form.Select value={state} onChange={(event) => set("state", event.target.value)}>
-            <option value="">All</option>
-            {taskStates.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
-          </Form.Select>
-        </Form.Group>
-        <Form.Group controlId="kind">
-          <Form.Label>Kind</Form.Label>
-          <Form.Select value={kind} onChange={(event) => set("kind", event.target.value)}>
-            <option value="">All</option>
-            {taskKinds.map((one) => <option key={one} value={one}>{statusName(one)}</option>)}
-          </Form.Select>
-        </Form.Group>
-        {agentId && <p className="mb-2">Only of <AgentLink id={agentId} /> · <button type="button" className="btn btn-link p-0 align-baseline" onClick={() => set("agent", null)}>of all agents</button></p>}
+        <Choice id="state" label="State" value={state} set={(value) => set("state", value)} of={[["", "All"], ...named(taskStates)]} />
+        <Choice id="kind" label="Kind" value={kind} set={(value) => set("kind", value)} of={[["", "All"], ...named(taskKinds)]} />
+        <OnlyOf agent={agentId} clear={() => set("agent", null)} />
       </Form>
       <div className="panel flush">
-        {list.isPending ? <Loading rows={6} /> : list.isError && !list.data ? <Failure error={list.error} retry={() => void list.refetch()} />
-          : list.data!.tasks.length === 0 ? (state || kind || agentId
+        <Answer of={list} rows={6}>{(data) => data.tasks.length === 0 ? (state || kind || agentId
             ? <Empty title="No task matches"><Link to="/tasks">Show all.</Link></Empty>
             : <Empty title="No tasks yet">Open an <Link to="/agents">agent</Link> and run one.</Empty>)
-          : <TaskTable tasks={list.data!.tasks} />}
+          : <TaskTable tasks={data.tasks} />}</Answer>
       </div>
       {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
