@@ -1,4 +1,6 @@
 """Further replicas of a platform's services, and a balancer before its gateways."""
+import csv
+import io
 import re
 import shutil
 import socket
@@ -66,8 +68,8 @@ class Balancer:
         """gateways: one {"agent": port, "operator": port, "gateway-admin": port} each."""
         directory.mkdir(parents=True)
         self.ports = {"agent": free_port(), "operator": free_port()}
-        self.conf = directory / "balancer.cfg"
-        text = CONF
+        self.conf, self.control = directory / "balancer.cfg", directory / "control"
+        text = CONF.replace("global\n", f"global\n    stats socket {self.control} level admin\n")
         for name, port in self.ports.items():
             servers = "".join(f"    server gateway{i} {HOST}:{ports[name]} port {ports['gateway-admin']}\n" for i, ports in enumerate(gateways, 1))
             text += f"listen {name}\n    bind {HOST}:{port}\n    balance leastconn\n{servers}"
@@ -85,6 +87,26 @@ class Balancer:
                 if probe.connect_ex((HOST, port)) != 0:
                     return False
         return True
+
+    def _tell(self, command):
+        with socket.socket(socket.AF_UNIX) as control:
+            control.connect(str(self.control))
+            control.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: control.recv(65536), b"")).decode()
+
+    def _states(self, number):
+        rows = csv.DictReader(io.StringIO(self._tell("show stat").removeprefix("# ")))
+        return {row["status"] for row in rows if row["svname"] == f"gateway{number}"}
+
+    def leave_out(self, number):
+        """Gateway `number` (1, 2, …) gets no new connection from now on, as a pod that is to end leaves its Service."""
+        for name in self.ports:
+            self._tell(f"set server {name}/gateway{number} state drain")
+
+    def take_back(self, number):
+        for name in self.ports:
+            self._tell(f"set server {name}/gateway{number} state ready")
+        wait_until(f"the balancer to send connections to gateway {number}", lambda: self._states(number) == {"UP"}, process=self.process)
 
     def stop(self):
         self.process.stop()

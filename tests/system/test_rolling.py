@@ -1,5 +1,6 @@
 """Two replicas of everything and a balancer before the gateways: all are restarted one after the other while agents are connected and
 tasks run. Nothing is lost, nothing is done twice, nobody is called away, and nobody is told more than to wait."""
+import contextlib
 import http.client
 import shutil
 import threading
@@ -59,12 +60,23 @@ class Replicated:
         return Rest("localhost", self.balancer.ports["operator"], self.platform.roots, self.platform.api_key)
 
     def restart(self, name):
-        """One after the other, each only when the other is there."""
-        self.platform[name].stop(60)
-        self.platform.start_service(name)
-        self.platform.wait_ready(name)
-        self.second[name].stop()
-        self.second[name].start().wait_ready()
+        """One after the other, each only when the other is there. A gateway gets no new connections when it is asked to stop: in
+        Kubernetes the pause before SIGTERM is for that."""
+        with self.left_out(name, 1):
+            self.platform[name].stop(60)
+            self.platform.start_service(name)
+            self.platform.wait_ready(name)
+        with self.left_out(name, 2):
+            self.second[name].stop()
+            self.second[name].start().wait_ready()
+
+    @contextlib.contextmanager
+    def left_out(self, name, number):
+        if name == "gateway":
+            self.balancer.leave_out(number)
+        yield
+        if name == "gateway":
+            self.balancer.take_back(number)
 
     def stop(self):
         for replica in self.second.values():

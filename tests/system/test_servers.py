@@ -32,9 +32,10 @@ class Fleet:
             server.wait()
         tomcat = self.servers["tomcat"]
         self.agent.manage(*(f"{preset}={server.conf}" for preset, server in self.servers.items() if preset != "tomcat"))
-        self.agent.manage(f"tomcat={tomcat.conf}", command=tomcat.reload_command())
         while "timeout = 30s" in self.agent.conf.read_text():
             self.agent.change("timeout = 30s", "timeout = 6s")
+        self.agent.manage(f"tomcat={tomcat.conf}", command=tomcat.reload_command())
+        self.agent.change("timeout = 30s", "timeout = 20s")  # its configuration is tested by a Java machine of its own
         answer = self.rest.register("servers", operations=("DEPLOY", "RENEW", "VALIDATE", "DISCOVER"),
                                     paths=[f"{self.dir}/**"], dns_names=["*.clm.test"])
         self.id = answer["agent"]["id"]
