@@ -21,21 +21,25 @@ def count(report):
     return passed, failed
 
 
+PROCESSORS = os.cpu_count() or 1
+
+
 def ctest(build, expression, report):
-    return ["ctest", "--test-dir", str(build), "--output-on-failure", "-j", str(os.cpu_count() or 1), "--output-junit",
-            str(report), *(["-R", expression] if expression else []), "--no-tests=ignore" if expression else "--no-tests=error"]
+    return ["ctest", "--test-dir", str(build), "--output-on-failure", "-j", str(PROCESSORS), "--output-junit", str(report),
+            *(["-R", expression] if expression else []), "--no-tests=ignore" if expression else "--no-tests=error"]
 
 
-def pytest(directory, expression, report):
+def pytest(directory, expression, report, processes=0):
+    """`processes` at once, each with whole files, so that what a file's tests share is made once."""
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-ra", "--durations=5", "--tb=short",
             f"--junitxml={report}", "-c", str(TOP / "tests" / "pytest.ini"), f"--rootdir={directory}", str(directory),
-            *(["-k", expression] if expression else [])]
+            *(["-n", str(processes), "--dist", "loadfile"] if processes > 1 else []), *(["-k", expression] if expression else [])]
 
 
 # What ./dev test runs, in this order: the tests of the tree, and how.
 PARTS = {
     "unit": lambda build, expression, report: ctest(build, expression, report),
-    "system": lambda build, expression, report: pytest(TOP / "tests" / "system", expression, report),
+    "system": lambda build, expression, report: pytest(TOP / "tests" / "system", expression, report, PROCESSORS),
     # All of it, always: its tests stand on those before them.
     "browser": lambda build, expression, report: pytest(TOP / "tests" / "browser", None, report),
     "deploy": lambda build, expression, report: pytest(TOP / "tests" / "deploy", expression, report),
