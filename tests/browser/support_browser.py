@@ -2,7 +2,7 @@
 import json
 from pathlib import Path
 
-from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException, TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
@@ -32,8 +32,11 @@ class Console:
         return self.driver.execute_script("return location.pathname")
 
     def wait(self, what, condition, timeout=20):
-        return WebDriverWait(self.driver, timeout, 0.1, [StaleElementReferenceException, ElementClickInterceptedException]).until(
-            lambda _: condition(), f"{what}\n--- at {self.driver.current_url} the page says:\n{self.text()}")
+        try:
+            return WebDriverWait(self.driver, timeout, 0.1, [StaleElementReferenceException, ElementClickInterceptedException]).until(
+                lambda _: condition())
+        except TimeoutException:
+            raise TimeoutException(f"{what}\n--- at {self.driver.current_url} the page says:\n{self.text()}") from None
 
     def text(self):
         return self.driver.execute_script("return document.body ? document.body.innerText : ''")

@@ -139,9 +139,7 @@ def test_certificates_of_the_fleet_are_listed_with_where_they_are(console, host)
         """Other servers of this machine may have certificates of that name, too."""
         for button in console.driver.find_elements(By.CSS_SELECTOR, "tbody button[aria-expanded=false]"):
             button.click()
-            if f"127.0.0.1:{host.nginx.port}" in console.text():
-                return True
-        return False
+        return f"127.0.0.1:{host.nginx.port}" in console.text()
     console.wait("the place of our certificate", ours)
     console.sees("Where it is").sees("Listener")
     console.choose("Ends", "Already ended").sees("No certificate matches")

@@ -16,7 +16,7 @@ import { Settings } from "./pages/Settings";
 import { TaskPage } from "./pages/TaskPage";
 import { Tasks } from "./pages/Tasks";
 import { PlatformBanner } from "./platform";
-import { SessionContext, useMay, useSession, useSessionQuery, useSignOut } from "./session";
+import { SessionContext, useLeaving, useMay, useSession, useSessionQuery, useSignOut } from "./session";
 import { setTheme, useTheme, type Theme } from "./theme";
 import { Failure, Loading, Page } from "./ui";
 
@@ -79,12 +79,12 @@ function Frame() {
 
 function SignedIn() {
   const location = useLocation();
-  const session = useSessionQuery();
-  if (session.isPending) return <main className="alone"><Loading /></main>;
+  const session = useSessionQuery(), leaving = useLeaving();
+  if (session.isPending || (leaving && session.data)) return <main className="alone"><Loading /></main>;
   if (session.isError && !session.data)
     return <main className="alone"><Failure error={session.error} retry={() => void session.refetch()} /></main>;
   if (!session.data)
-    return <Navigate to="/login" replace state={{ from: location.pathname + location.search }} />;
+    return <Navigate to="/login" replace state={leaving ? null : { from: location.pathname + location.search }} />;
   return <SessionContext.Provider value={session.data}><Live><Frame /></Live></SessionContext.Provider>;
 }
 

@@ -34,15 +34,41 @@ export function useMay(role: "operator" | "admin" | "auditor"): boolean {
   return roles.includes("ADMIN") || (role === "operator" && roles.includes("OPERATOR"));
 }
 
+const leavingKey = ["leaving"];
+
+/**
+ * From "Sign out" on: the pages are gone, so that none asks what an ended session may not, and who signs in next is not led to what the
+ * one before had open.
+ */
+export function useLeaving(): boolean {
+  return useQuery({ queryKey: leavingKey, queryFn: () => false, initialData: false, staleTime: Infinity }).data;
+}
+
 export function useSignOut() {
   const client = useQueryClient();
   return async () => {
+    client.setQueryData(leavingKey, true);
+    await client.cancelQueries();
     try {
       await post("/sessions/current:end");
+      client.setQueryData(["session"], null);
+    } catch (error) {
+      client.setQueryData(leavingKey, false);
+      await client.invalidateQueries({ queryKey: ["session"] }); // it may have ended elsewhere
+      throw error;
     } finally {
-      await client.cancelQueries();
-      client.setQueryData(["session"], null); // the pages go, and only then what they showed
-      client.removeQueries({ predicate: (query) => query.queryKey[0] !== "session" });
+      client.removeQueries({ predicate: ({ queryKey: [first] }) => first !== "session" && first !== leavingKey[0] });
     }
+  };
+}
+
+/** By a password or a link. */
+export function useSignIn() {
+  const client = useQueryClient();
+  return async (path: string, body: unknown) => {
+    const session = await post<Session>(path, body);
+    await client.cancelQueries({ queryKey: ["session"] }); // what was asked before would say that nobody is signed in
+    client.setQueryData(["session"], session);
+    client.setQueryData(leavingKey, false);
   };
 }

@@ -1,11 +1,9 @@
-import { useQueryClient } from "@tanstack/react-query";
 import { useState, type FormEvent, type ReactNode } from "react";
 import { Button, Form } from "react-bootstrap";
 import { Navigate, useLocation, useNavigate } from "react-router-dom";
 
-import { post, type Session } from "../api";
 import icon from "../icon.svg";
-import { useSessionQuery } from "../session";
+import { useSessionQuery, useSignIn } from "../session";
 import { Failure, Page } from "../ui";
 
 function Alone({ title, children }: { title: string; children: ReactNode }) {
@@ -19,8 +17,8 @@ function Alone({ title, children }: { title: string; children: ReactNode }) {
   );
 }
 
-function useSignIn() {
-  const client = useQueryClient();
+function useBeginning() {
+  const signIn = useSignIn();
   const navigate = useNavigate();
   const from = (useLocation().state as { from?: string } | null)?.from;
   const [busy, setBusy] = useState(false);
@@ -29,7 +27,7 @@ function useSignIn() {
     setBusy(true);
     setError(undefined);
     try {
-      client.setQueryData(["session"], await post<Session>(path, body));
+      await signIn(path, body);
       navigate(from?.startsWith("/") ? from : "/", { replace: true });
     } catch (failed) {
       setError(failed);
@@ -43,7 +41,7 @@ const field = (event: FormEvent<HTMLFormElement>, name: string) => String(new Fo
 
 export function Login() {
   const session = useSessionQuery();
-  const { busy, error, begin } = useSignIn();
+  const { busy, error, begin } = useBeginning();
   if (session.data && !busy) return <Navigate to="/" replace />;
   return (
     <Alone title="Sign in">
@@ -69,7 +67,7 @@ export function Login() {
 /** Where the link of `clm-registry create-admin-link` leads; its secret is behind the '#', which no server sees. */
 export function FirstAdmin() {
   const [link] = useState(() => window.location.hash.slice(1));
-  const { busy, error, begin } = useSignIn();
+  const { busy, error, begin } = useBeginning();
   const [different, setDifferent] = useState(false);
   if (!link)
     return (
