@@ -11,20 +11,30 @@ from clm.benches.agent.idle import memory
 from clm.benches.figures import at_most
 from clm.benches.fleet import Held, enrol
 from clm.platform import Platform
-from clm.process import run, wait_until
+from clm.process import Failed, run, wait_until
 
-AGENTS, SETTLE_SEC = int(os.environ.get("CLM_BENCH_AGENTS", "10000")), 35
+AGENTS, SETTLE_SEC, TRIES = int(os.environ.get("CLM_BENCH_AGENTS", "10000")), 35, 5
 
 
-def held(platform):
-    return sum(int(n) for n in re.findall(r"^clm_gateway_checkins_held(?:\{.*\})? (\d+)$", platform.metrics("gateway"), re.M))
+def connected(platform):
+    return sum(int(n) for n in re.findall(r"^clm_gateway_agents_connected(?:\{.*\})? (\d+)$", platform.metrics("gateway"), re.M))
+
+
+def let_in(lines, platform, program, directory):
+    """Held; a gateway that is full for a moment turns somebody away, which ends the simulation."""
+    for tries in range(TRIES):
+        try:
+            return Held(program, platform, directory, lines)
+        except Failed:
+            if tries == TRIES - 1:
+                raise
 
 
 def with_agents(platform, program, directory, ids):
     """(proportional, private) KiB of the gateway while each has been answered and has asked again."""
-    agents = Held(program, platform, directory, [f"{one} {platform.ports['agent']} {one}" for one in ids])
+    agents = let_in([f"{one} {platform.ports['agent']} {one}" for one in ids], platform, program, directory)
     try:
-        wait_until("every check-in to be held", lambda: held(platform) == len(ids), 120, 0.5)
+        wait_until("every agent to be connected", lambda: connected(platform) == len(ids), 120, 0.5)
         time.sleep(SETTLE_SEC)
         return memory(platform["gateway"].pid)
     finally:
