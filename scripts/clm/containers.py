@@ -291,8 +291,12 @@ def served(address):
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
+def volume_files(podman, compose, name):
+    return Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", compose.volume(name)).stdout.strip())
+
+
 def admin_files(podman, compose):
-    return Path(podman("volume", "inspect", "--format", "{{.Mountpoint}}", compose.volume("admin")).stdout.strip())
+    return volume_files(podman, compose, "admin")
 
 
 def operator(podman, compose):
@@ -435,6 +439,8 @@ def run():
             for service in ("clm-registry", "clm-bootstrap", "clm-tasks", "clm-gateway"):
                 step(f"{service} healthy", lambda service=service: wait_until(
                     f"{service} to be healthy", lambda: compose.healthy(service), 60, 0.3) and None)
+            step("copy of what is disabled", lambda: wait_until("the registry to write it", lambda: (
+                volume_files(podman, compose, "state-registry") / "platform-copy").exists(), 60, 0.3) and None)
             step("fresh certificates", lambda: fresh_certificates(podman, compose))
             print("==> an agent's container renews what an nginx container serves", flush=True)
             rest = operator(podman, compose)
