@@ -136,7 +136,9 @@ def test_a_restored_database_is_noticed_and_the_fleet_comes_back(lost, operator,
         witness = scratch / "restored-witness"
         covered = operator.get("/api/v1/audit/heads", pageSize=1)["heads"][0]["treeSize"]
         lines = [json.loads(line) for line in lost.witness.read_text().splitlines()]
-        witness.write_text("".join(json.dumps(line) + "\n" for line in lines if line["treeId"] == tree or line["treeSize"] <= covered))
+        # The witness may have seen one head more than an agent did before the services ended; that one nobody can name.
+        known = {tree: named["treeSize"]}
+        witness.write_text("".join(json.dumps(line) + "\n" for line in lines if line["treeSize"] <= known.get(line["treeId"], covered)))
         done = clmctl(lost, "audit", "verify", scratch / "restored", "--roots", lost.roots, "--witness", witness)
         assert done.returncode == 0 and "2 trees" in done.stdout and "lost at least" in done.stdout, done
         without = [line for line in (scratch / "restored").read_text().splitlines()]
