@@ -34,6 +34,7 @@ STAND_INS = {"postgres": "docker.io/library/postgres:15-bookworm", "nats": "dock
              "nginx": "localhost/clm-test-nginx:0.1.0", "machine": machines.IMAGE}
 PACKAGES = "localhost/clm-packages:0.1.0"
 VERSION = "0.1.0"
+PATIENCE_SEC = 240  # the containers' resolver now and then leaves a question unanswered, which costs a service 5 s each time
 IMAGE_MAX_MIB = 200
 CACHE = TOP / "build" / "containers"
 # What the published slim image leaves out, too.
@@ -239,7 +240,7 @@ class Compose:
         for needed, how in (self.services[name].get("depends_on") or {}).items():
             self.up(needed)
             if how["condition"] == "service_healthy":
-                wait_until(f"{needed} to be healthy", lambda needed=needed: self.healthy(needed), 60, 0.3)
+                wait_until(f"{needed} to be healthy", lambda needed=needed: self.healthy(needed), PATIENCE_SEC, 0.3)
         if name in self.started:
             return
         self.started.append(name)
@@ -392,7 +393,7 @@ def fresh_certificates(podman, compose):
     before = served()
     compose.run_again("pki", "certificates")
     podman("restart", "-t", "45", compose.container("clm-gateway"))
-    wait_until("clm-gateway to be healthy", lambda: compose.healthy("clm-gateway"), 60, 0.3)
+    wait_until("clm-gateway to be healthy", lambda: compose.healthy("clm-gateway"), PATIENCE_SEC, 0.3)
     if served() == before:
         raise Failed("a gateway that was started anew shows its former certificate")
     unwell = [name for name in ("clm-registry", "clm-bootstrap", "clm-tasks") if not compose.healthy(name)]
@@ -438,9 +439,9 @@ def run():
                 step(service, lambda service=service: compose.up(service))
             for service in ("clm-registry", "clm-bootstrap", "clm-tasks", "clm-gateway"):
                 step(f"{service} healthy", lambda service=service: wait_until(
-                    f"{service} to be healthy", lambda: compose.healthy(service), 60, 0.3) and None)
+                    f"{service} to be healthy", lambda: compose.healthy(service), PATIENCE_SEC, 0.3) and None)
             step("copy of what is disabled", lambda: wait_until("the registry to write it", lambda: (
-                volume_files(podman, compose, "state-registry") / "platform-copy").exists(), 60, 0.3) and None)
+                volume_files(podman, compose, "state-registry") / "platform-copy").exists(), PATIENCE_SEC, 0.3) and None)
             step("fresh certificates", lambda: fresh_certificates(podman, compose))
             print("==> an agent's container renews what an nginx container serves", flush=True)
             rest = operator(podman, compose)
