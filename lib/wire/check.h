@@ -26,7 +26,9 @@ enum code check_message(const struct check *check, const struct check_frame *par
 enum code check_refuse(const struct check *check, const struct check_frame *frame, struct status *st,
                        const char *fmt, ...) PRINTF(4, 5);
 
-/* Row of limits.c, or NULL. */
+/* A power of two, well above twice the rows of limits.c. */
+#define WIRE_LIMIT_SLOTS 2048u
+/* Row of limits.c, or NULL. Any thread. */
 const struct wire_limit *wire_limit_find(const ProtobufCMessageDescriptor *desc,
                                          const ProtobufCFieldDescriptor *field);
 /* Bytes of the character that text begins with (NUL counts as one); 0 if it is malformed. */
