@@ -53,6 +53,12 @@ enum safe_action safe_action_of_kind(unsigned kind);
 /* The kinds of tasks that may run in this column, as bits 1 << kind: for SQL that asks for many at once. */
 uint32_t safe_kinds(enum safe_column column, bool break_glass);
 
+/* Why an agent is disabled, where it says more than an operator's word: only a fresh token brings such an
+ * identity back, and a deleted agent nothing. The registry decides, the other services are told. */
+#define DISABLED_REVOKED  "revoked"
+#define DISABLED_FAREWELL "farewell" /* it was removed from its host */
+#define DISABLED_DELETED  "deleted"
+
 /* ---- reasons ---- */
 
 enum safe_reason {

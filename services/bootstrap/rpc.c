@@ -17,6 +17,7 @@
 #include "proto/bootstrap.pb-c.h"
 #include "proto/event.pb-c.h"
 #include "renew.h"
+#include "safemode/safemode.h"
 #include "service_cert.h"
 #include "sign.h"
 #include "tokens.h"
@@ -511,7 +512,7 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
                                                      event->agent->frozen, event->agent->safe_mode)};
     read_scope(arena, event->agent->scope, &row);
     TRY(projection_apply(&req, &row, event->agent->deleted, st));
-    bool revoked = event->agent->disabled && strcmp(or_empty(event->agent->reason), "revoked") == 0;
+    bool revoked = event->agent->disabled && strcmp(or_empty(event->agent->reason), DISABLED_REVOKED) == 0;
     if (!revoked && !event->agent->deleted)
         return CODE_OK;
     return agent_certificates_revoke(&req, event->entity_id, event->occurred_at_ms,

@@ -288,9 +288,9 @@ bool fleet_ready(struct fleet *fleet, char why[128])
 /* From being disabled for this reason. */
 static const char *way_back(const char *reason)
 {
-    if (strcmp(reason, "deleted") == 0)
+    if (strcmp(reason, DISABLED_DELETED) == 0)
         return "register this host anew, or `clm-agent uninstall` it";
-    if (strcmp(reason, "farewell") == 0)
+    if (strcmp(reason, DISABLED_FAREWELL) == 0)
         return "a fresh token is needed";
     return "an operator has to enable it";
 }
@@ -306,7 +306,7 @@ enum code fleet_admit(struct fleet *fleet, const char *agent_id, uint32_t genera
     const struct fleet_entry *entry = &fleet->slots[slot_of(fleet, agent_id)];
     if (!entry->agent_id[0])
         code = status_set(st, CODE_UNAUTHENTICATED, "agent %s is not registered here", agent_id);
-    else if (entry->disabled && strcmp(entry->reason, "revoked") == 0)
+    else if (entry->disabled && strcmp(entry->reason, DISABLED_REVOKED) == 0)
         code = status_set(st, CODE_UNAUTHENTICATED,
                           "the identity of agent %s is revoked; a fresh token is needed", agent_id);
     else if (!safe_allows(safe_column_of(entry->disabled, false, false, false), SAFE_CHECKIN, false))

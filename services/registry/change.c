@@ -9,6 +9,7 @@
 #include "audit.h"
 #include "base/id.h"
 #include "db/outbox.h"
+#include "safemode/safemode.h"
 #include "selector.h"
 #include "store.h"
 

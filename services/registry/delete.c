@@ -7,6 +7,7 @@
 #include "audit.h"
 #include "base/id.h"
 #include "db/outbox.h"
+#include "safemode/safemode.h"
 #include "store.h"
 
 static enum code tell(struct db *tx, const struct cause *cause, const struct agent *agent,

@@ -207,10 +207,8 @@ enum code agent_identity_confirmed(struct db *tx, const struct cause *cause, con
  * a generation that a later installation has replaced, it means nothing. */
 enum code agent_farewell(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
                          struct arena *arena, struct status *st) MUST_CHECK;
-#define DISABLED_REVOKED  "revoked"
-#define DISABLED_FAREWELL "farewell"
-#define DISABLED_DELETED  "deleted"
-/* INVALID_ARGUMENT: what an operator gives as the reason would mean one of these. */
+/* INVALID_ARGUMENT: what an operator gives as the reason would mean DISABLED_REVOKED, _FAREWELL or _DELETED.
+ */
 enum code disabled_reason_check(const char *reason, struct status *st) MUST_CHECK;
 /* Its identity is over: only a fresh token brings it back. */
 bool agent_is_over(const struct agent *agent);

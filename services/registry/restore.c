@@ -6,6 +6,7 @@
 
 #include "alerts.h"
 #include "base/id.h"
+#include "safemode/safemode.h"
 #include "store_lost.h"
 #include "store_restore.h"
 
@@ -112,7 +113,7 @@ static enum code hold_back(struct agent *agent, bool *dirty, bool *heard, void *
     const struct held_back *held = bsearch(&key, holding->held, holding->n, sizeof(*holding->held), by_agent);
     if (!held)
         return CODE_OK;
-    if (held->disabled_reason && (!agent->disabled || strcmp(held->disabled_reason, "revoked") == 0) &&
+    if (held->disabled_reason && (!agent->disabled || strcmp(held->disabled_reason, DISABLED_REVOKED) == 0) &&
         (!agent->disabled || strcmp(agent->disabled_reason, held->disabled_reason) != 0)) {
         agent->disabled = *dirty = true;
         agent->disabled_reason = held->disabled_reason;

@@ -11,12 +11,12 @@
 #include "proto/bootstrap.pb-c.h"
 #include "proto/event.pb-c.h"
 #include "proto/registry.pb-c.h"
+#include "safemode/safemode.h"
 #include "store.h"
 
 #define SNAPSHOT_INTERVAL_MS (10 * 60 * 1000)
 #define SNAPSHOT_TIMEOUT_MS  10000
 #define SNAPSHOT_PAGE        500
-#define DISABLED_FAREWELL    "farewell" /* the registry's reason */
 
 static struct bytes pack_scope(const Clm__Scope *scope, struct arena *arena)
 {

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "fixture.h"
+#include "safemode/safemode.h"
 
 static struct status why;
 
