@@ -130,9 +130,7 @@ enum code on_create_operator(struct rpc_ctx *ctx, const void *request, void *res
     struct cause cause;
     TRY(begin(ctx, &cause, st));
     TRY(grant_read(req->roles, req->n_roles, req->label_selector, &grant, st));
-    Clm__CreateOperatorRequest asked = *req;
-    asked.idempotency_key = NULL;
-    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
+    cause.once = once_of(&req->base, ctx->arena);
     TRY(operator_invite(worker_of(ctx)->db, &cause, req->name, &grant,
                         req->has_link_ttl_sec ? req->link_ttl_sec : INVITE_TTL_DEFAULT_SEC, link, ctx->arena,
                         &entry, st));
@@ -147,9 +145,7 @@ enum code on_invite_operator(struct rpc_ctx *ctx, const void *request, void *res
     struct operator_entry entry;
     struct cause cause;
     TRY(begin(ctx, &cause, st));
-    Clm__InviteOperatorRequest asked = *req;
-    asked.idempotency_key = NULL;
-    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
+    cause.once = once_of(&req->base, ctx->arena);
     TRY(operator_invite_again(worker_of(ctx)->db, &cause, req->operator_id,
                               req->has_link_ttl_sec ? req->link_ttl_sec : INVITE_TTL_DEFAULT_SEC, link,
                               ctx->arena, &entry, st));
@@ -278,9 +274,7 @@ enum code on_create_api_key(struct rpc_ctx *ctx, const void *request, void *resp
     TRY(grant_read(req->roles, req->n_roles, req->label_selector, &grant, st));
     int64_t expires_at_ms =
         req->has_expires_at_ms ? req->expires_at_ms : cause.now_ms + API_KEY_TTL_DEFAULT_MS;
-    Clm__CreateApiKeyRequest asked = *req;
-    asked.idempotency_key = NULL;
-    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
+    cause.once = once_of(&req->base, ctx->arena);
     TRY(api_key_issue(worker_of(ctx)->db, &cause, req->name, &grant, expires_at_ms, key, ctx->arena, &entry,
                       st));
     res->api_key = arena_alloc(ctx->arena, sizeof(*res->api_key));

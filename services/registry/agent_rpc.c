@@ -409,9 +409,7 @@ enum code on_create_agent_token(struct rpc_ctx *ctx, const void *request, void *
     struct cause cause = cause_of(ctx);
     struct agent *agent = arena_alloc(ctx->arena, sizeof(*agent));
     struct token_wish wish = {ttl_sec, req->token_hostname_pattern, req->token_source_cidr, NULL};
-    Clm__CreateAgentTokenRequest asked = *req;
-    asked.idempotency_key = NULL;
-    cause.once = once_of(req->idempotency_key, &asked.base, ctx->arena);
+    cause.once = once_of(&req->base, ctx->arena);
     TRY(agent_token_begin(db, &cause, selector, req->agent_id, req->has_force && req->force, ctx->arena,
                           agent, &wish.id, st));
     TRY(make_token(ctx, agent, &wish, res, &next, st));

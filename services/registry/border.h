@@ -39,8 +39,9 @@ static inline void set_time(protobuf_c_boolean *has, int64_t *field, int64_t ms)
 
 /* Who asks, and when. */
 struct cause cause_of(const struct rpc_ctx *ctx);
-/* What an idempotency key is for: the request that it stands in, without it. NULL: there is no key. */
-const struct once *once_of(const char *key, const ProtobufCMessage *without_key, struct arena *arena);
+/* Of a request with a field idempotency_key: the key, and what it is for, the request without it. NULL: there
+ * is no key. */
+const struct once *once_of(const ProtobufCMessage *request, struct arena *arena);
 
 /* session_rpc.c */
 rpc_handler on_authenticate, on_login, on_redeem_link, on_get_session, on_list_sessions, on_end_session;

@@ -15,19 +15,25 @@ struct cause cause_of(const struct rpc_ctx *ctx)
     };
 }
 
-const struct once *once_of(const char *key, const ProtobufCMessage *without_key, struct arena *arena)
+const struct once *once_of(const ProtobufCMessage *request, struct arena *arena)
 {
-    if (!key || !*key)
+    const ProtobufCMessageDescriptor *desc = request->descriptor;
+    const ProtobufCFieldDescriptor *field =
+        protobuf_c_message_descriptor_get_field_by_name(desc, "idempotency_key");
+    ProtobufCMessage *without_key =
+        memcpy(arena_alloc(arena, desc->sizeof_message), request, desc->sizeof_message);
+    char **key = (char **)(void *)((char *)without_key + field->offset);
+    if (!*key || !**key)
         return NULL;
     struct once *once = arena_alloc(arena, sizeof(*once));
-    const char *name = without_key->descriptor->name;
+    once->key = TAKE(*key);
+    const char *name = desc->name;
     struct bytes body;
     wire_pack(without_key, arena, &body.data, &body.len);
     struct sha256_ctx *ctx = sha256_ctx_new();
     sha256_ctx_add(ctx, (struct bytes){(const uint8_t *)name, strlen(name) + 1});
     sha256_ctx_add(ctx, body);
     sha256_ctx_free(ctx, once->request_sha256);
-    once->key = key;
     return once;
 }
 
