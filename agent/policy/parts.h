@@ -6,9 +6,8 @@
 #ifndef CLM_AGENT_POLICY_PARTS_H
 #define CLM_AGENT_POLICY_PARTS_H
 
-#include <stdlib.h>
-
 #include "agent/policy/policy.h"
+#include "base/cleanup.h"
 #include "base/config.h"
 
 #define LABEL_BYTES_MAX  63
@@ -19,13 +18,6 @@ struct reload_conf {
     struct policy_reload reload; /* first: policy->reloads[i] points here */
     char *command_text, *test_text, *pre_text, *failure_text, *environment_text;
 };
-
-static inline void *must(void *p)
-{
-    if (!p)
-        abort();
-    return p;
-}
 
 /* keys.c */
 extern const struct config_schema policy_schema;

@@ -16,6 +16,14 @@
 #define UNUSED       __attribute__((unused))
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
+/* What only a lack of memory makes NULL. */
+static inline void *must(void *p)
+{
+    if (!p)
+        abort();
+    return p;
+}
+
 /* Evaluates to the pointer and sets it to NULL: ownership moves to the reader of the expression. */
 #define TAKE(p)                                                                                              \
     __extension__({                                                                                          \

@@ -34,13 +34,6 @@ struct load {
     enum code code;
 };
 
-static void *must(void *p)
-{
-    if (!p)
-        abort();
-    return p;
-}
-
 static size_t key_count(const struct config_key *keys)
 {
     size_t n = 0;

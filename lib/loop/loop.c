@@ -10,18 +10,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+
 struct loop {
     struct event_base *base;
     struct event *stop_event;
     int stop_fd;
 };
-
-static void *must(void *p)
-{
-    if (!p)
-        abort();
-    return p;
-}
 
 static void on_stop(evutil_socket_t fd, short events, void *arg)
 {

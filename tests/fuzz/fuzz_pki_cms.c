@@ -22,7 +22,7 @@ static struct world {
     struct der_list roots;
 } world;
 
-static void must(enum code code, const struct status *st)
+static void need(enum code code, const struct status *st)
 {
     if (code != CODE_OK) {
         (void)fprintf(stderr, "%s\n", st->msg);
@@ -37,13 +37,13 @@ static struct der issue(struct issuer *issuer, struct key *key, enum pki_purpose
     char uri[] = "spiffe://test.example/agent/1";
     const struct pki_names names = {.uri = {uri}, .n_uri = 1};
     AUTO_DER struct der spki = {0};
-    must(key_spki(key, &spki, &st), &st);
+    need(key_spki(key, &spki, &st), &st);
     const struct cert_request req = {.spki = der_bytes(&spki),
                                      .names = &names,
                                      .purpose = purpose,
                                      .not_before_ms = NOW - DAY_MS,
                                      .not_after_ms = NOW + DAY_MS};
-    must(issuer_sign(issuer, &req, &cert, &st), &st);
+    need(issuer_sign(issuer, &req, &cert, &st), &st);
     return cert;
 }
 
@@ -58,18 +58,18 @@ static void world_make(struct world *w)
                                      .path_len = 0,
                                      .not_before_ms = NOW - DAY_MS,
                                      .not_after_ms = NOW + DAY_MS};
-    must(key_generate(KEY_EC_P256, &root, &st), &st);
-    must(issuer_self_sign(root, &req, &cert, &st), &st);
-    must(issuer_new(root, der_bytes(&cert), &issuer, &st), &st);
-    must(der_list_add(&w->roots, der_bytes(&cert), &st), &st);
-    must(key_generate(KEY_EC_P256, &w->signer, &st), &st);
-    must(key_generate(KEY_EC_P256, &w->agent, &st), &st);
+    need(key_generate(KEY_EC_P256, &root, &st), &st);
+    need(issuer_self_sign(root, &req, &cert, &st), &st);
+    need(issuer_new(root, der_bytes(&cert), &issuer, &st), &st);
+    need(der_list_add(&w->roots, der_bytes(&cert), &st), &st);
+    need(key_generate(KEY_EC_P256, &w->signer, &st), &st);
+    need(key_generate(KEY_EC_P256, &w->agent, &st), &st);
     w->signer_cert = issue(issuer, w->signer, PURPOSE_ENVELOPE);
     w->agent_cert = issue(issuer, w->agent, PURPOSE_AGENT_TASK);
-    must(envelope_seal((struct bytes){(const uint8_t *)order, sizeof(order)}, der_bytes(&w->agent_cert),
+    need(envelope_seal((struct bytes){(const uint8_t *)order, sizeof(order)}, der_bytes(&w->agent_cert),
                        w->signer, der_bytes(&w->signer_cert), NULL, &w->envelope, &st),
          &st);
-    must(envelope_verify(der_bytes(&w->envelope), &w->roots, NOW, &w->inner, NULL, &st), &st);
+    need(envelope_verify(der_bytes(&w->envelope), &w->roots, NOW, &w->inner, NULL, &st), &st);
 }
 
 static void try_open(const struct world *w, struct bytes inner, bool may_open)

@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void must(enum code code, const struct status *st)
+static void need(enum code code, const struct status *st)
 {
     if (code != CODE_OK) {
         (void)fprintf(stderr, "%s\n", st->msg);
@@ -23,10 +23,10 @@ static void check_json(const ProtobufCMessage *msg, struct arena *arena)
     struct status st;
     AUTO_BUF struct buf first = {.limit = 8 * WIRE_BODY_MAX};
     AUTO_BUF struct buf second = {.limit = 8 * WIRE_BODY_MAX};
-    must(json_write(msg, &first, &st), &st);
+    need(json_write(msg, &first, &st), &st);
     ProtobufCMessage *again = NULL;
-    must(json_read(msg->descriptor, buf_text(&first), first.len, arena, &again, &st), &st);
-    must(json_write(again, &second, &st), &st);
+    need(json_read(msg->descriptor, buf_text(&first), first.len, arena, &again, &st), &st);
+    need(json_write(again, &second, &st), &st);
     if (first.len != second.len || memcmp(first.data, second.data, first.len) != 0)
         abort();
 }
@@ -37,9 +37,9 @@ static void check_accepted(const ProtobufCMessage *msg, struct arena *arena)
     const uint8_t *packed, *repacked;
     size_t packed_len, repacked_len;
     ProtobufCMessage *again = NULL;
-    must(wire_check(msg, &st), &st);
+    need(wire_check(msg, &st), &st);
     wire_pack(msg, arena, &packed, &packed_len);
-    must(wire_unpack(msg->descriptor, packed, packed_len, arena, &again, &st), &st);
+    need(wire_unpack(msg->descriptor, packed, packed_len, arena, &again, &st), &st);
     wire_pack(again, arena, &repacked, &repacked_len);
     if (packed_len != repacked_len || memcmp(packed, repacked, packed_len) != 0)
         abort();
