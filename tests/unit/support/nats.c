@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -17,6 +16,7 @@
 #include "base/file.h"
 #include "base/id.h"
 #include "support/port.h"
+#include "tree.h"
 
 extern char **environ;
 
@@ -77,20 +77,12 @@ static void make_certificate(const char *key, const char *cert)
     run(argv);
 }
 
-static int unlink_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
-{
-    (void)sb;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
 static void clean_up(void)
 {
     if (getpid() != owner)
         return;
     nats_kill_server();
-    (void)nftw(dir, unlink_one, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(dir);
 }
 
 static void write_file(const char *path, const void *data, size_t len)
@@ -187,7 +179,7 @@ void nats_kill_server(void)
 
 void nats_wipe_store(void)
 {
-    (void)nftw(in_dir("store"), unlink_one, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(in_dir("store"));
 }
 
 const char *nats_url(void)

@@ -1,9 +1,9 @@
 /* initdb and postgres as child processes; the data directory belongs to the user that runs them. */
 #include "support/pg.h"
 
+#include "tree.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <glob.h>
 #include <grp.h>
 #include <poll.h>
@@ -136,20 +136,12 @@ void pg_kill_server(void)
     server = 0;
 }
 
-static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *ftw)
-{
-    (void)info;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
 static void clean_up(void)
 {
     if (getpid() != owner)
         return;
     pg_kill_server();
-    (void)nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(dir);
 }
 
 const char *pg_conninfo(void)

@@ -5,7 +5,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -18,6 +17,7 @@
 #include "base/id.h"
 #include "kinds/probe.h"
 #include "support/port.h"
+#include "support/tree.h"
 
 unsigned sign_calls;
 char last_spki[65];
@@ -61,14 +61,6 @@ char *read_text(const char *path)
         texts = arena_new();
     need(file_read(path, 1024 * 1024, &buf, &st), &st);
     return arena_strdup(texts, buf_text(&buf));
-}
-
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw)
-{
-    (void)info;
-    (void)type;
-    (void)ftw;
-    return remove(path);
 }
 
 /* --- certificates ------------------------------------------------------------------------------------- */
@@ -295,7 +287,7 @@ int host_teardown(void **state)
 {
     struct host *host = *state;
     stop_nginx(host);
-    (void)nftw(host->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    tree_remove(host->dir);
     issuer_free(host->ca);
     der_done(&host->root);
     buf_done(&host->root_pem);

@@ -7,11 +7,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
 #include "pki/digest.h"
+#include "support/tree.h"
 
 #define PATH_SIZE 512
 
@@ -28,19 +28,6 @@ const char *picture_name(enum picture picture)
 static void join(char out[PATH_SIZE], const char *a, const char *b)
 {
     assert_true(snprintf(out, PATH_SIZE, "%s/%s", a, b) < PATH_SIZE);
-}
-
-static int remove_one(const char *path, const struct stat *info, int type, struct FTW *ftw)
-{
-    (void)info;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static void remove_all(const char *path)
-{
-    (void)nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 /* Into the same inode, if there is one. */
@@ -101,7 +88,7 @@ static void forget(struct host *host, const struct stat *info)
 {
     char disk[PATH_SIZE];
     disk_path(host, info, disk);
-    remove_all(disk);
+    tree_remove(disk);
     if (S_ISDIR(info->st_mode)) {
         assert_int_equal(mkdir(disk, info->st_mode & 07777), 0);
         return;
@@ -149,7 +136,7 @@ void disk_synced(struct host *host, const char *path)
         copy_file(path, disk, info.st_mode & 07777);
         return;
     }
-    remove_all(disk);
+    tree_remove(disk);
     assert_int_equal(mkdir(disk, info.st_mode & 07777), 0);
     if (strcmp(path, host->dir) != 0) {
         names_synced(host, path, disk);
@@ -188,7 +175,7 @@ static void sync_all(struct host *host, const char *path)
 
 void disk_begin(struct host *host)
 {
-    remove_all(host_path(host, "disk"));
+    tree_remove(host_path(host, "disk"));
     assert_int_equal(mkdir(host_path(host, "disk"), 0700), 0);
     for (size_t i = 0; i < 2; i++)
         sync_all(host, host_path(host, roots[i]));
@@ -305,7 +292,7 @@ void pictures_forget(struct host *host)
     char path[PATH_SIZE];
     for (; n_pictures > 0; n_pictures--) {
         picture_path(host, n_pictures - 1, path);
-        remove_all(path);
+        tree_remove(path);
     }
 }
 
@@ -348,7 +335,7 @@ void picture_restore(struct host *host, size_t i)
         join(to, host->dir, roots[k]);
         join(copy, from, base_of(roots[k]));
         if (k < 2)
-            remove_all(to);
+            tree_remove(to);
         if (access(copy, F_OK) == 0)
             walk_tree(&walk, copy, roots[k]);
     }

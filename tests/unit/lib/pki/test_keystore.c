@@ -1,7 +1,6 @@
 /* Keystores: what we write others read (openssl, keytool), and the reverse; hostile ones are refused. */
 #include "fixture.h"
 
-#include <ftw.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -9,6 +8,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "pki/keystore.h"
+#include "support/tree.h"
 
 static struct pki pki;
 static struct entity server;
@@ -16,12 +16,6 @@ static struct der_list chain;
 static char dir[64];
 static struct secret *password, *wrong;
 static struct status st;
-
-static int remove_one(const char *path, const struct stat *info UNUSED, int type UNUSED,
-                      struct FTW *ftw UNUSED)
-{
-    return remove(path);
-}
 
 static int setup(void **state UNUSED)
 {
@@ -38,7 +32,7 @@ static int setup(void **state UNUSED)
 
 static int teardown(void **state UNUSED)
 {
-    (void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+    tree_remove(dir);
     secret_free(password);
     secret_free(wrong);
     der_list_done(&chain);

@@ -3,7 +3,6 @@
 
 #include "cmocka_all.h"
 
-#include <ftw.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "pki/token.h"
 #include "proto/envelope.pb-c.h"
 #include "support/pg.h"
+#include "support/tree.h"
 #include "wire/wire.h"
 
 _Thread_local struct status why;
@@ -31,21 +31,13 @@ static struct signer *the_signer;
 static struct settings the_settings;
 static pid_t owner;
 
-static int on_remove(const char *path, const struct stat *info, int type, struct FTW *ftw)
-{
-    (void)info;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
 static void clean_up(void)
 {
     if (getpid() != owner)
         return;
     signer_stop(the_signer);
     if (base_dir[0])
-        (void)nftw(base_dir, on_remove, 16, FTW_DEPTH | FTW_PHYS);
+        tree_remove(base_dir);
 }
 
 static void base_make(void)
