@@ -11,27 +11,12 @@
 #include "audit.h"
 #include "base/clock.h"
 #include "base/id.h"
+#include "need.h"
 
 #define BATCHES 20
 #define LEAF    350 /* bytes: what a task.finished record takes */
 
 extern const struct embed registry_migrations[];
-
-/* The border's encoder is not measured: leaves are made before the clock starts. */
-void audit_record_encode(const struct audit_record *record, struct arena *arena, struct bytes *ret)
-{
-    (void)record;
-    (void)arena;
-    *ret = (struct bytes){(const uint8_t *)"", 0};
-}
-
-static void must(enum code code, const struct status *st)
-{
-    if (code == CODE_OK)
-        return;
-    (void)fprintf(stderr, "audit_append: %s\n", st->msg);
-    exit(1);
-}
 
 static struct audit_leaf *make(struct arena *arena)
 {
@@ -84,7 +69,7 @@ static void bare(struct db *db, struct audit_leaf *leaves, int64_t first, struct
     db_arg_bytes_array(args, data, len, AUDIT_BATCH);
     db_arg_int_array(args, number + AUDIT_BATCH, AUDIT_BATCH);
     db_arg_bytes_array(args, data + AUDIT_BATCH, len + AUDIT_BATCH, AUDIT_BATCH);
-    must(db_query(db, sql, args, NULL, &st), &st);
+    need(db_query(db, sql, args, NULL, &st), &st);
 }
 
 /* Records a second; only what talks to the database is timed. */
@@ -97,7 +82,7 @@ static double measure(struct db *db, bool ours, int64_t *next)
         struct audit_leaf *leaves = make(arena);
         int64_t began_us = clock_mono_us();
         if (ours)
-            must(audit_append(db, leaves, AUDIT_BATCH, arena, &st), &st);
+            need(audit_append(db, leaves, AUDIT_BATCH, arena, &st), &st);
         else
             bare(db, leaves, *next, arena);
         spent_us += clock_mono_us() - began_us;
@@ -119,9 +104,9 @@ int main(int argc, char **argv)
     CLEANUP(cleanup_db) struct db *db = NULL;
     struct status st = {0};
     int64_t next_ours = 0, next_bare = 0;
-    must(db_open(&config, &db, &st), &st);
-    must(db_migrate(db, "registry", registry_migrations, &st), &st);
-    must(db_query(db, "CREATE TABLE bare (LIKE audit_records INCLUDING ALL)", NULL, NULL, &st), &st);
+    need(db_open(&config, &db, &st), &st);
+    need(db_migrate(db, "registry", registry_migrations, &st), &st);
+    need(db_query(db, "CREATE TABLE bare (LIKE audit_records INCLUDING ALL)", NULL, NULL, &st), &st);
     (void)measure(db, true, &next_ours); /* prepared, files extended */
     (void)measure(db, false, &next_bare);
     long rounds = strtol(argv[3], NULL, 10);

@@ -13,6 +13,7 @@
 #include <openssl/evp.h>
 
 #include "base/clock.h"
+#include "need.h"
 #include "pki/cms.h"
 #include "pki/issue.h"
 #include "pki/key.h"
@@ -20,14 +21,6 @@
 #define AGENTS      64
 #define ORDER_BYTES 1000
 #define DAY_MS      (24LL * 3600 * 1000)
-
-static void must(enum code code, const struct status *st)
-{
-    if (code == CODE_OK)
-        return;
-    (void)fprintf(stderr, "envelope_rate: %s\n", st->msg);
-    exit(1);
-}
 
 static void must_bare(bool done)
 {
@@ -50,8 +43,8 @@ static struct key *certify(struct issuer *issuer, enum pki_purpose purpose, bool
     struct key *key = NULL;
     AUTO_DER struct der spki = {0};
     int64_t now_ms = clock_wall_ms();
-    must(key_generate(KEY_EC_P256, &key, &st), &st);
-    must(key_spki(key, &spki, &st), &st);
+    need(key_generate(KEY_EC_P256, &key, &st), &st);
+    need(key_spki(key, &spki, &st), &st);
     const struct cert_request request = {.spki = der_bytes(&spki),
                                          .common_name = "018f0000-0000-7000-8000-000000000000",
                                          .purpose = purpose,
@@ -60,9 +53,9 @@ static struct key *certify(struct issuer *issuer, enum pki_purpose purpose, bool
                                          .not_before_ms = now_ms - DAY_MS,
                                          .not_after_ms = now_ms + DAY_MS};
     if (issuer)
-        must(issuer_sign(issuer, &request, ret, &st), &st);
+        need(issuer_sign(issuer, &request, ret, &st), &st);
     else
-        must(issuer_self_sign(key, &request, ret, &st), &st);
+        need(issuer_self_sign(key, &request, ret, &st), &st);
     return key;
 }
 
@@ -78,8 +71,8 @@ static void make_world(struct world *w)
     struct status st = {0};
     AUTO_DER struct der ca = {0};
     struct key *key = certify(NULL, PURPOSE_ENVELOPE, true, &ca);
-    must(issuer_new(key, der_bytes(&ca), &w->issuer, &st), &st);
-    must(der_list_add(&w->intermediates, der_bytes(&ca), &st), &st);
+    need(issuer_new(key, der_bytes(&ca), &w->issuer, &st), &st);
+    need(der_list_add(&w->intermediates, der_bytes(&ca), &st), &st);
     w->signer = certify(w->issuer, PURPOSE_ENVELOPE, false, &w->signer_cert);
     for (size_t i = 0; i < AGENTS; i++)
         w->agent[i] = certify(w->issuer, PURPOSE_AGENT_TASK, false, &w->agent_cert[i]);
@@ -103,7 +96,7 @@ static double seal(const struct world *w, struct bytes order, long count)
     double began = cpu_us();
     for (long i = 0; i < count; i++) {
         AUTO_DER struct der sealed = {0};
-        must(envelope_seal(order, der_bytes(&w->agent_cert[i % AGENTS]), w->signer,
+        need(envelope_seal(order, der_bytes(&w->agent_cert[i % AGENTS]), w->signer,
                            der_bytes(&w->signer_cert), &w->intermediates, &sealed, &st),
              &st);
     }

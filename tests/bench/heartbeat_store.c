@@ -11,6 +11,7 @@
 #include "audit.h"
 #include "base/clock.h"
 #include "base/id.h"
+#include "need.h"
 #include "registry.h"
 
 #define BATCH   1000
@@ -18,52 +19,12 @@
 
 extern const struct embed registry_migrations[];
 
-/* The border's encoders are not reached: no heartbeat of the measurement changes an agent. */
-void audit_record_encode(const struct audit_record *record, struct arena *arena, struct bytes *ret)
-{
-    (void)record;
-    (void)arena;
-    (void)ret;
-    abort();
-}
-
-void agent_event_encode(const struct agent *agent, const struct cause *cause, const char *event_id,
-                        const char *subject, struct arena *arena, struct bytes *ret)
-{
-    (void)agent;
-    (void)cause;
-    (void)event_id;
-    (void)subject;
-    (void)arena;
-    (void)ret;
-    abort();
-}
-
-void platform_event_encode(const struct platform *platform, const struct cause *cause, const char *event_id,
-                           struct arena *arena, struct bytes *ret)
-{
-    (void)platform;
-    (void)cause;
-    (void)event_id;
-    (void)arena;
-    (void)ret;
-    abort();
-}
-
 static const struct timing timing = {.reattach_window_ms = 150000, .gateway_silence_ms = GATEWAY_SILENCE_MS};
-
-static void must(enum code code, const struct status *st)
-{
-    if (code == CODE_OK)
-        return;
-    (void)fprintf(stderr, "heartbeat_store: %s\n", st->msg);
-    exit(1);
-}
 
 static void run(struct db *db, const char *sql, const struct db_args *args)
 {
     struct status st = {0};
-    must(db_query(db, sql, args, NULL, &st), &st);
+    need(db_query(db, sql, args, NULL, &st), &st);
 }
 
 /* An id that is a number, so that a batch needs no list of them. */
@@ -105,7 +66,7 @@ static void ours(struct db *db, const uint32_t *numbers, int64_t now_ms, struct 
                                       .interval_ms = 30000,
                                       .instance_id = "instance",
                                       .boot_id = "boot"};
-    must(heartbeats_report(db, &timing, now_ms, "g1", "e1", beats, BATCH, arena, &st), &st);
+    need(heartbeats_report(db, &timing, now_ms, "g1", "e1", beats, BATCH, arena, &st), &st);
 }
 
 static void bare(struct db *db, const uint32_t *numbers, int64_t now_ms, struct arena *arena)
@@ -159,8 +120,8 @@ int main(int argc, char **argv)
                                      .statement_timeout_ms = 600000};
     CLEANUP(cleanup_db) struct db *db = NULL;
     struct status st = {0};
-    must(db_open(&config, &db, &st), &st);
-    must(db_migrate(db, "registry", registry_migrations, &st), &st);
+    need(db_open(&config, &db, &st), &st);
+    need(db_migrate(db, "registry", registry_migrations, &st), &st);
     make_fleet(db, agents);
     (void)measure(db, agents, ours); /* prepared, pages in memory */
     (void)measure(db, agents, bare);

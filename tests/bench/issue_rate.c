@@ -12,19 +12,12 @@
 
 #include "base/clock.h"
 #include "base/id.h"
+#include "need.h"
 #include "pki/cert.h"
 #include "pki/digest.h"
 #include "signer_client.h"
 
 #define KEYS 64
-
-static void must(enum code code, const struct status *st)
-{
-    if (code == CODE_OK)
-        return;
-    (void)fprintf(stderr, "issue_rate: %s\n", st->msg);
-    exit(1);
-}
 
 static double cpu_us(clockid_t clock)
 {
@@ -45,14 +38,14 @@ static void issue(struct signer *signer, struct bytes identity, struct bytes tas
     for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
         struct bytes key;
         uint8_t spki[SHA256_SIZE];
-        must(csr_p256_spki(requests[i].csr, &key, &st), &st);
+        need(csr_p256_spki(requests[i].csr, &key, &st), &st);
         sha256(key, spki);
         requests[i].subject = agent_id;
         requests[i].generation = 1;
         requests[i].life_sec = 30LL * 24 * 3600;
     }
-    must(signer_issue(signer, requests, ARRAY_LEN(requests), certs, &failed, &st), &st);
-    must(cert_read_brief(der_bytes(&certs[0]), &made, &st), &st);
+    need(signer_issue(signer, requests, ARRAY_LEN(requests), certs, &failed, &st), &st);
+    need(cert_read_brief(der_bytes(&certs[0]), &made, &st), &st);
     for (size_t i = 0; i < ARRAY_LEN(certs); i++)
         der_done(&certs[i]);
 }
@@ -69,12 +62,12 @@ int main(int argc, char **argv)
     char agent_id[UUID_TEXT_SIZE];
     clockid_t signer_clock;
     const struct signer_config config = {.executable = argv[1], .ca_dir = argv[2]};
-    must(signer_start(&config, &signer, &st), &st);
+    need(signer_start(&config, &signer, &st), &st);
     uuid_v7(agent_id);
     for (size_t i = 0; i < KEYS; i++) {
         AUTO_KEY struct key *key = NULL;
-        must(key_generate(KEY_EC_P256, &key, &st), &st);
-        must(csr_make(key, "host.example.com", NULL, &csr[i], &st), &st);
+        need(key_generate(KEY_EC_P256, &key, &st), &st);
+        need(csr_make(key, "host.example.com", NULL, &csr[i], &st), &st);
     }
     if (clock_getcpuclockid(signer_pid(signer), &signer_clock) != 0)
         return 1;

@@ -15,7 +15,7 @@
 #define TIMEOUT_MS 2000
 #define WARM_UP    200
 
-static void must(natsStatus status, const char *what)
+static void need(natsStatus status, const char *what)
 {
     if (status == NATS_OK)
         return;
@@ -27,10 +27,10 @@ static natsConnection *connect_to(const char *url)
 {
     natsOptions *options = NULL;
     natsConnection *connection = NULL;
-    must(natsOptions_Create(&options), "options");
-    must(natsOptions_SetURL(options, url), "url");
-    must(natsOptions_SetSendAsap(options, true), "send at once");
-    must(natsConnection_Connect(&connection, options), "connect");
+    need(natsOptions_Create(&options), "options");
+    need(natsOptions_SetURL(options, url), "url");
+    need(natsOptions_SetSendAsap(options, true), "send at once");
+    need(natsConnection_Connect(&connection, options), "connect");
     natsOptions_Destroy(options);
     return connection;
 }
@@ -39,7 +39,7 @@ static void on_request(natsConnection *connection, natsSubscription *sub, natsMs
 {
     (void)sub;
     (void)arg;
-    must(natsConnection_Publish(connection, natsMsg_GetReply(msg), natsMsg_GetData(msg),
+    need(natsConnection_Publish(connection, natsMsg_GetReply(msg), natsMsg_GetData(msg),
                                 natsMsg_GetDataLength(msg)),
          "reply");
     natsMsg_Destroy(msg);
@@ -63,12 +63,12 @@ int main(int argc, char **argv)
     static const char payload[200] = {0};
     natsConnection *server = connect_to(argv[1]), *client = connect_to(argv[1]);
     natsSubscription *sub = NULL;
-    must(natsConnection_Subscribe(&sub, server, SUBJECT, on_request, NULL), "subscribe");
-    must(natsConnection_Flush(server), "flush");
+    need(natsConnection_Subscribe(&sub, server, SUBJECT, on_request, NULL), "subscribe");
+    need(natsConnection_Flush(server), "flush");
     for (long i = -WARM_UP; i < count; i++) {
         natsMsg *reply = NULL;
         int64_t start = now_ns();
-        must(natsConnection_Request(&reply, client, SUBJECT, payload, sizeof(payload), TIMEOUT_MS),
+        need(natsConnection_Request(&reply, client, SUBJECT, payload, sizeof(payload), TIMEOUT_MS),
              "request");
         int64_t took = now_ns() - start;
         natsMsg_Destroy(reply);

@@ -39,7 +39,7 @@ class Enrolling(HTTPConnection):
             body = answer.read()
             if answer.status not in (429, 503, 504):
                 break
-            time.sleep(1)
+            time.sleep(float(answer.headers.get("Retry-After", 1)))
         if answer.status != 200:
             raise Failed(f"bootstrap: {answer.status} {body!r}")
         return "".join(to_pem(der) for der in pb.decode(body)[3])

@@ -13,7 +13,9 @@ from clm.benches.fleet import Held, enrol
 from clm.platform import Platform
 from clm.process import Failed, run, wait_until
 
-AGENTS, SETTLE_SEC, TRIES = int(os.environ.get("CLM_BENCH_AGENTS", "10000")), 35, 5
+AGENTS, TRIES = int(os.environ.get("CLM_BENCH_AGENTS", "10000")), 5
+REST_SEC = 5  # what a start allocates and frees is over
+ROUND_SEC = 35  # longer than a check-in is held: every agent has been answered and asks again
 
 
 def connected(platform):
@@ -35,7 +37,7 @@ def with_agents(platform, program, directory, ids):
     agents = let_in([f"{one} {platform.ports['agent']} {one}" for one in ids], platform, program, directory)
     try:
         wait_until("every agent to be connected", lambda: connected(platform) == len(ids), 120, 0.5)
-        time.sleep(SETTLE_SEC)
+        time.sleep(ROUND_SEC)
         return memory(platform["gateway"].pid)
     finally:
         agents.stop()
@@ -54,7 +56,7 @@ def measure(directory, bin_dir):
         platform["gateway"].stop(60)
         platform["gateway"].start()
         platform.wait_ready()
-        time.sleep(5)
+        time.sleep(REST_SEC)
         pss, rest = memory(platform["gateway"].pid)
         full_pss, full = with_agents(platform, bin_dir / "hold_agents", agents, ids)
     finally:
