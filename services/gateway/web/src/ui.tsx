@@ -70,11 +70,13 @@ export function Failure({ error, retry }: { error: unknown; retry?: () => void }
   );
 }
 
-/** What a question to the server gives: a placeholder while it is under way, why it failed, or what it said — that also when asking again fails. */
+/** Of a question to the server: a placeholder while it is under way, why it failed, or what it said. What was said stays when asking again fails. */
 export function Answer<T>({ of, rows, children }: { of: UseQueryResult<T>; rows?: number; children: (data: T) => ReactNode }) {
   if (of.isPending) return <Loading rows={rows} />;
-  if (of.data === undefined) return <Failure error={of.error} retry={() => void of.refetch()} />;
-  return <>{children(of.data)}</>;
+  return <>
+    {of.data !== undefined && children(of.data)}
+    {of.isError && <Failure error={of.error} retry={() => void of.refetch()} />}
+  </>;
 }
 
 export function Empty({ title, children }: { title: string; children?: ReactNode }) {

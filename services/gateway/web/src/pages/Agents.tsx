@@ -8,7 +8,7 @@ import { agentStatuses, get, type Agent } from "../api";
 import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
-import { Answer, Choice, DataTable, Empty, Failure, Id, Page, Pager, Refresh, StatusBadge, named } from "../ui";
+import { Answer, Choice, DataTable, Empty, Id, Page, Pager, Refresh, StatusBadge, named } from "../ui";
 import { BulkActions } from "./BulkActions";
 
 const columns: ColumnDef<Agent>[] = [
@@ -101,7 +101,6 @@ export function Agents() {
             : <Empty title="No agents yet">{may ? <Link to="/agents/register">Register the first one.</Link> : "An operator registers them."}</Empty>)
           : <DataTable caption="Agents" columns={may ? [select, ...columns] : columns} rows={rows} rowId={(a) => a.id} sorting={{ by: sortable, value: sort, set: (value) => set("sort", value) }} />}</Answer>
       </div>
-      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
     </Page>
   );

@@ -62,7 +62,6 @@ export function Alerts() {
         <Answer of={list} rows={6}>{(data) => data.alerts.length === 0 ? (state || kind || agentId ? <Empty title="No alert matches"><Link to="/alerts">Show those not resolved.</Link></Empty> : <Empty title="No alerts">Nothing needs you now.</Empty>)
           : <DataTable caption="Alerts, newest first" columns={columns} rows={data.alerts} rowId={(a) => a.id} />}</Answer>
       </div>
-      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
     </Page>
   );

@@ -8,7 +8,7 @@ import { get, Problem, type AuditEntry, type AuditProof } from "../api";
 import { headNames, rootOf } from "../merkle";
 import { useEvery } from "../live";
 import { Time } from "../time";
-import { Actor, AgentLink, Answer, Badge, Choice, DataTable, Empty, Failure, OnlyOf, Page, Pager, Refresh } from "../ui";
+import { Actor, AgentLink, Answer, Badge, Choice, DataTable, Empty, OnlyOf, Page, Pager, Refresh } from "../ui";
 import { useFilters, useTyped } from "./Agents";
 
 const HOUR = 3_600_000;
@@ -87,7 +87,6 @@ export function Audit() {
         <Answer of={list} rows={6}>{(data) => data.entries.length === 0 ? <Empty title="No record matches">Ask for less, or <Link to="/audit">show all.</Link></Empty>
           : <DataTable caption="Audit records, newest first" columns={columns} rows={data.entries} rowId={(e) => String(e.index ?? 0)} />}</Answer>
       </div>
-      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
     </Page>
   );

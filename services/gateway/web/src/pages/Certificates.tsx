@@ -8,7 +8,7 @@ import { Link } from "react-router-dom";
 import { get, type CertificatePlace, type CertificateView } from "../api";
 import { useEvery } from "../live";
 import { Time, useNow } from "../time";
-import { AgentLink, Answer, Badge, Card, Choice, DataTable, Empty, Failure, Mono, OnlyOf, Page, Pager, Refresh, shortId, statusName } from "../ui";
+import { AgentLink, Answer, Badge, Card, Choice, DataTable, Empty, Mono, OnlyOf, Page, Pager, Refresh, shortId, statusName } from "../ui";
 import { useFilters, useTyped } from "./Agents";
 import { Certificate } from "./TaskPage";
 
@@ -106,7 +106,6 @@ export function Certificates() {
         <Answer of={list} rows={6}>{(data) => data.certificates.length === 0 ? (filtered ? <Empty title="No certificate matches"><Link to="/certificates">Show all.</Link></Empty> : <Empty title="No certificates known yet">Run Discover on an <Link to="/agents">agent</Link>.</Empty>)
           : <CertificateTable of={data.certificates} />}</Answer>
       </div>
-      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
     </Page>
   );

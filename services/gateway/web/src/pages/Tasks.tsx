@@ -6,7 +6,7 @@ import { Link } from "react-router-dom";
 import { get, isOver, taskKinds, taskStates, type Task } from "../api";
 import { useEvery } from "../live";
 import { Time } from "../time";
-import { Actor, AgentLink, Answer, Choice, DataTable, Empty, Failure, Mono, OnlyOf, Page, Pager, Refresh, StateBadge, named, shortId, statusName } from "../ui";
+import { Actor, AgentLink, Answer, Choice, DataTable, Empty, Mono, OnlyOf, Page, Pager, Refresh, StateBadge, named, shortId, statusName } from "../ui";
 import { useFilters } from "./Agents";
 
 const base: ColumnDef<Task>[] = [
@@ -48,7 +48,6 @@ export function Tasks() {
             : <Empty title="No tasks yet">Open an <Link to="/agents">agent</Link> and run one.</Empty>)
           : <TaskTable tasks={data.tasks} />}</Answer>
       </div>
-      {list.isError && list.data && <Failure error={list.error} retry={() => void list.refetch()} />}
       <Pager page={page || null} next={list.data?.nextPageToken} go={(token) => set("page", token)} />
     </Page>
   );
