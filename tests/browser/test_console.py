@@ -146,6 +146,42 @@ def test_certificates_of_the_fleet_are_listed_with_where_they_are(console, host)
     console.wait("our certificate", ours)
     console.sees("Where it is").sees(f"127.0.0.1:{host.nginx.port}").sees("Listener")
     console.choose("Ends", "Already ended").sees("No certificate matches")
+
+
+def test_a_filter_chosen_before_typing_was_heeded_stays(console):
+    """The page draws a new address a moment later; the text that is heeded in that moment must not undo the choice."""
+    console.open("/certificates").heading("Certificates").labelled("Name")
+    console.driver.execute_async_script("""
+const done = arguments[0], held = [], timeout = window.setTimeout;
+const change = (id, value, event) => {
+  const field = document.getElementById(id);
+  Object.getOwnPropertyDescriptor(Object.getPrototypeOf(field), "value").set.call(field, value);
+  field.dispatchEvent(new Event(event, {bubbles: true}));
+};
+window.setTimeout = (then, ...rest) => rest[0] >= 200 ? held.push(then) : timeout(then, ...rest);
+change("name", "web1", "input");
+timeout(() => {
+  window.setTimeout = timeout;
+  change("ends", "0", "change");
+  held.forEach((then) => then());
+  done();
+}, 100);""")
+    console.wait("both filters in the address", lambda: console.driver.execute_script("return location.search") == "?ends=0&name=web1")
+
+
+def test_what_is_typed_while_the_address_follows_stays(console):
+    console.open("/certificates?name=web").heading("Certificates")
+    field = console.labelled("Name")
+    for character in "1.clm.test ":
+        field.send_keys(character)
+        time.sleep(0.1 if character != "." else 0.4)
+    console.wait("the address to follow", lambda: console.driver.execute_script("return location.search") == "?name=web1.clm.test")
+    assert field.get_attribute("value") == "web1.clm.test "
+    console.driver.execute_script("history.pushState(null, '', '/certificates?issuer=managed'); dispatchEvent(new PopStateEvent('popstate'))")
+    console.wait("the fields to follow the address", lambda: (field.get_attribute("value"), console.labelled("Issuer").get_attribute("value")) == ("", "managed"))
+
+
+def test_an_agent_says_what_its_host_has(console, host):
     console.open(f"/agents/{seen['agent']}").sees("Certificates on the host").sees(host.nginx.name).sees("Identities").sees("Current")
 
 

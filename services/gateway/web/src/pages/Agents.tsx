@@ -1,10 +1,11 @@
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import type { ColumnDef } from "@tanstack/react-table";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import { Form } from "react-bootstrap";
-import { Link, useSearchParams } from "react-router-dom";
+import { Link } from "react-router-dom";
 
 import { agentStatuses, get, type Agent } from "../api";
+import { useFilters, useTyped } from "../filters";
 import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
@@ -25,38 +26,15 @@ export function Labels({ agent }: { agent: Agent }) {
   return <span className="chips">{agent.labels.map(({ name, value }) => <span className="chip" key={name}>{value ? `${name}=${value}` : name}</span>)}</span>;
 }
 
-/** A text field whose value reaches the address only when typing has paused. */
-export function useTyped(value: string, commit: (value: string) => void): [string, (value: string) => void] {
-  const [typed, setTyped] = useState(value);
-  useEffect(() => setTyped(value), [value]);
-  useEffect(() => {
-    if (typed === value) return;
-    const timer = window.setTimeout(() => commit(typed), 300);
-    return () => window.clearTimeout(timer);
-  }, [typed, value, commit]);
-  return [typed, setTyped];
-}
-
-/** Filters live in the address; another filter means the first page again. */
-export function useFilters(): [URLSearchParams, (name: string, value: string | null) => void] {
-  const [params, setParams] = useSearchParams();
-  return [params, (name, value) => setParams((before) => {
-    const after = new URLSearchParams(before);
-    if (name !== "page") after.delete("page");
-    if (value) after.set(name, value);
-    else after.delete(name);
-    return after;
-  }, { replace: name !== "page" })];
-}
-
 const sortable = ["HOSTNAME", "HEARTBEAT", "EXPIRY"] as const;
 
 export function Agents() {
   const may = useMay("operator");
-  const [params, set] = useFilters();
+  const filters = useFilters();
+  const [params, set] = filters;
   const [q, status, label, sort, page] = ["q", "status", "label", "sort", "page"].map((name) => params.get(name) ?? "");
-  const [search, setSearch] = useTyped(q, (value) => set("q", value.trim()));
-  const [labels, setLabels] = useTyped(label, (value) => set("label", value.trim()));
+  const [search, setSearch] = useTyped("q", filters);
+  const [labels, setLabels] = useTyped("label", filters);
   const query = { search: q, status, label: label.split(",").map((one) => one.trim()).filter(Boolean), sort: sort.replace("-", ""), descending: sort.startsWith("-") ? "true" : "", pageToken: page, pageSize: 50 };
   const list = useQuery({
     queryKey: ["agents", query],

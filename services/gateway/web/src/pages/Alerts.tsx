@@ -5,11 +5,11 @@ import { Button, Form } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
 import { get, post, type Alert } from "../api";
+import { useFilters } from "../filters";
 import { useEvery } from "../live";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { Actor, AgentLink, Answer, Badge, Choice, DataTable, Empty, Failure, OnlyOf, Page, Pager, Refresh, named, statusName } from "../ui";
-import { useFilters } from "./Agents";
 
 const kinds = ["AGENT_OFFLINE", "IDENTITY_EXPIRING", "IDENTITY_EXPIRED", "BOOTSTRAP_REFUSED", "CLONE", "SAFE_MODE", "TASK_FAILED", "TASK_REFUSED", "SERVED_NOT_INTENDED",
   "SERVED_DIFFERS", "AUDIT_INCONSISTENT", "CRL_LATE"];

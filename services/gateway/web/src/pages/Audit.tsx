@@ -5,11 +5,11 @@ import { Button, Form } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
 import { get, Problem, type AuditEntry, type AuditProof } from "../api";
+import { useFilters, useTyped } from "../filters";
 import { headNames, rootOf } from "../merkle";
 import { useEvery } from "../live";
 import { Time } from "../time";
 import { Actor, AgentLink, Answer, Badge, Choice, DataTable, Empty, OnlyOf, Page, Pager, Refresh } from "../ui";
-import { useFilters, useTyped } from "./Agents";
 
 const HOUR = 3_600_000;
 const spans: [string, string][] = [["", "Any time"], ["1", "The last hour"], ["24", "The last day"], ["168", "The last 7 days"], ["720", "The last 30 days"]];
@@ -57,10 +57,11 @@ const columns: ColumnDef<AuditEntry>[] = [
 ];
 
 export function Audit() {
-  const [params, set] = useFilters();
+  const filters = useFilters();
+  const [params, set] = filters;
   const [actor, action, agentId, since, page] = ["actor", "action", "agent", "since", "page"].map((name) => params.get(name) ?? "");
-  const [typedActor, setActor] = useTyped(actor, (value) => set("actor", value.trim()));
-  const [typedAction, setAction] = useTyped(action, (value) => set("action", value.trim()));
+  const [typedActor, setActor] = useTyped("actor", filters);
+  const [typedAction, setAction] = useTyped("action", filters);
   const minute = Math.floor(Date.now() / 60_000) * 60_000; // of the same minute, so of the same question
   const query = { actor, action, agentId, fromAt: since ? new Date(minute - Number(since) * HOUR).toISOString() : "", pageToken: page, pageSize: 50 };
   const list = useQuery({

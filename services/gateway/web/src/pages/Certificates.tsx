@@ -6,10 +6,10 @@ import { Button, Form } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
 import { get, type CertificatePlace, type CertificateView } from "../api";
+import { useFilters, useTyped } from "../filters";
 import { useEvery } from "../live";
 import { Time, useNow } from "../time";
 import { AgentLink, Answer, Badge, Card, Choice, DataTable, Empty, Mono, OnlyOf, Page, Pager, Refresh, shortId, statusName } from "../ui";
-import { useFilters, useTyped } from "./Agents";
 import { Certificate } from "./TaskPage";
 
 const DAY = 86_400_000;
@@ -73,10 +73,11 @@ export function AgentCertificates({ id }: { id: string }) {
 }
 
 export function Certificates() {
-  const [params, set] = useFilters();
+  const filters = useFilters();
+  const [params, set] = filters;
   const [name, issuer, key, end, served, agentId, page] = ["name", "issuer", "key", "ends", "served", "agent", "page"].map((one) => params.get(one) ?? "");
-  const [typedName, setName] = useTyped(name, (value) => set("name", value.trim()));
-  const [typedIssuer, setIssuer] = useTyped(issuer, (value) => set("issuer", value.trim()));
+  const [typedName, setName] = useTyped("name", filters);
+  const [typedIssuer, setIssuer] = useTyped("issuer", filters);
   const hour = Math.floor(Date.now() / 3_600_000) * 3_600_000; // of the same hour, so of the same question
   const query = { name, issuer, keyType: key, served, agentId, expiresBeforeAt: end ? new Date(hour + Number(end) * DAY).toISOString() : "", pageToken: page, pageSize: 50 };
   const list = useQuery({

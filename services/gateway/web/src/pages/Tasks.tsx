@@ -4,10 +4,10 @@ import { Form, ProgressBar } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
 import { get, isOver, taskKinds, taskStates, type Task } from "../api";
+import { useFilters } from "../filters";
 import { useEvery } from "../live";
 import { Time } from "../time";
 import { Actor, AgentLink, Answer, Choice, DataTable, Empty, Mono, OnlyOf, Page, Pager, Refresh, StateBadge, named, shortId, statusName } from "../ui";
-import { useFilters } from "./Agents";
 
 const base: ColumnDef<Task>[] = [
   { header: "Task", cell: ({ row: { original: t } }) => <><Link className="fw-semibold" to={`/tasks/${t.id}`}>{statusName(t.kind)}</Link><span className="sub nowrap"><Mono>{shortId(t.id)}</Mono></span></> },
