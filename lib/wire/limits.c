@@ -309,6 +309,7 @@ const struct wire_limit wire_limits[] = {
     TEXT("PlatformSafeModeRequest.reason", 256),
     TEXT("AgentSnapshot.agent_version", 64),
     UUID("ListAgentSnapshotRequest.after_agent_id"),
+    UUID("ListAgentSnapshotRequest.agent_id"),
     COUNT("ListAgentSnapshotResponse.agents", 5000),
 
     TEXT("Heartbeat.audit_problem", 256),

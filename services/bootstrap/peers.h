@@ -1,5 +1,5 @@
-/* What the use cases need of other parties' messages: an agent's signed request, and the tasks service's
- * word. */
+/* What the use cases need of other parties' messages: an agent's signed request, and the word of the tasks
+ * service and of the registry. */
 #ifndef CLM_BOOTSTRAP_PEERS_H
 #define CLM_BOOTSTRAP_PEERS_H
 
@@ -25,5 +25,10 @@ enum code signed_request_read(struct bytes content, struct arena *arena, struct 
 enum code tasks_authorize_certificate(struct request *req, const struct signed_request *signed_request,
                                       char *const *names, size_t n_names, uint32_t *ret_life_sec,
                                       struct status *st) MUST_CHECK;
+
+/* The version of the agent's row in the registry, to tell whether a projection is behind. Its answer is not
+ * signed as its events are: it may delay, never allow. NOT_FOUND: no such agent. */
+enum code registry_agent_version(struct request *req, const char *agent_id, uint64_t *ret,
+                                 struct status *st) MUST_CHECK;
 
 #endif

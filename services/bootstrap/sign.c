@@ -47,12 +47,14 @@ static enum code verify(struct request *req, const char *agent_id, struct bytes 
     return CODE_OK;
 }
 
+/* By what this service knows of the agent, as of *ret_version (0: nothing). */
 static enum code check_scope(struct request *req, const char *agent_id, const struct pki_names *names,
-                             struct status *st)
+                             uint64_t *ret_version, struct status *st)
 {
-    struct agent_scope known;
+    struct agent_scope known = {0};
 
     enum code code = store_scope_get(req->db, req->arena, agent_id, &known, st);
+    *ret_version = known.version;
     if (code == CODE_NOT_FOUND)
         return status_set(st, CODE_PERMISSION_DENIED, "no scope is known for agent %s", agent_id);
     TRY(code);
@@ -75,6 +77,22 @@ static enum code check_scope(struct request *req, const char *agent_id, const st
                               agent_id);
     }
     return CODE_OK;
+}
+
+/* The event of a wider scope or of an enabling may still be on its way here: a refusal by what is older than
+ * the registry's row is not the last word, and the agent asks again. Without the registry it is. */
+static enum code check_scope_now(struct request *req, const char *agent_id, const struct pki_names *names,
+                                 struct status *st)
+{
+    uint64_t known, now;
+    struct status ignored;
+
+    enum code code = check_scope(req, agent_id, names, &known, st);
+    if (code == CODE_PERMISSION_DENIED && registry_agent_version(req, agent_id, &now, &ignored) == CODE_OK &&
+        now > known)
+        return status_set(st, CODE_UNAVAILABLE, "a change of agent %s is on its way here: ask again",
+                          agent_id);
+    return code;
 }
 
 /* A certificate that covers the gateway's name would let a host pass for the gateway before every other host.
@@ -194,7 +212,7 @@ enum code certificate_sign(struct request *req, const char *agent_id, struct byt
     TRY(verify(req, agent_id, signed_request, &said, st));
     TRY(csr_verify(said.csr, &csr, st));
     TRY(check_names(req->settings, &csr.names, st));
-    TRY(check_scope(req, agent_id, &csr.names, st));
+    TRY(check_scope_now(req, agent_id, &csr.names, st));
 
     req->actor = arena_printf(req->arena, "agent:%s", agent_id);
     sha256(der_bytes(&csr.spki), spki);

@@ -599,12 +599,13 @@ enum code store_scope_get(struct db *db, struct arena *arena, const char *agent_
     TRY(db_query_one(
         db,
         "SELECT s.safe_column, (SELECT coalesce(bit_or(1::bigint << o::integer), 0) "
-        "FROM unnest(s.operations) o WHERE o BETWEEN 0 AND 31), n.name "
+        "FROM unnest(s.operations) o WHERE o BETWEEN 0 AND 31), n.name, s.version "
         "FROM agent_scope s LEFT JOIN LATERAL unnest(s.dns_names) n(name) ON true WHERE s.agent_id = $1",
         args, &rows, st));
     size_t n = db_rows_count(rows);
     ret->column = (enum safe_column)db_int(rows, 0, 0);
     ret->operations = (unsigned)db_int(rows, 0, 1);
+    ret->version = (uint64_t)db_int(rows, 0, 3);
     ret->dns_names = arena_array(arena, n, sizeof(char *));
     ret->n_dns_names = 0;
     for (size_t i = 0; i < n; i++) {

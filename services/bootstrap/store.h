@@ -223,6 +223,7 @@ enum code store_tokens_void_of_agent(struct db *db, const char *agent_id, int64_
 enum code store_scope_apply(struct db *db, const struct scope_row *row, struct status *st) MUST_CHECK;
 
 struct agent_scope {
+    uint64_t version;    /* of the registry's row */
     unsigned operations; /* SCOPE_OPERATION bits */
     char **dns_names;
     size_t n_dns_names;

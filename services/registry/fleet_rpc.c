@@ -113,6 +113,19 @@ enum code on_list_agent_states(struct rpc_ctx *ctx, const void *request, void *r
     return CODE_OK;
 }
 
+/* One more than fit tells that there are more. */
+static enum code snapshot_rows(struct rpc_ctx *ctx, const Clm__ListAgentSnapshotRequest *req, size_t max,
+                               struct agent **ret, size_t *ret_n, struct status *st)
+{
+    struct db *db = worker_of(ctx)->db;
+    if (!req->agent_id)
+        return agents_page(db, req->after_agent_id, max, ctx->arena, ret, ret_n, st);
+    *ret = arena_alloc(ctx->arena, sizeof(**ret));
+    enum code code = agent_get(db, "", req->agent_id, ctx->arena, *ret, st);
+    *ret_n = code == CODE_OK;
+    return code == CODE_NOT_FOUND ? CODE_OK : code;
+}
+
 enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__ListAgentSnapshotRequest *req = request;
@@ -120,7 +133,7 @@ enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request, void 
     size_t size = page_size(req->has_page_size, req->page_size, SNAPSHOT_MAX);
     struct agent *agents;
     size_t n, bytes = 0;
-    TRY(agents_page(worker_of(ctx)->db, req->after_agent_id, size + 1, ctx->arena, &agents, &n, st));
+    TRY(snapshot_rows(ctx, req, size + 1, &agents, &n, st));
     res->agents = arena_array(ctx->arena, n + 1, sizeof(*res->agents));
     while (res->n_agents < n && res->n_agents < size) {
         const struct agent *agent = &agents[res->n_agents];

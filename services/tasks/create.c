@@ -24,20 +24,14 @@ static enum code check_numbers(const struct new_task *task, int64_t now_ms, stru
     return CODE_OK;
 }
 
-static enum code find_agent(struct tasks *tasks, struct db *db, struct arena *arena, const char *agent_id,
-                            const char *selector, struct agent *ret, struct status *st)
+static enum code find_agent(struct db *db, struct arena *arena, const struct new_task *request,
+                            struct agent *ret, struct status *st)
 {
     bool covered;
-    enum code code = store_agent_get(db, arena, agent_id, ret, st);
-    if (code == CODE_NOT_FOUND && tasks->fetch_agent) {
-        /* Its event may still be on its way. */
-        TRY(tasks->fetch_agent(tasks, db, arena, agent_id, st));
-        code = store_agent_get(db, arena, agent_id, ret, st);
-    }
-    TRY(code);
-    TRY(grant_check(db, arena, selector, agent_id, &covered, st));
+    TRY(store_agent_get(db, arena, request->agent_id, ret, st));
+    TRY(grant_check(db, arena, request->selector, request->agent_id, &covered, st));
     if (ret->deleted || !covered)
-        return status_set(st, CODE_NOT_FOUND, "no agent %s", agent_id);
+        return status_set(st, CODE_NOT_FOUND, "no agent %s", request->agent_id);
     return CODE_OK;
 }
 
@@ -75,6 +69,36 @@ static enum code check_safe_mode(struct db *db, struct arena *arena, const struc
                                                     : "past the end of its identity");
     }
     return request->break_glass ? check_released(db, arena, request, kind, column, st) : CODE_OK;
+}
+
+/* May the agent be given this, by what is known of it here? */
+static enum code check_agent(struct db *db, struct arena *arena, const struct new_task *request,
+                             const struct spec_facts *facts, struct status *st)
+{
+    struct agent agent;
+    struct scope scope;
+    TRY(find_agent(db, arena, request, &agent, st));
+    TRY(check_safe_mode(db, arena, &agent, request, facts->kind, st));
+    TRY(scope_read(agent.scope, arena, &scope, st));
+    return scope_check_spec(&scope, facts, st);
+}
+
+/* What refuses is held against the registry's own row once: the event of a registration, of a wider scope or
+ * of an enabling may still be on its way here. Without the registry the refusal stands, but that an agent is
+ * not known. */
+static enum code check_agent_now(struct tasks *tasks, struct db *db, struct arena *arena,
+                                 const struct new_task *request, const struct spec_facts *facts,
+                                 struct status *st)
+{
+    struct status fetched;
+    enum code code = check_agent(db, arena, request, facts, st);
+    if (code == CODE_OK || code_info(code)->retryable || !tasks->fetch_agent)
+        return code;
+    if (tasks->fetch_agent(tasks, db, arena, request->agent_id, &fetched) == CODE_OK)
+        return check_agent(db, arena, request, facts, st);
+    if (code == CODE_NOT_FOUND)
+        *st = fetched;
+    return st->code;
 }
 
 static enum code check_after(struct db *db, struct arena *arena, const struct new_task *task,
@@ -118,12 +142,7 @@ enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, c
     struct spec_facts facts;
     TRY(spec_read(request->spec, arena, &facts, st));
     TRY(check_numbers(request, clock_wall_ms(), st));
-    struct agent agent;
-    TRY(find_agent(tasks, db, arena, request->agent_id, request->selector, &agent, st));
-    TRY(check_safe_mode(db, arena, &agent, request, facts.kind, st));
-    struct scope scope;
-    TRY(scope_read(agent.scope, arena, &scope, st));
-    TRY(scope_check_spec(&scope, &facts, st));
+    TRY(check_agent_now(tasks, db, arena, request, &facts, st));
     TRY(check_after(db, arena, request, st));
     bool fresh;
     TRY(insert(db, arena, facts.kind, request, ret, &fresh, st));

@@ -16,6 +16,7 @@
 
 #define SNAPSHOT_INTERVAL_MS (10 * 60 * 1000)
 #define SNAPSHOT_TIMEOUT_MS  10000
+#define FETCH_TIMEOUT_MS     2000 /* a person waits */
 #define SNAPSHOT_PAGE        500
 
 static struct bytes pack_scope(const Clm__Scope *scope, struct arena *arena)
@@ -138,20 +139,16 @@ static enum code put_snapshot(struct db *db, struct arena *arena, const Clm__Age
     return store_agent_put(db, arena, row->agent_id, row->version, &agent, row->agent_version, st);
 }
 
-static enum code agents_page(struct service *service, struct db *db, struct arena *arena, const char *after,
-                             uint32_t page_size, const Clm__ListAgentSnapshotResponse **ret,
-                             struct status *st)
+static enum code agents_ask(struct service *service, struct db *db, struct arena *arena,
+                            const Clm__ListAgentSnapshotRequest *request,
+                            const Clm__ListAgentSnapshotResponse **ret, struct status *st)
 {
-    Clm__ListAgentSnapshotRequest request = CLM__LIST_AGENT_SNAPSHOT_REQUEST__INIT;
-    request.after_agent_id = arena_strdup(arena, after);
-    request.has_page_size = 1;
-    request.page_size = page_size;
     const struct rpc_call call = {
         .service = "registry",
         .descriptor = &clm__registry__descriptor,
         .method = "ListAgentSnapshot",
-        .request = &request.base,
-        .timeout_ms = SNAPSHOT_TIMEOUT_MS,
+        .request = &request->base,
+        .timeout_ms = request->agent_id ? FETCH_TIMEOUT_MS : SNAPSHOT_TIMEOUT_MS,
     };
     ProtobufCMessage *msg;
     TRY(rpc_call(service_bus(service), service_identity(service), &call, arena, &msg, st));
@@ -169,7 +166,11 @@ static enum code snapshot_agents(struct service *service, struct db *db, struct 
     for (;;) {
         AUTO_ARENA struct arena *arena = arena_new();
         const Clm__ListAgentSnapshotResponse *page;
-        TRY(agents_page(service, db, arena, *after ? after : NULL, SNAPSHOT_PAGE, &page, st));
+        Clm__ListAgentSnapshotRequest request = CLM__LIST_AGENT_SNAPSHOT_REQUEST__INIT;
+        request.after_agent_id = *after ? after : NULL;
+        request.has_page_size = 1;
+        request.page_size = SNAPSHOT_PAGE;
+        TRY(agents_ask(service, db, arena, &request, &page, st));
         if (page->last || page->n_agents == 0)
             return CODE_OK;
         memcpy(after, page->agents[page->n_agents - 1]->agent_id, UUID_TEXT_SIZE);
@@ -233,26 +234,11 @@ enum code projection_snapshot_when_due(struct worker *worker, struct status *st)
     return CODE_OK;
 }
 
-/* The UUID just below: the page after it begins with the agent itself. */
-static void uuid_before(const char *id, char ret[UUID_TEXT_SIZE])
-{
-    memcpy(ret, id, UUID_TEXT_SIZE);
-    for (int i = UUID_TEXT_SIZE - 2; i >= 0; i--) {
-        if (ret[i] == '-')
-            continue;
-        if (ret[i] != '0') {
-            ret[i] = ret[i] == 'a' ? '9' : (char)(ret[i] - 1);
-            return;
-        }
-        ret[i] = 'f';
-    }
-}
-
 enum code projection_fetch_agent(struct tasks *tasks, struct db *db, struct arena *arena,
                                  const char *agent_id, struct status *st)
 {
-    char before[UUID_TEXT_SIZE];
-    uuid_before(agent_id, before);
     const Clm__ListAgentSnapshotResponse *page;
-    return agents_page(tasks->service, db, arena, before, 1, &page, st);
+    Clm__ListAgentSnapshotRequest request = CLM__LIST_AGENT_SNAPSHOT_REQUEST__INIT;
+    request.agent_id = arena_strdup(arena, agent_id);
+    return agents_ask(tasks->service, db, arena, &request, &page, st);
 }

@@ -176,7 +176,7 @@ struct tasks {
     bool projection_complete;     /* atomic */
     /* After commit: these agents have something to fetch. */
     void (*wake)(struct tasks *tasks, const char *const *agent_ids, size_t n);
-    /* Asks the registry for one agent that the projection lacks; NULL in tests. */
+    /* Asks the registry for one agent, for what the projection may lack; NULL in tests. */
     enum code (*fetch_agent)(struct tasks *tasks, struct db *db, struct arena *arena, const char *agent_id,
                              struct status *st);
     void *service; /* struct service, for the two above */

@@ -203,6 +203,17 @@ def test_a_task_outside_the_agents_scope_is_refused(rest):
     assert refused.value.status == 403, refused.value
 
 
+def test_a_task_may_follow_at_once_what_allows_it(rest):
+    agent_id = rest.register(f"wide-{uuid.uuid4().hex[:6]}", operations=["DISCOVER"])["agent"]["id"]
+    for _ in range(10):
+        for operation in ("VALIDATE", "DISCOVER"):
+            rest.post(f"/api/v1/agents/{agent_id}:setScope", {"scope": {"operations": [operation], "paths": ["/**"]}})
+            rest.create_task(agent_id, operation, {"certificatePath": "/etc/ssl/a.crt"} if operation == "VALIDATE" else None)
+        rest.post(f"/api/v1/agents/{agent_id}:disable", {"reason": "for a while"})
+        rest.post(f"/api/v1/agents/{agent_id}:enable")
+        rest.create_task(agent_id, "DISCOVER")
+
+
 def test_the_same_idempotency_key_gives_the_same_task(rest, registered):
     key = uuid.uuid4().hex
     tasks = {rest.create_task(registered, "DISCOVER", {"roots": ["/etc/nginx"]}, idempotencyKey=key)["id"] for _ in range(3)}

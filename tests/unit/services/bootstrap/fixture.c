@@ -262,6 +262,16 @@ enum code tasks_authorize_certificate(struct request *req, const struct signed_r
     return status_set(st, fixture_tasks_answer, "tasks says no to attempt %u", signed_request->attempt);
 }
 
+uint64_t fixture_registry_version;
+
+enum code registry_agent_version(struct request *req, const char *agent_id, uint64_t *ret, struct status *st)
+{
+    (void)req;
+    (void)agent_id;
+    *ret = fixture_registry_version;
+    return *ret ? CODE_OK : status_set(st, CODE_UNAVAILABLE, "no registry");
+}
+
 /* ---- agents -----------------------------------------------------------------------------------------------
  */
 

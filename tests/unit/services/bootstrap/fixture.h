@@ -41,6 +41,9 @@ extern enum code fixture_tasks_answer;
 extern uint32_t fixture_tasks_life_sec;
 extern unsigned fixture_tasks_calls;
 
+/* ---- the registry's; 0: it does not answer */
+extern uint64_t fixture_registry_version;
+
 /* ---- agents */
 struct agent { /* a host's two keys and what it was given */
     struct key *identity_key, *task_key;

@@ -30,6 +30,7 @@ static int setup(void **state)
     fixture_tasks_answer = CODE_OK;
     fixture_tasks_life_sec = 0;
     fixture_tasks_calls = 0;
+    fixture_registry_version = 0;
     return 0;
 }
 
@@ -222,6 +223,32 @@ static void a_scope_without_renew_or_names_gets_nothing(void **state)
     assert_int_equal(sign_names("www.test.example", NULL, NULL, chain), CODE_PERMISSION_DENIED);
 }
 
+static void a_refusal_by_what_is_old_is_not_the_last_word(void **state)
+{
+    (void)state;
+    struct bytes chain[2];
+    static const int64_t renew[] = {2};
+    const char *name = "*.other.example";
+    struct scope_row row = {.agent_id = agent.id,
+                            .version = 5,
+                            .scope_version = 5,
+                            .operations = renew,
+                            .n_operations = 1,
+                            .dns_names = &name,
+                            .n_dns_names = 1};
+    assert_ok(projection_apply(req, &row, false, &why));
+    fixture_registry_version = 5;
+    assert_int_equal(sign_names("www.test.example", NULL, NULL, chain), CODE_PERMISSION_DENIED);
+    fixture_registry_version = 6; /* what it says is believed no further than that */
+    assert_int_equal(sign_names("www.test.example", NULL, NULL, chain), CODE_UNAVAILABLE);
+    assert_ok(sign_names("www.other.example", NULL, NULL, chain));
+    assert_int_equal(fixture_tasks_calls, 1);
+    row.version = 6;
+    name = "*.test.example";
+    assert_ok(projection_apply(req, &row, false, &why));
+    assert_ok(sign_names("www.test.example", NULL, NULL, chain));
+}
+
 static void a_swapped_csr_or_word_is_refused(void **state)
 {
     (void)state;
@@ -384,6 +411,7 @@ int main(void)
         TEST(a_task_may_ask_for_a_shorter_life_only),
         TEST(a_disabled_or_deleted_agent_gets_no_certificate_not_even_the_old_one),
         TEST(a_scope_without_renew_or_names_gets_nothing),
+        TEST(a_refusal_by_what_is_old_is_not_the_last_word),
         TEST(a_swapped_csr_or_word_is_refused),
         TEST(an_unconfirmed_agent_gets_nothing),
         TEST(an_attempt_has_certificates_for_a_few_keys_at_most),

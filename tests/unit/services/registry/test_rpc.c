@@ -99,6 +99,25 @@ static void snapshot_of_heavy_agents_is_cut_and_the_next_goes_on(void **state)
     assert_int_equal(total, 60);
 }
 
+static void snapshot_of_one_agent_is_it_alone(void **state)
+{
+    (void)state;
+    char *const id = arena_strdup(fixture_arena, fixture_agent("web1", "prod"));
+    (void)fixture_agent("web2", "prod");
+    Clm__ListAgentSnapshotRequest req = CLM__LIST_AGENT_SNAPSHOT_REQUEST__INIT;
+    Clm__ListAgentSnapshotResponse res = CLM__LIST_AGENT_SNAPSHOT_RESPONSE__INIT;
+    struct status st = {0};
+    req.agent_id = id;
+    assert_int_equal(call("ListAgentSnapshot", "", &req, &res.base, &st), CODE_OK);
+    assert_int_equal(res.n_agents, 1);
+    assert_string_equal(res.agents[0]->agent_id, id);
+    req.agent_id = arena_strdup(fixture_arena, "01890000-0000-7000-8000-000000000000");
+    Clm__ListAgentSnapshotResponse none = CLM__LIST_AGENT_SNAPSHOT_RESPONSE__INIT;
+    assert_int_equal(call("ListAgentSnapshot", "", &req, &none.base, &st), CODE_OK);
+    assert_int_equal(none.n_agents, 0);
+    assert_true(none.last);
+}
+
 static void states_say_what_a_gateway_needs(void **state)
 {
     (void)state;
@@ -186,6 +205,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(page_of_heavy_agents_is_cut_and_the_next_goes_on),
         T(snapshot_of_heavy_agents_is_cut_and_the_next_goes_on),
+        T(snapshot_of_one_agent_is_it_alone),
         T(states_say_what_a_gateway_needs),
         T(view_shows_facts_and_times_only_when_there_are_any),
         T(bad_requests_are_refused_before_anything_is_written),

@@ -157,9 +157,20 @@ static enum code fetch(struct tasks *tasks, struct db *session, struct arena *sc
     fetches++;
     static const Clm__Task__Kind renew[] = {CLM__TASK__KIND__RENEW};
     struct agent agent = {.status = 6, .scope = fixture_scope(renew, 1, NULL, "*.example.com")};
-    if (!strcmp(agent_id, AGENT_B))
-        assert_ok(store_agent_put(session, scratch, agent_id, 1, &agent, NULL, &st));
+    if (strcmp(agent_id, NO_TASK) != 0)
+        assert_ok(store_agent_put(session, scratch, agent_id, 1000, &agent, NULL, &st));
     return CODE_OK;
+}
+
+static enum code fetch_nothing(struct tasks *tasks, struct db *session, struct arena *scratch,
+                               const char *agent_id, struct status *why)
+{
+    (void)tasks;
+    (void)session;
+    (void)scratch;
+    (void)agent_id;
+    fetches++;
+    return status_set(why, CODE_UNAVAILABLE, "no registry");
 }
 
 static void agent_that_was_just_registered_is_asked_for(void **state)
@@ -174,6 +185,34 @@ static void agent_that_was_just_registered_is_asked_for(void **state)
     assert_int_equal(fetches, 1);
     request.agent_id = NO_TASK;
     assert_int_equal(create(&request, &task), CODE_NOT_FOUND);
+}
+
+static void refusal_is_held_against_the_registry(void **state)
+{
+    (void)state;
+    static const Clm__Task__Kind renew[] = {CLM__TASK__KIND__RENEW};
+    const struct {
+        bool disabled;
+        const char *names;
+        enum code refused;
+    } before[] = {{true, "*.example.com", CODE_FAILED_PRECONDITION},
+                  {false, "*.example.org", CODE_PERMISSION_DENIED}};
+    struct new_task request = fixture_request(AGENT_A, CLM__TASK__KIND__RENEW);
+    struct task task;
+    for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++) {
+        assert_ok(db_query(db, "UPDATE agents SET version = 0", NULL, NULL, &st));
+        fixture_agent_state(AGENT_A, before[i].disabled ? 1 : 6, false, before[i].disabled,
+                            fixture_scope(renew, 1, NULL, before[i].names));
+        fetches = 0;
+        app.fetch_agent = fetch_nothing;
+        assert_int_equal(create(&request, &task), before[i].refused);
+        app.fetch_agent = fetch;
+        assert_ok(create(&request, &task));
+        assert_int_equal(fetches, 2);
+    }
+    app.fetch_agent = fetch_nothing;
+    request.agent_id = NO_TASK;
+    assert_int_equal(create(&request, &task), CODE_UNAVAILABLE);
 }
 
 static void predecessors_must_exist_and_not_have_failed(void **state)
@@ -267,6 +306,7 @@ int main(void)
         T(specification_must_be_that_of_its_kind),
         T(agent_must_be_known_enabled_and_in_scope),
         T(agent_that_was_just_registered_is_asked_for),
+        T(refusal_is_held_against_the_registry),
         T(predecessors_must_exist_and_not_have_failed),
         T(every_column_takes_the_kinds_of_its_cells),
         T(one_change_at_a_time_is_released),
