@@ -264,7 +264,7 @@ static enum code alert_of_task(struct worker *worker, const Clm__TaskChanged *ta
         [CLM__TASK__STATE__SUCCEEDED] = TASK_END_SUCCEEDED,
         [CLM__TASK__STATE__INSTALLED_UNVERIFIED] = TASK_END_UNVERIFIED,
         [CLM__TASK__STATE__FAILED] = TASK_END_FAILED,
-        [CLM__TASK__STATE__EXPIRED] = TASK_END_OTHER,
+        [CLM__TASK__STATE__EXPIRED] = TASK_END_FAILED, /* nobody did it */
     };
     const struct task_ended ended = {
         .agent_id = task->agent_id,

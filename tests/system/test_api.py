@@ -9,6 +9,7 @@ import pytest
 
 from clm.platform import write
 from clm.ports import HOST
+from clm.process import wait_until
 from clm.rest import RestError
 
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -244,6 +245,14 @@ def test_agents_are_listed_searched_filtered_and_paged(rest):
 def test_cancelling_a_task_that_has_not_begun_ends_it(rest, registered):
     task = rest.create_task(registered, "DISCOVER", {"roots": ["/etc/nginx"]})
     assert rest.post(f"/api/v1/tasks/{task['id']}:cancel")["state"] == "CANCELLED"
+
+
+def test_a_task_that_its_agent_never_took_expires_with_an_alert(rest):
+    agent_id = rest.register(f"away-{uuid.uuid4().hex[:6]}", operations=["DISCOVER"])["agent"]["id"]
+    task = rest.create_task(agent_id, "DISCOVER", deadlineSec=1)
+    assert rest.wait_task(task["id"])["state"] == "EXPIRED"
+    alert = wait_until("the alert", lambda: rest.get("/api/v1/alerts", agentId=agent_id)["alerts"])[0]
+    assert alert["kind"] == "TASK_FAILED" and "the deadline passed before its agent took it" in alert["message"], alert
 
 
 # ---- HTTP -----------------------------------------------------------------------------------------------------

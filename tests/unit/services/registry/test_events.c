@@ -188,6 +188,32 @@ static const struct alert *only_alert(void)
     return n ? alerts : NULL;
 }
 
+static void task_that_nobody_did_is_an_alert_until_one_is_done(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    const char *id = fixture_agent("web1", "prod");
+    Clm__TaskChanged task = CLM__TASK_CHANGED__INIT;
+    Clm__Event event = event_about("clm.event.tasks.task.finished", "0198c0de-0000-7000-8000-0000000000aa");
+    task.agent_id = arena_strdup(fixture_arena, id);
+    task.has_kind = task.has_state = true;
+    task.kind = CLM__TASK__KIND__RENEW;
+    task.message = arena_strdup(fixture_arena, "the deadline passed before its agent took it");
+    task.target = arena_strdup(fixture_arena, "nginx");
+    event.task = &task;
+    task.state = CLM__TASK__STATE__CANCELLED;
+    assert_int_equal(apply("clm.event.tasks.task.>", &event, &st), CODE_OK);
+    assert_null(only_alert());
+    task.state = CLM__TASK__STATE__EXPIRED;
+    assert_int_equal(apply("clm.event.tasks.task.>", &event, &st), CODE_OK);
+    assert_non_null(only_alert());
+    assert_int_equal(only_alert()->kind, ALERT_TASK_FAILED);
+    assert_string_equal(only_alert()->message, "RENEW of nginx: the deadline passed before its agent took it");
+    task.state = CLM__TASK__STATE__SUCCEEDED;
+    assert_int_equal(apply("clm.event.tasks.task.>", &event, &st), CODE_OK);
+    assert_null(only_alert());
+}
+
 static void late_revocation_list_is_one_alert_until_there_is_a_new_one(void **state)
 {
     (void)state;
@@ -273,6 +299,7 @@ int main(void)
         T(incomplete_events_can_never_be_applied),
         T(event_of_an_unknown_agent_is_applied_without_effect),
         T(tasks_stand_in_the_activity_under_their_agent),
+        T(task_that_nobody_did_is_an_alert_until_one_is_done),
         T(late_revocation_list_is_one_alert_until_there_is_a_new_one),
         T(refused_tokens_are_one_alert_of_their_token_or_source),
         T(refused_order_is_one_alert_of_its_host_until_it_is_quiet),
