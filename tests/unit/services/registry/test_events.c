@@ -208,7 +208,8 @@ static void task_that_nobody_did_is_an_alert_until_one_is_done(void **state)
     assert_int_equal(apply("clm.event.tasks.task.>", &event, &st), CODE_OK);
     assert_non_null(only_alert());
     assert_int_equal(only_alert()->kind, ALERT_TASK_FAILED);
-    assert_string_equal(only_alert()->message, "RENEW of nginx: the deadline passed before its agent took it");
+    assert_string_equal(only_alert()->message,
+                        "RENEW of nginx: the deadline passed before its agent took it");
     task.state = CLM__TASK__STATE__SUCCEEDED;
     assert_int_equal(apply("clm.event.tasks.task.>", &event, &st), CODE_OK);
     assert_null(only_alert());
