@@ -6,46 +6,78 @@
 #include "pki/cms.h"
 
 #include <assert.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pki/oids.h"
 #include "pki/ossl.h"
 
-static enum code add_signer(CMS_ContentInfo *cms, X509 *cert, const struct key *key, struct status *st)
-{
-    if (!CMS_add1_signer(cms, cert, key_evp(key), EVP_sha256(), CMS_BINARY | CMS_NOSMIMECAP))
-        return ossl_fail(st, CODE_INVALID_ARGUMENT, "cannot sign with this key and certificate");
-    return CODE_OK;
-}
+struct cms_signer {
+    EVP_PKEY *key;
+    X509 *cert;
+    STACK_OF(X509) * others;
+};
 
 /* They are put in as they are: their keys are nobody's business here. */
-static enum code add_certs(CMS_ContentInfo *cms, const struct der_list *intermediates, struct status *st)
+static enum code parse_others(const struct der_list *list, STACK_OF(X509) * *ret, struct status *st)
 {
-    for (size_t i = 0; intermediates && i < intermediates->n; i++) {
-        AUTO_X509 X509 *cert = NULL;
-        if (ossl_parse_cert_undecoded(der_bytes(&intermediates->item[i]), &cert, st) != CODE_OK)
-            return status_wrap(st, "certificate %zu of %zu", i + 1, intermediates->n);
-        if (CMS_add1_cert(cms, cert) != 1)
-            return ossl_fail(st, CODE_INVALID_ARGUMENT,
-                             "cannot put intermediate %zu into a message (twice the same?)", i + 1);
+    AUTO_X509_STACK STACK_OF(X509) *stack = MUST(sk_X509_new_null());
+    for (size_t i = 0; list && i < list->n; i++) {
+        X509 *cert = NULL;
+        if (ossl_parse_cert_undecoded(der_bytes(&list->item[i]), &cert, st) != CODE_OK)
+            return status_wrap(st, "certificate %zu of %zu", i + 1, list->n);
+        if (sk_X509_push(stack, cert) <= 0)
+            abort();
     }
+    *ret = TAKE(stack);
     return CODE_OK;
 }
 
-enum code cms_sign(enum cms_content type, struct bytes content, const struct key *key, struct bytes cert,
-                   const struct der_list *intermediates, struct der *ret, struct status *st)
+enum code cms_signer_new(const struct key *key, struct bytes cert, const struct der_list *intermediates,
+                         struct cms_signer **ret, struct status *st)
+{
+    AUTO_CMS_SIGNER struct cms_signer *signer = MUST(calloc(1, sizeof(*signer)));
+    TRY(ossl_parse_cert(cert, &signer->cert, st));
+    TRY(parse_others(intermediates, &signer->others, st));
+    if (EVP_PKEY_up_ref(key_evp(key)) != 1)
+        abort();
+    signer->key = key_evp(key);
+    *ret = TAKE(signer);
+    return CODE_OK;
+}
+
+void cms_signer_free(struct cms_signer *signer)
+{
+    if (!signer)
+        return;
+    EVP_PKEY_free(signer->key);
+    X509_free(signer->cert);
+    sk_X509_pop_free(signer->others, X509_free);
+    free(signer);
+}
+
+static enum code add_signer(CMS_ContentInfo *cms, const struct cms_signer *signer, struct status *st)
+{
+    if (!CMS_add1_signer(cms, signer->cert, signer->key, EVP_sha256(), CMS_BINARY | CMS_NOSMIMECAP))
+        return ossl_fail(st, CODE_INVALID_ARGUMENT, "cannot sign with this key and certificate");
+    for (int i = 0; i < sk_X509_num(signer->others); i++)
+        if (CMS_add1_cert(cms, sk_X509_value(signer->others, i)) != 1)
+            return ossl_fail(st, CODE_INVALID_ARGUMENT,
+                             "cannot put intermediate %d into a message (twice the same?)", i + 1);
+    return CODE_OK;
+}
+
+enum code cms_sign_by(const struct cms_signer *signer, enum cms_content type, struct bytes content,
+                      struct der *ret, struct status *st)
 {
     if (content.len == 0 || content.len > CMS_SIGNED_MAX)
         return status_set(st, CODE_INVALID_ARGUMENT, "content of %zu bytes to sign: must be 1 to %d",
                           content.len, CMS_SIGNED_MAX);
-    AUTO_X509 X509 *signer = NULL;
-    TRY(ossl_parse_cert(cert, &signer, st));
     AUTO_CMS CMS_ContentInfo *cms = MUST(CMS_sign(NULL, NULL, NULL, NULL, CMS_PARTIAL | CMS_BINARY));
     AUTO_ASN1_OBJECT ASN1_OBJECT *oid = MUST(OBJ_txt2obj(oid_of_content(type), 1));
     if (CMS_set1_eContentType(cms, oid) != 1)
         return ossl_fail(st, CODE_INTERNAL, "cannot set the content type");
-    TRY(add_signer(cms, signer, key, st));
-    TRY(add_certs(cms, intermediates, st));
+    TRY(add_signer(cms, signer, st));
     AUTO_BIO BIO *in = MUST(BIO_new_mem_buf(content.data, (int)content.len));
     AUTO_DER struct der der = {0};
     if (CMS_final(cms, in, NULL, CMS_BINARY) != 1 || !OSSL_TO_DER(i2d_CMS_ContentInfo, cms, &der))
@@ -56,6 +88,14 @@ enum code cms_sign(enum cms_content type, struct bytes content, const struct key
     ossl_forget();
     *ret = (struct der){TAKE(der.data), der.len};
     return CODE_OK;
+}
+
+enum code cms_sign(enum cms_content type, struct bytes content, const struct key *key, struct bytes cert,
+                   const struct der_list *intermediates, struct der *ret, struct status *st)
+{
+    AUTO_CMS_SIGNER struct cms_signer *signer = NULL;
+    TRY(cms_signer_new(key, cert, intermediates, &signer, st));
+    return cms_sign_by(signer, type, content, ret, st);
 }
 
 /* What no signature covers has one form only: ContentInfo { signedData, [0] { version 3, { SHA-256 },

@@ -24,7 +24,19 @@ enum cms_content { /* own eContentType OIDs; the envelope's is id-ct-authEnvelop
 #define CMS_SIGNED_MAX   (600 * 1024)
 #define CMS_ENVELOPE_MAX (512 * 1024)
 
+/* Who signs: a key, its certificate, and those that go along, decoded once. Keeps nothing of what it is made
+ * of. One thread at a time. */
+struct cms_signer;
+enum code cms_signer_new(const struct key *key, struct bytes cert, const struct der_list *intermediates,
+                         struct cms_signer **ret, struct status *st) MUST_CHECK;
+void cms_signer_free(struct cms_signer *signer);
+DEFINE_CLEANUP(cms_signer, struct cms_signer *, cms_signer_free)
+#define AUTO_CMS_SIGNER CLEANUP(cleanup_cms_signer)
+
 /* SignedData, one signer, signed attributes, certificates inside. */
+enum code cms_sign_by(const struct cms_signer *signer, enum cms_content type, struct bytes content,
+                      struct der *ret, struct status *st) MUST_CHECK;
+/* The same by who signs once. */
 enum code cms_sign(enum cms_content type, struct bytes content, const struct key *key, struct bytes cert,
                    const struct der_list *intermediates, struct der *ret, struct status *st) MUST_CHECK;
 
@@ -41,9 +53,8 @@ enum code cms_verify(enum cms_content type, struct bytes cms, const struct bytes
 enum code cms_claimed_signer(struct bytes cms, struct der *ret, struct status *st) MUST_CHECK;
 
 /* The task envelope. */
-enum code envelope_seal(struct bytes plaintext, struct bytes recipient_cert, const struct key *signer,
-                        struct bytes signer_cert, const struct der_list *intermediates, struct der *ret,
-                        struct status *st) MUST_CHECK;
+enum code envelope_seal(struct bytes plaintext, struct bytes recipient_cert, const struct cms_signer *signer,
+                        struct der *ret, struct status *st) MUST_CHECK;
 /* Two steps, so that decryption happens only after verification. The signer must have PURPOSE_ENVELOPE. */
 enum code envelope_verify(struct bytes envelope, const struct der_list *roots, int64_t at_ms,
                           struct der *ret_inner, struct der *ret_signer, struct status *st) MUST_CHECK;

@@ -126,9 +126,8 @@ static enum code add_recipient(CMS_ContentInfo *cms, X509 *recipient, struct sta
     return CODE_OK;
 }
 
-enum code envelope_seal(struct bytes plaintext, struct bytes recipient_cert, const struct key *signer,
-                        struct bytes signer_cert, const struct der_list *intermediates, struct der *ret,
-                        struct status *st)
+enum code envelope_seal(struct bytes plaintext, struct bytes recipient_cert, const struct cms_signer *signer,
+                        struct der *ret, struct status *st)
 {
     if (plaintext.len == 0 || plaintext.len > CMS_ENVELOPE_MAX)
         return status_set(st, CODE_INVALID_ARGUMENT, "task of %zu bytes to seal: must be 1 to %d",
@@ -144,7 +143,7 @@ enum code envelope_seal(struct bytes plaintext, struct bytes recipient_cert, con
         return ossl_fail(st, CODE_INTERNAL, "cannot encrypt an envelope");
     /* What the other side would refuse is not sent. */
     TRY(check_frame(der_bytes(&inner), st));
-    return cms_sign(CMS_CONTENT_ENVELOPE, der_bytes(&inner), signer, signer_cert, intermediates, ret, st);
+    return cms_sign_by(signer, CMS_CONTENT_ENVELOPE, der_bytes(&inner), ret, st);
 }
 
 enum code envelope_verify(struct bytes envelope, const struct der_list *roots, int64_t at_ms,

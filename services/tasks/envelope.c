@@ -16,16 +16,16 @@ struct envelope_signer {
     struct secret *key_pem; /* NULL: none yet */
     struct der_list chain;  /* leaf first */
     int64_t not_before_ms, not_after_ms;
-    unsigned serial;               /* rises with each certificate */
-    struct sealer *idle[IDLE_MAX]; /* ready for the next batch: parsing the key costs more than sealing */
+    unsigned serial; /* rises with each certificate */
+    struct sealer
+        *idle[IDLE_MAX]; /* ready for the next batch: decoding key and chain costs more than sealing */
     size_t n_idle;
 };
 
 struct sealer {
     struct envelope_signer *signer;
     unsigned serial;
-    struct key *key;
-    struct der_list chain, intermediates; /* intermediates borrow from chain */
+    struct cms_signer *cms;
 };
 
 struct envelope_signer *envelope_signer_new(void)
@@ -41,8 +41,7 @@ static void sealer_destroy(struct sealer *sealer)
 {
     if (!sealer)
         return;
-    key_free(sealer->key);
-    der_list_done(&sealer->chain);
+    cms_signer_free(sealer->cms);
     free(sealer);
 }
 
@@ -135,9 +134,9 @@ void sealer_free(struct sealer *sealer)
         sealer_destroy(sealer);
 }
 
-/* NULL pem in *ret_pem: *ret is an idle one, or there is no certificate. */
+/* NULL in *ret_pem: an idle one, or there is no certificate. Else one that has to be made of these copies. */
 static struct sealer *sealer_take_or_copy(struct envelope_signer *signer, int64_t now_ms,
-                                          struct secret **ret_pem)
+                                          struct secret **ret_pem, struct der_list *ret_chain)
 {
     struct sealer *sealer = NULL;
     (void)pthread_mutex_lock(&signer->mutex);
@@ -149,27 +148,36 @@ static struct sealer *sealer_take_or_copy(struct envelope_signer *signer, int64_
             abort();
         sealer->signer = signer;
         sealer->serial = signer->serial;
-        chain_copy(&signer->chain, &sealer->chain);
+        chain_copy(&signer->chain, ret_chain);
         *ret_pem = secret_dup(signer->key_pem->data, signer->key_pem->len);
     }
     (void)pthread_mutex_unlock(&signer->mutex);
     return sealer;
 }
 
+static enum code sealer_make(struct sealer *sealer, const struct secret *pem, const struct der_list *chain,
+                             struct status *st)
+{
+    AUTO_KEY struct key *key = NULL;
+    struct der_list intermediates = {.n = chain->n - 1}; /* borrowed */
+    for (size_t i = 0; i < intermediates.n; i++)
+        intermediates.item[i] = chain->item[i + 1];
+    TRY(key_parse(pem, NULL, &key, st));
+    return cms_signer_new(key, der_bytes(&chain->item[0]), &intermediates, &sealer->cms, st);
+}
+
 enum code sealer_new(struct envelope_signer *signer, int64_t now_ms, struct sealer **ret, struct status *st)
 {
     AUTO_SECRET struct secret *pem = NULL;
-    struct sealer *sealer = sealer_take_or_copy(signer, now_ms, &pem);
+    AUTO_DER_LIST struct der_list chain = {0};
+    struct sealer *sealer = sealer_take_or_copy(signer, now_ms, &pem, &chain);
     if (!sealer)
         return status_set(st, CODE_UNAVAILABLE,
                           "no envelope certificate yet: waiting for bootstrap to issue one");
-    if (pem && key_parse(pem, NULL, &sealer->key, st) != CODE_OK) {
+    if (pem && sealer_make(sealer, pem, &chain, st) != CODE_OK) {
         sealer_destroy(sealer);
         return st->code;
     }
-    sealer->intermediates.n = sealer->chain.n - 1;
-    for (size_t i = 0; i < sealer->intermediates.n; i++)
-        sealer->intermediates.item[i] = sealer->chain.item[i + 1];
     *ret = sealer;
     return CODE_OK;
 }
@@ -180,8 +188,7 @@ enum code sealer_seal(struct sealer *sealer, const struct order *order, struct b
     struct bytes plaintext;
     TRY(order_write(order, arena, &plaintext, st));
     AUTO_DER struct der sealed = {0};
-    TRY(envelope_seal(plaintext, recipient, sealer->key, der_bytes(&sealer->chain.item[0]),
-                      &sealer->intermediates, &sealed, st));
+    TRY(envelope_seal(plaintext, recipient, sealer->cms, &sealed, st));
     *ret = (struct bytes){arena_dup(arena, sealed.data, sealed.len), sealed.len};
     return CODE_OK;
 }

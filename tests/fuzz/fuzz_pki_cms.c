@@ -66,8 +66,10 @@ static void world_make(struct world *w)
     need(key_generate(KEY_EC_P256, &w->agent, &st), &st);
     w->signer_cert = issue(issuer, w->signer, PURPOSE_ENVELOPE);
     w->agent_cert = issue(issuer, w->agent, PURPOSE_AGENT_TASK);
-    need(envelope_seal((struct bytes){(const uint8_t *)order, sizeof(order)}, der_bytes(&w->agent_cert),
-                       w->signer, der_bytes(&w->signer_cert), NULL, &w->envelope, &st),
+    AUTO_CMS_SIGNER struct cms_signer *by = NULL;
+    need(cms_signer_new(w->signer, der_bytes(&w->signer_cert), NULL, &by, &st), &st);
+    need(envelope_seal((struct bytes){(const uint8_t *)order, sizeof(order)}, der_bytes(&w->agent_cert), by,
+                       &w->envelope, &st),
          &st);
     need(envelope_verify(der_bytes(&w->envelope), &w->roots, NOW, &w->inner, NULL, &st), &st);
 }

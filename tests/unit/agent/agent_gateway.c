@@ -512,7 +512,7 @@ void order_add(struct gateway *gw, const char *task_id, const Clm__TaskSpec *spe
     uint8_t spec_bytes[512];
     static char *paths[] = {(char *)(uintptr_t) "/tmp/**"};
     static char *names[] = {(char *)(uintptr_t) "*.example.com"};
-    struct der_list none = {0};
+    AUTO_CMS_SIGNER struct cms_signer *by = NULL;
     struct status st;
     size_t i = gw->n_outgoing++;
     test_order(&order, &scope, spec, spec_bytes);
@@ -528,8 +528,8 @@ void order_add(struct gateway *gw, const char *task_id, const Clm__TaskSpec *spe
     order.not_before_at_ms = clock_wall_ms() - 300000;
     order.not_after_at_ms = order.deadline_at_ms = clock_wall_ms() + 300000;
     AUTO_DER struct der plain = test_pack(&order.base);
-    OK(envelope_seal(der_bytes(&plain), der_bytes(&gw->task_cert), signer->key, der_bytes(&signer->cert),
-                     &none, &gw->outgoing[i], &st));
+    OK(cms_signer_new(signer->key, der_bytes(&signer->cert), NULL, &by, &st));
+    OK(envelope_seal(der_bytes(&plain), der_bytes(&gw->task_cert), by, &gw->outgoing[i], &st));
     (void)snprintf(gw->outgoing_task[i], UUID_TEXT_SIZE, "%s", task_id);
     answer_checkin(gw);
 }

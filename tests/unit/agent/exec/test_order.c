@@ -77,10 +77,10 @@ static void seal_with(struct fixture *f, const struct test_signer *signer, struc
 {
     struct status st;
     AUTO_DER struct der plain = test_pack(&f->order.base);
-    struct der_list none = {0};
+    AUTO_CMS_SIGNER struct cms_signer *by = NULL;
     der_done(&f->envelope);
-    if (envelope_seal(der_bytes(&plain), recipient, signer->key, der_bytes(&signer->cert), &none,
-                      &f->envelope, &st) != CODE_OK)
+    if (cms_signer_new(signer->key, der_bytes(&signer->cert), NULL, &by, &st) != CODE_OK ||
+        envelope_seal(der_bytes(&plain), recipient, by, &f->envelope, &st) != CODE_OK)
         fail_msg("%s", st.msg);
 }
 

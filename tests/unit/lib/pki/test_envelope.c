@@ -42,12 +42,45 @@ static int teardown(void **state)
     return 0;
 }
 
+static enum code seal_by(const struct entity *by, const struct der_list *chain, struct bytes plaintext,
+                         const struct der *recipient, struct der *ret, struct status *st)
+{
+    AUTO_CMS_SIGNER struct cms_signer *signer = NULL;
+    assert_ok(cms_signer_new(by->key, der_bytes(&by->cert), chain, &signer, st), st);
+    return envelope_seal(plaintext, der_bytes(recipient), signer, ret, st);
+}
+
 static void seal(struct world *w, struct der *ret)
 {
     struct status st;
-    assert_ok(envelope_seal(text_bytes(order), der_bytes(&w->agent.cert), w->tasks.key,
-                            der_bytes(&w->tasks.cert), &w->pki.envelopes.chain, ret, &st),
-              &st);
+    assert_ok(seal_by(&w->tasks, &w->pki.envelopes.chain, text_bytes(order), &w->agent.cert, ret, &st), &st);
+}
+
+static void one_signer_seals_for_many(void **state)
+{
+    struct world *w = *state;
+    struct status st;
+    AUTO_CMS_SIGNER struct cms_signer *signer = NULL;
+    AUTO_KEY struct key *key = NULL;
+    AUTO_SECRET struct secret *pem = NULL;
+    AUTO_DER struct der cert = der_dup(der_bytes(&w->tasks.cert));
+    assert_ok(key_to_pem(w->tasks.key, NULL, &pem, &st), &st);
+    assert_ok(key_parse(pem, NULL, &key, &st), &st);
+    assert_ok(cms_signer_new(key, der_bytes(&cert), &w->pki.envelopes.chain, &signer, &st), &st);
+    key_free(TAKE(key)); /* nothing of what it was made of is kept */
+    memset(cert.data, 0, cert.len);
+    const struct entity *const to[] = {&w->agent, &w->other, &w->agent};
+    for (size_t i = 0; i < sizeof(to) / sizeof(to[0]); i++) {
+        AUTO_DER struct der envelope = {0};
+        AUTO_DER struct der inner = {0};
+        AUTO_DER struct der plain = {0};
+        AUTO_DER struct der by = {0};
+        assert_ok(envelope_seal(text_bytes(order), der_bytes(&to[i]->cert), signer, &envelope, &st), &st);
+        assert_ok(envelope_verify(der_bytes(&envelope), &w->pki.roots, w->pki.now_ms, &inner, &by, &st), &st);
+        assert_memory_equal(by.data, w->tasks.cert.data, w->tasks.cert.len);
+        assert_ok(envelope_open(der_bytes(&inner), to[i]->key, der_bytes(&to[i]->cert), &plain, &st), &st);
+        assert_memory_equal(plain.data, order, plain.len);
+    }
 }
 
 static void verified_inner(struct world *w, struct der *ret)
@@ -85,9 +118,9 @@ static void large_task_survives_whole(void **state)
     AUTO_DER struct der envelope = {0};
     AUTO_DER struct der inner = {0};
     AUTO_DER struct der plain = {0};
-    assert_ok(envelope_seal((struct bytes){big, len}, der_bytes(&w->agent.cert), w->tasks.key,
-                            der_bytes(&w->tasks.cert), &w->pki.envelopes.chain, &envelope, &st),
-              &st);
+    assert_ok(
+        seal_by(&w->tasks, &w->pki.envelopes.chain, (struct bytes){big, len}, &w->agent.cert, &envelope, &st),
+        &st);
     assert_ok(envelope_verify(der_bytes(&envelope), &w->pki.roots, w->pki.now_ms, &inner, NULL, &st), &st);
     assert_ok(envelope_open(der_bytes(&inner), w->agent.key, der_bytes(&w->agent.cert), &plain, &st), &st);
     assert_int_equal(plain.len, len);
@@ -118,8 +151,7 @@ static void signer_with_another_purpose_is_refused(void **state)
     AUTO_DER struct der envelope = {0};
     AUTO_DER struct der inner = {0};
     entity_init(&service, &w->pki.services, PURPOSE_SERVICE, "service", "tasks", w->pki.now_ms);
-    assert_ok(envelope_seal(text_bytes(order), der_bytes(&w->agent.cert), service.key,
-                            der_bytes(&service.cert), &w->pki.services.chain, &envelope, &st),
+    assert_ok(seal_by(&service, &w->pki.services.chain, text_bytes(order), &w->agent.cert, &envelope, &st),
               &st);
     assert_code(CODE_UNAUTHENTICATED,
                 envelope_verify(der_bytes(&envelope), &w->pki.roots, w->pki.now_ms, &inner, NULL, &st), &st);
@@ -138,8 +170,7 @@ static void signer_of_another_root_is_refused(void **state)
     AUTO_DER struct der inner = {0};
     pki_init(&foreign, w->pki.now_ms);
     entity_init(&tasks, &foreign.envelopes, PURPOSE_ENVELOPE, "service", "tasks", w->pki.now_ms);
-    assert_ok(envelope_seal(text_bytes(order), der_bytes(&w->agent.cert), tasks.key, der_bytes(&tasks.cert),
-                            &foreign.envelopes.chain, &envelope, &st),
+    assert_ok(seal_by(&tasks, &foreign.envelopes.chain, text_bytes(order), &w->agent.cert, &envelope, &st),
               &st);
     assert_code(CODE_UNAUTHENTICATED,
                 envelope_verify(der_bytes(&envelope), &w->pki.roots, w->pki.now_ms, &inner, NULL, &st), &st);
@@ -240,13 +271,9 @@ static void more_than_the_limit_is_not_sealed(void **state)
     AUTO_DER struct der got = {0};
     assert_non_null(big);
     assert_code(CODE_INVALID_ARGUMENT,
-                envelope_seal((struct bytes){big, len}, der_bytes(&w->agent.cert), w->tasks.key,
-                              der_bytes(&w->tasks.cert), NULL, &got, &st),
-                &st);
+                seal_by(&w->tasks, NULL, (struct bytes){big, len}, &w->agent.cert, &got, &st), &st);
     assert_code(CODE_INVALID_ARGUMENT,
-                envelope_seal((struct bytes){big, 0}, der_bytes(&w->agent.cert), w->tasks.key,
-                              der_bytes(&w->tasks.cert), NULL, &got, &st),
-                &st);
+                seal_by(&w->tasks, NULL, (struct bytes){big, 0}, &w->agent.cert, &got, &st), &st);
 }
 
 static void certificate_without_key_agreement_is_no_recipient(void **state)
@@ -256,9 +283,7 @@ static void certificate_without_key_agreement_is_no_recipient(void **state)
     struct entity identity;
     AUTO_DER struct der got = {0};
     entity_init(&identity, &w->pki.agents, PURPOSE_AGENT_IDENTITY, "agent", "7", w->pki.now_ms);
-    assert_code(CODE_INVALID_ARGUMENT,
-                envelope_seal(text_bytes(order), der_bytes(&identity.cert), w->tasks.key,
-                              der_bytes(&w->tasks.cert), NULL, &got, &st),
+    assert_code(CODE_INVALID_ARGUMENT, seal_by(&w->tasks, NULL, text_bytes(order), &identity.cert, &got, &st),
                 &st);
     entity_done(&identity);
 }
@@ -416,6 +441,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sealed_task_opens_for_its_agent),
+        cmocka_unit_test(one_signer_seals_for_many),
         cmocka_unit_test(large_task_survives_whole),
         cmocka_unit_test(another_agents_key_cannot_open),
         cmocka_unit_test(signer_with_another_purpose_is_refused),
