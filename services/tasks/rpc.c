@@ -231,7 +231,7 @@ static enum code retry_task(struct rpc_ctx *ctx, const void *request, void *resp
     struct worker *worker = worker_of(ctx);
     struct task task;
     TRY(task_seen(worker->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
-    TRY(task_retry(worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
+    TRY(task_retry(&app_of(worker)->tasks, worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
     return view_fill(response, &task, ctx->arena, st);
 }
 
