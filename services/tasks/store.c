@@ -307,9 +307,11 @@ enum code store_task_retry(struct db *db, struct arena *arena, const struct task
 enum code store_attempts(struct db *db, struct arena *arena, const char *task_id, size_t max,
                          struct attempt **ret, size_t *ret_n, struct status *st)
 {
-    /* Of several receipts for one attempt the first one counted. */
+    /* Of several receipts for one attempt the first one counted. Results that are longer than all the steps
+     * that there may be are left where they are: they would fill the memory of whoever asks. */
     static const char sql[] =
-        "SELECT * FROM (SELECT DISTINCT ON (attempt) attempt, outcome, received_at, result FROM receipts "
+        "SELECT * FROM (SELECT DISTINCT ON (attempt) attempt, outcome, received_at, "
+        "CASE WHEN octet_length(result) <= 262144 THEN result END FROM receipts "
         "WHERE task_id = $1 ORDER BY attempt DESC, received_at LIMIT $2) newest ORDER BY attempt";
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, task_id);
