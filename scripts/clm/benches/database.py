@@ -8,15 +8,15 @@ from clm.process import run
 ROUNDS = 7
 
 
-def rounds(program, directory, bin_dir, unit, *arguments, timeout=600):
+def rounds(program, directory, bin_dir, unit, *arguments, service="registry", timeout=600):
     """The medians of both, after telling each round."""
     run(["ninja", "-C", bin_dir.parent, "--quiet", program], timeout=300)
     platform = Platform(directory / "platform", bin_dir)
     try:
         platform.steps()[0][1]()
-        platform.write_config("registry")
-        conninfo = f"host={HOST} port={platform.ports['postgresql']} dbname=clm user=registry"
-        done = run([bin_dir / program, conninfo, platform.root / "secrets" / "registry.pgpass", ROUNDS, *arguments], timeout=timeout,
+        platform.write_config(service)
+        conninfo = f"host={HOST} port={platform.ports['postgresql']} dbname=clm user={service}"
+        done = run([bin_dir / program, conninfo, platform.root / "secrets" / f"{service}.pgpass", ROUNDS, *arguments], timeout=timeout,
                    user=platform.user if platform.bin == bin_dir else None)
     finally:
         platform.stop()
