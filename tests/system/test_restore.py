@@ -19,7 +19,7 @@ def lost(make_platform):
     def between(name):
         if name == "configuration":
             witness = platform.own_dir("witness") / "heads"
-            platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000, "identity_life": "90s"}})
+            platform.write_config("bootstrap", {"bootstrap": {"token_failures_per_min": 100000, "identity_life": "120s"}})
             platform.write_config("registry", {"audit": {"head_interval": "1s", "witness_file": witness}})
             platform.write_config("gateway", {"gateway": {"audit_head_interval": "1s", "checkin_interval": "5s"}})
     start_platform(platform, between)
@@ -80,7 +80,7 @@ def test_a_restored_database_is_noticed_and_the_fleet_comes_back(lost, operator,
             name: scope[name] for name in ("operations", "paths", "dnsNames") if name in scope}})
         wait_until("an order under the new scope", lambda: operator.run_task(rotating.id, "VALIDATE", {
             "certificatePath": str(rotating.nginx.certificate)}) and (rotating.agent.state / "scope").read_text() == "0 2\n", 60)
-        wait_until("the next generation", lambda: operator.agent(rotating.id).get("generation", 0) >= 1, 90,
+        wait_until("the next generation", lambda: operator.agent(rotating.id).get("generation", 0) >= 1, 120,
                    process=rotating.agent.process)
         wait_until("the copy outside the database", lambda: lost.copy.exists() and stolen_id in lost.copy.read_text(), 30)
         size = operator.get("/api/v1/audit/head")["treeSize"]

@@ -35,7 +35,6 @@ class Fleet:
         while "timeout = 30s" in self.agent.conf.read_text():
             self.agent.change("timeout = 30s", "timeout = 6s")
         self.agent.manage(f"tomcat={tomcat.conf}", command=tomcat.reload_command())
-        self.agent.change("timeout = 30s", "timeout = 20s")  # its configuration is tested by a Java machine of its own
         answer = self.rest.register("servers", operations=("DEPLOY", "RENEW", "VALIDATE", "DISCOVER"),
                                     paths=[f"{self.dir}/**"], dns_names=["*.clm.test"])
         self.id = answer["agent"]["id"]
