@@ -87,7 +87,7 @@ static void serve(struct worker_thread *t, struct rpc_delivery *delivery, struct
     if (t->worker.db)
         db_rollback(t->worker.db);
     if (code == CODE_UNAVAILABLE && t->worker.db && db_ensure(t->worker.db, &st) != CODE_OK)
-        service_db_lost(service);
+        service_db_lost(service, t->db_epoch);
 }
 
 static void *worker_main(void *arg)
