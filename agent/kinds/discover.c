@@ -109,8 +109,8 @@ static enum code scan_roots(struct discovery *d, struct status *st)
     for (size_t i = 0; i < n; i++) {
         if (spec->n_roots > 0)
             TRY(policy_allows_discovery(policy, paths[i], st));
-        roots[i] = (struct walk_root){
-            paths[i], spec->n_roots > 0 ? policy_discovery_root_of(policy, paths[i]) : paths[i]};
+        roots[i] = (struct walk_root){paths[i], spec->n_roots > 0 ? policy_discovery_root_of(policy, paths[i])
+                                                                  : paths[i]};
     }
     return scan_files(d, roots, st);
 }

@@ -437,8 +437,8 @@ static void add_root(struct walker *walker, const struct walk_root *root)
         free(job);
 }
 
-static _Noreturn void child(const struct walk_root *roots, const struct seen *seen, struct walk_shared *shared,
-                            unsigned threads, int out)
+static _Noreturn void child(const struct walk_root *roots, const struct seen *seen,
+                            struct walk_shared *shared, unsigned threads, int out)
 {
     struct walker walker = {.seen = seen,
                             .shared = shared,
@@ -476,8 +476,8 @@ static _Noreturn void child(const struct walk_root *roots, const struct seen *se
 
 /* --- the caller's side -------------------------------------------------------------------------------- */
 
-enum code walk_start(struct walk *walk, const struct walk_root *roots, const struct seen *seen, unsigned threads,
-                     struct status *st)
+enum code walk_start(struct walk *walk, const struct walk_root *roots, const struct seen *seen,
+                     unsigned threads, struct status *st)
 {
     int fds[2];
     *walk = (struct walk){.pid = -1, .fd = -1};
