@@ -373,6 +373,7 @@ void bus_on_ready(struct bus *bus, void (*on_ready)(bool ready, void *arg), void
  * ------------------------------------------------------------------------------------------ */
 
 struct bus_sub {
+    natsConnection *nc; /* borrowed */
     natsSubscription *sub;
     void (*on_message)(const char *subject, const void *data, size_t len, void *arg);
     void (*on_event)(const struct event_message *event, void *arg);
@@ -451,6 +452,7 @@ static enum code subscribe(struct bus *bus, const char *subject, const struct bu
     if (!s)
         abort();
     *s = *callbacks;
+    s->nc = bus->prompt;
     (void)pthread_mutex_init(&s->mutex, NULL);
     (void)pthread_cond_init(&s->done, NULL);
     natsStatus status = natsConnection_Subscribe(&s->sub, bus->prompt, subject, on_plain, s);
@@ -490,6 +492,19 @@ enum code bus_listen(struct bus *bus, const char *subject, void (*on_question)(c
                      void *arg, struct bus_sub **ret, struct status *st)
 {
     return subscribe(bus, subject, &(struct bus_sub){.on_question = on_question, .arg = arg}, ret, st);
+}
+
+uint64_t bus_sub_losses(const struct bus_sub *s)
+{
+    natsStatistics *statistics = NULL;
+    uint64_t reconnects = 0;
+    int64_t dropped = 0;
+    if (natsStatistics_Create(&statistics) == NATS_OK &&
+        natsConnection_GetStats(s->nc, statistics) == NATS_OK)
+        (void)natsStatistics_GetCounts(statistics, NULL, NULL, NULL, NULL, &reconnects);
+    natsStatistics_Destroy(statistics);
+    (void)natsSubscription_GetDropped(s->sub, &dropped);
+    return reconnects + (uint64_t)dropped;
 }
 
 void bus_unsubscribe(struct bus_sub *s)

@@ -42,6 +42,9 @@ enum code bus_subscribe(struct bus *bus, const char *subject,
                         void (*on_message)(const char *subject, const void *data, size_t len, void *arg),
                         void *arg, struct bus_sub **ret, struct status *st) MUST_CHECK;
 void bus_unsubscribe(struct bus_sub *sub);
+/* Rises when messages of the subscription may have passed it by: the connection was away, be it for an
+ * instant, or the callback was too slow. */
+uint64_t bus_sub_losses(const struct bus_sub *sub);
 
 #define BUS_SUBJECT_WAKE "clm.wake"          /* payload: agent ids, one a line */
 #define BUS_SUBJECT_TICK "clm.tick.registry" /* once a second; payload: wall clock in ms, decimal */

@@ -8,6 +8,8 @@
 #include "gateway/checkins_parts.h"
 
 #define BATCH_MAX      1000
+#define BATCH_BYTES    (400 * 1024) /* with what goes around them, a request that the bus takes */
+#define FRAME_BYTES    6            /* tag and length of one in the request, at most */
 #define LEASE_PAUSE_MS 100
 
 static void on_leases(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
@@ -59,35 +61,53 @@ static void on_leases(struct edge *edge, struct arena *arena UNUSED, const Proto
     batch_sent(checkins->leases, checkins->n_queued > 0, 0);
 }
 
+static void fill_row(Clm__LeaseRequest *row, struct agent *agent)
+{
+    clm__lease_request__init(row);
+    row->agent_id = agent->id;
+    row->has_generation = true;
+    row->generation = agent->generation;
+    row->has_free_slots = true;
+    row->free_slots = agent->free_slots;
+    row->n_held = agent->n_held;
+    row->held = agent->held;
+    row->has_first_of_connection = true;
+    row->first_of_connection = !agent->first_done;
+    row->has_safe_mode = true;
+    row->safe_mode = agent->safe_mode;
+}
+
+/* As many of the queue as go into one request; one always does. */
+static size_t take_queued(struct checkins *checkins, Clm__LeaseRequest *rows, Clm__LeaseRequest **list,
+                          size_t max)
+{
+    size_t n = 0, bytes = 0;
+    while (n < max) {
+        struct agent *agent = checkins->queue_first;
+        fill_row(&rows[n], agent);
+        bytes += protobuf_c_message_get_packed_size(&rows[n].base) + FRAME_BYTES;
+        if (n > 0 && bytes > BATCH_BYTES)
+            break;
+        checkin_set_state(agent, CHECKIN_ASKED);
+        agent->asked_index = n;
+        checkins->asked[n] = agent;
+        checkins->n_asked++;
+        list[n] = &rows[n];
+        n++;
+    }
+    return n;
+}
+
 static void send_leases(void *arg)
 {
     struct checkins *checkins = arg;
     AUTO_ARENA struct arena *arena = arena_new();
-    size_t n = checkins->n_queued < BATCH_MAX ? checkins->n_queued : BATCH_MAX;
-    Clm__LeaseRequest *rows = arena_array(arena, n, sizeof *rows);
-    Clm__LeaseRequest **list = arena_array(arena, n, sizeof(Clm__LeaseRequest *));
+    size_t max = checkins->n_queued < BATCH_MAX ? checkins->n_queued : BATCH_MAX;
+    Clm__LeaseRequest *rows = arena_array(arena, max, sizeof *rows);
+    Clm__LeaseRequest **list = arena_array(arena, max, sizeof(Clm__LeaseRequest *));
 
     assert(checkins->n_asked == 0);
-    for (size_t i = 0; i < n; i++) {
-        struct agent *agent = checkins->queue_first;
-        checkin_set_state(agent, CHECKIN_ASKED);
-        agent->asked_index = i;
-        checkins->asked[i] = agent;
-        checkins->n_asked++;
-        clm__lease_request__init(&rows[i]);
-        rows[i].agent_id = agent->id;
-        rows[i].has_generation = true;
-        rows[i].generation = agent->generation;
-        rows[i].has_free_slots = true;
-        rows[i].free_slots = agent->free_slots;
-        rows[i].n_held = agent->n_held;
-        rows[i].held = agent->held;
-        rows[i].has_first_of_connection = true;
-        rows[i].first_of_connection = !agent->first_done;
-        rows[i].has_safe_mode = true;
-        rows[i].safe_mode = agent->safe_mode;
-        list[i] = &rows[i];
-    }
+    size_t n = take_queued(checkins, rows, list, max);
     if (n == 0) { /* they all left meanwhile */
         batch_sent(checkins->leases, false, 0);
         return;

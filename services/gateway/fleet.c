@@ -1,7 +1,7 @@
 /*
  * An open-addressing table of agent states under a read-write lock, fed by two threads: NATS callbacks
  * (events, ticks) and the snapshot thread, which reads all pages whenever something may have been missed: at
- * the start, after the bus was away, after a silent registry.
+ * the start, after the bus was away or dropped something, after a silent registry.
  */
 #include "gateway/fleet.h"
 
@@ -25,11 +25,13 @@
 #define SNAPSHOT_PAGE       1000
 #define SNAPSHOT_TIMEOUT_MS 5000
 #define SNAPSHOT_RETRY_MS   1000
+#define NEVER               (INT64_MIN / 2)
 
 struct fleet_entry {
     char agent_id[UUID_TEXT_SIZE]; /* "" marks a free slot; entries are never removed, only overwritten */
     bool disabled;
     uint32_t min_generation;
+    uint32_t round; /* in which it was heard of last */
     uint64_t version;
     int64_t superseded_told_ms; /* monotonic; 0: never */
     char reason[96];
@@ -43,13 +45,15 @@ struct fleet {
     pthread_rwlock_t lock; /* of the table */
     struct fleet_entry *slots;
     size_t n_slots, n_used;
+    uint32_t round; /* of snapshots */
 
     pthread_mutex_t mutex; /* of what follows, with the condition that wakes the snapshot thread */
     pthread_cond_t wake;
     bool stopping, stale;
 
-    atomic_bool loaded;
+    atomic_bool loaded; /* nothing was missed since */
     _Atomic int64_t tick_mono_ms;
+    uint64_t losses; /* of events, as counted at the last tick; its thread's */
     pthread_t thread;
     bool thread_started;
     struct bus_sub *events, *tick;
@@ -94,9 +98,11 @@ static void merge(struct fleet *fleet, const char *agent_id, uint64_t version, b
         (void)snprintf(entry->agent_id, sizeof entry->agent_id, "%s", agent_id);
         fleet->n_used++;
     } else if (version <= entry->version) {
+        entry->round = fleet->round;
         pthread_rwlock_unlock(&fleet->lock);
         return;
     }
+    entry->round = fleet->round;
     cut = (disabled && !entry->disabled) || min_generation > entry->min_generation;
     entry->version = version;
     entry->disabled = disabled;
@@ -134,10 +140,12 @@ static void on_event(const struct event_message *message, void *arg)
           event->agent->min_generation, event->agent->reason);
 }
 
+/* Something may have been missed, a revocation perhaps: nobody is let in before a snapshot says so. */
 static void mark_stale(struct fleet *fleet)
 {
     pthread_mutex_lock(&fleet->mutex);
     fleet->stale = true;
+    atomic_store(&fleet->loaded, false);
     pthread_cond_signal(&fleet->wake);
     pthread_mutex_unlock(&fleet->mutex);
 }
@@ -147,13 +155,47 @@ static void on_tick(const char *subject UNUSED, const void *data UNUSED, size_t 
     struct fleet *fleet = arg;
     int64_t now = clock_mono_ms();
     int64_t before = atomic_exchange(&fleet->tick_mono_ms, now);
-    if (now - before > TICK_MAX_AGE_MS)
+    uint64_t losses = bus_sub_losses(fleet->events);
+    bool silent = before != NEVER && now - before > TICK_MAX_AGE_MS;
+    if (silent || losses != fleet->losses)
         mark_stale(fleet);
+    fleet->losses = losses;
+}
+
+static void begin_round(struct fleet *fleet)
+{
+    pthread_rwlock_wrlock(&fleet->lock);
+    fleet->round++;
+    pthread_rwlock_unlock(&fleet->lock);
+}
+
+/* Whom neither a page nor an event of this round has named is no longer there, and we missed its end. */
+static void drop_missing(struct fleet *fleet)
+{
+    size_t n = 0;
+    pthread_rwlock_wrlock(&fleet->lock);
+    char(*gone)[UUID_TEXT_SIZE] = calloc(fleet->n_used + 1, sizeof *gone);
+    if (!gone)
+        abort();
+    for (size_t i = 0; i < fleet->n_slots; i++) {
+        struct fleet_entry *entry = &fleet->slots[i];
+        if (!entry->agent_id[0] || entry->round == fleet->round ||
+            (entry->disabled && strcmp(entry->reason, DISABLED_DELETED) == 0))
+            continue;
+        entry->disabled = true;
+        (void)snprintf(entry->reason, sizeof entry->reason, "%s", DISABLED_DELETED);
+        memcpy(gone[n++], entry->agent_id, UUID_TEXT_SIZE);
+    }
+    pthread_rwlock_unlock(&fleet->lock);
+    for (size_t i = 0; i < n; i++)
+        fleet->on_cut(gone[i], fleet->arg);
+    free(gone);
 }
 
 static enum code load_snapshot(struct fleet *fleet, struct status *st)
 {
     char after[UUID_TEXT_SIZE] = "";
+    begin_round(fleet);
     for (;;) {
         AUTO_ARENA struct arena *arena = arena_new();
         ProtobufCMessage *base = NULL;
@@ -175,8 +217,10 @@ static enum code load_snapshot(struct fleet *fleet, struct status *st)
             merge(fleet, state->agent_id, state->version, state->disabled, state->min_generation,
                   state->reason);
         }
-        if (page->last || page->n_states == 0)
+        if (page->last || page->n_states == 0) {
+            drop_missing(fleet);
             return CODE_OK;
+        }
         (void)snprintf(after, sizeof after, "%s", page->states[page->n_states - 1]->agent_id);
     }
 }
@@ -198,7 +242,6 @@ static void *snapshot_thread(void *arg)
         struct status st = {0};
         enum code code = load_snapshot(fleet, &st);
         if (code == CODE_OK) {
-            atomic_store(&fleet->loaded, true);
             log_info("agent states loaded", "agents", LOG_NUM(fleet_count(fleet)), NULL);
             complained = false;
         } else if (!complained) {
@@ -207,6 +250,8 @@ static void *snapshot_thread(void *arg)
         }
 
         pthread_mutex_lock(&fleet->mutex);
+        if (code == CODE_OK && !fleet->stale) /* else more was missed meanwhile */
+            atomic_store(&fleet->loaded, true);
         if (code != CODE_OK && !fleet->stopping) {
             fleet->stale = true;
             struct timespec until;
@@ -228,7 +273,7 @@ struct fleet *fleet_new(struct service *service, void (*on_cut)(const char *agen
     fleet->on_cut = on_cut;
     fleet->arg = arg;
     fleet->stale = true;
-    atomic_store(&fleet->tick_mono_ms, INT64_MIN / 2);
+    atomic_store(&fleet->tick_mono_ms, NEVER);
     pthread_rwlock_init(&fleet->lock, NULL);
     pthread_mutex_init(&fleet->mutex, NULL);
     pthread_cond_init(&fleet->wake, NULL);
@@ -240,6 +285,7 @@ enum code fleet_start(struct fleet *fleet, struct status *st)
 {
     struct bus *bus = service_bus(fleet->service);
     TRY(events_watch(bus, "clm.event.registry.agent.>", on_event, fleet, &fleet->events, st));
+    fleet->losses = bus_sub_losses(fleet->events);
     TRY(bus_subscribe(bus, BUS_SUBJECT_TICK, on_tick, fleet, &fleet->tick, st));
     if (pthread_create(&fleet->thread, NULL, snapshot_thread, fleet) != 0)
         return status_set(st, CODE_INTERNAL, "cannot start the snapshot thread");
@@ -249,9 +295,8 @@ enum code fleet_start(struct fleet *fleet, struct status *st)
 
 void fleet_stop(struct fleet *fleet)
 {
-    bus_unsubscribe(fleet->events);
-    bus_unsubscribe(fleet->tick);
-    fleet->events = fleet->tick = NULL;
+    bus_unsubscribe(TAKE(fleet->tick)); /* it looks at the other one */
+    bus_unsubscribe(TAKE(fleet->events));
     pthread_mutex_lock(&fleet->mutex);
     fleet->stopping = true;
     pthread_cond_signal(&fleet->wake);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "base/id.h"
 #include "base/log.h"
@@ -10,99 +11,84 @@
 #include "gateway/edge.h"
 
 #define BATCH_MAX       1000
+#define BATCH_BYTES     (400 * 1024) /* with what goes around them, a request that the bus takes */
 #define QUEUE_MAX       100000
+#define QUEUE_BYTES     (32 * 1024 * 1024)
 #define CALL_TIMEOUT_MS 5000
 #define RETRY_MS        1000
+#define FRAME_BYTES     6 /* tag and length of one in the request, at most */
 
-struct beats {
+struct beats { /* of one request; one heartbeat always fits */
+    TAILQ_ENTRY(beats) link;
     struct arena *arena;
-    Clm__Heartbeat **items;
-    size_t n, cap;
+    Clm__Heartbeat *items[BATCH_MAX];
+    size_t n, bytes;
 };
 
 struct heartbeats {
     struct edge *edge;
-    struct beats waiting, in_flight;
+    TAILQ_HEAD(beats_queue, beats) waiting; /* oldest first; only the last one is not full */
+    struct beats *in_flight;                /* NULL: none, or an empty one */
+    size_t n, bytes;                        /* of all */
     struct batch *batch;
 };
 
-static void beats_reset(struct beats *beats)
+static void beats_free(struct heartbeats *heartbeats, struct beats *beats)
 {
+    if (!beats)
+        return;
+    heartbeats->n -= beats->n;
+    heartbeats->bytes -= beats->bytes;
     arena_free(beats->arena);
-    *beats = (struct beats){.arena = arena_new()};
+    free(beats);
 }
 
-static void beats_add(struct beats *beats, Clm__Heartbeat *beat)
+/* Where the next heartbeat goes. */
+static struct beats *beats_for(struct heartbeats *heartbeats, size_t len)
 {
-    if (beats->n == beats->cap) {
-        size_t cap = beats->cap ? beats->cap * 2 : 64;
-        Clm__Heartbeat **items = arena_array(beats->arena, cap, sizeof *items);
-        if (beats->n)
-            memcpy(items, beats->items, beats->n * sizeof(Clm__Heartbeat *));
-        beats->items = items;
-        beats->cap = cap;
-    }
-    beats->items[beats->n++] = beat;
-}
-
-/* Copies by packing: the check-in's memory is the request's. */
-static Clm__Heartbeat *beat_copy(struct arena *arena, const Clm__Heartbeat *beat)
-{
-    AUTO_ARENA struct arena *scratch = arena_new();
-    const uint8_t *data;
-    size_t len;
-    ProtobufCMessage *copy = NULL;
-    struct status st;
-    wire_pack(&beat->base, scratch, &data, &len);
-    return wire_unpack(&clm__heartbeat__descriptor, data, len, arena, &copy, &st) == CODE_OK
-               ? (Clm__Heartbeat *)copy
-               : NULL;
+    struct beats *last = TAILQ_LAST(&heartbeats->waiting, beats_queue);
+    if (last && last->n < BATCH_MAX && last->bytes + len <= BATCH_BYTES)
+        return last;
+    struct beats *beats = calloc(1, sizeof *beats);
+    if (!beats)
+        abort();
+    beats->arena = arena_new();
+    TAILQ_INSERT_TAIL(&heartbeats->waiting, beats, link);
+    return beats;
 }
 
 static void on_sent(struct edge *edge UNUSED, struct arena *arena UNUSED, const ProtobufCMessage *reply,
                     const struct status *st, void *arg)
 {
     struct heartbeats *heartbeats = arg;
-    if (!reply && code_info(st->code)->retryable &&
-        heartbeats->waiting.n + heartbeats->in_flight.n < QUEUE_MAX) {
-        for (size_t i = 0; i < heartbeats->in_flight.n; i++) {
-            Clm__Heartbeat *copy = beat_copy(heartbeats->waiting.arena, heartbeats->in_flight.items[i]);
-            if (copy)
-                beats_add(&heartbeats->waiting, copy);
-        }
-    }
+    struct beats *sent = TAKE(heartbeats->in_flight);
     if (!reply)
-        log_debug("heartbeats not taken", "count", LOG_NUM(heartbeats->in_flight.n), "reason", st->msg, NULL);
-    beats_reset(&heartbeats->in_flight);
-    batch_sent(heartbeats->batch, heartbeats->waiting.n > 0, reply ? 0 : RETRY_MS);
+        log_debug("heartbeats not taken", "count", LOG_NUM(sent ? sent->n : 0), "reason", st->msg, NULL);
+    if (sent && !reply && code_info(st->code)->retryable)
+        TAILQ_INSERT_HEAD(&heartbeats->waiting, sent, link);
+    else
+        beats_free(heartbeats, sent);
+    batch_sent(heartbeats->batch, !TAILQ_EMPTY(&heartbeats->waiting), reply ? 0 : RETRY_MS);
 }
 
 static void send(void *arg)
 {
     struct heartbeats *heartbeats = arg;
     struct service *service = heartbeats->edge->gateway->service;
-    struct beats empty = heartbeats->in_flight;
-    heartbeats->in_flight = heartbeats->waiting;
-    heartbeats->waiting = empty;
-
-    if (heartbeats->in_flight.n > BATCH_MAX) { /* the rest goes with the next one */
-        for (size_t i = BATCH_MAX; i < heartbeats->in_flight.n; i++) {
-            Clm__Heartbeat *copy = beat_copy(heartbeats->waiting.arena, heartbeats->in_flight.items[i]);
-            if (copy)
-                beats_add(&heartbeats->waiting, copy);
-        }
-        heartbeats->in_flight.n = BATCH_MAX;
-    }
-    metric_observe_ms(heartbeats->edge->gateway->metric.heartbeat_batch, NULL, NULL,
-                      (double)heartbeats->in_flight.n);
+    struct beats *beats = TAILQ_FIRST(&heartbeats->waiting);
+    if (beats)
+        TAILQ_REMOVE(&heartbeats->waiting, beats, link);
+    heartbeats->in_flight = beats;
+    size_t n = beats ? beats->n : 0;
+    metric_observe_ms(heartbeats->edge->gateway->metric.heartbeat_batch, NULL, NULL, (double)n);
 
     char gateway_id[UUID_TEXT_SIZE];
     (void)snprintf(gateway_id, sizeof gateway_id, "%s", service_instance_id(service));
     Clm__ReportHeartbeatsRequest request = CLM__REPORT_HEARTBEATS_REQUEST__INIT;
     request.gateway_id = gateway_id;
     request.epoch = heartbeats->edge->gateway->epoch;
-    request.n_heartbeats = heartbeats->in_flight.n;
-    request.heartbeats = heartbeats->in_flight.items;
+    request.n_heartbeats = n;
+    request.heartbeats = beats ? beats->items : NULL;
     const struct rpc_call call = {
         .service = "registry",
         .descriptor = &clm__registry__descriptor,
@@ -113,12 +99,30 @@ static void send(void *arg)
     edge_call(heartbeats->edge, &call, on_sent, heartbeats);
 }
 
+/* Copies by packing: the check-in's memory is the request's. */
+static void add_copy(struct heartbeats *heartbeats, const Clm__Heartbeat *beat)
+{
+    AUTO_ARENA struct arena *scratch = arena_new();
+    const uint8_t *data;
+    size_t len;
+    ProtobufCMessage *copy = NULL;
+    struct status st;
+    wire_pack(&beat->base, scratch, &data, &len);
+    struct beats *beats = beats_for(heartbeats, len + FRAME_BYTES);
+    if (wire_unpack(&clm__heartbeat__descriptor, data, len, beats->arena, &copy, &st) != CODE_OK) {
+        log_debug("a heartbeat cannot be kept", "agent", beat->agent_id, "reason", st.msg, NULL);
+        return;
+    }
+    beats->items[beats->n++] = (Clm__Heartbeat *)copy;
+    beats->bytes += len + FRAME_BYTES;
+    heartbeats->n++;
+    heartbeats->bytes += len + FRAME_BYTES;
+}
+
 void heartbeats_add(struct heartbeats *heartbeats, const Clm__Heartbeat *beat)
 {
-    Clm__Heartbeat *copy =
-        heartbeats->waiting.n < QUEUE_MAX ? beat_copy(heartbeats->waiting.arena, beat) : NULL;
-    if (copy)
-        beats_add(&heartbeats->waiting, copy);
+    if (heartbeats->n < QUEUE_MAX && heartbeats->bytes < QUEUE_BYTES)
+        add_copy(heartbeats, beat);
     batch_wake(heartbeats->batch, false);
 }
 
@@ -133,8 +137,7 @@ struct heartbeats *heartbeats_new(struct edge *edge)
     if (!heartbeats)
         abort();
     heartbeats->edge = edge;
-    beats_reset(&heartbeats->waiting);
-    beats_reset(&heartbeats->in_flight);
+    TAILQ_INIT(&heartbeats->waiting);
     heartbeats->batch = batch_new(edge->loop, HEARTBEAT_PERIOD_MS, send, heartbeats);
     return heartbeats;
 }
@@ -144,7 +147,11 @@ void heartbeats_free(struct heartbeats *heartbeats)
     if (!heartbeats)
         return;
     batch_free(heartbeats->batch);
-    arena_free(heartbeats->waiting.arena);
-    arena_free(heartbeats->in_flight.arena);
+    beats_free(heartbeats, heartbeats->in_flight);
+    while (!TAILQ_EMPTY(&heartbeats->waiting)) {
+        struct beats *beats = TAILQ_FIRST(&heartbeats->waiting);
+        TAILQ_REMOVE(&heartbeats->waiting, beats, link);
+        beats_free(heartbeats, beats);
+    }
     free(heartbeats);
 }

@@ -14,7 +14,7 @@ struct heartbeats;
 
 struct heartbeats *heartbeats_new(struct edge *edge);
 void heartbeats_free(struct heartbeats *heartbeats);
-/* Copies; dropped when too many wait. */
+/* Copies; dropped when too many wait, or too much. */
 void heartbeats_add(struct heartbeats *heartbeats, const Clm__Heartbeat *beat);
 /* A period is over: what there is goes, be it nothing. */
 void heartbeats_due(struct heartbeats *heartbeats);

@@ -399,9 +399,14 @@ static void loss_of_the_server_fails_calls_and_is_healed_by_itself(void **state)
     AUTO_ARENA struct arena *arena = arena_new();
     struct async a = {0};
     (void)sem_init(&a.sem, 0, 0);
+    struct bus_sub *tick = NULL;
+    assert_int_equal(bus_subscribe(gateway_bus, BUS_SUBJECT_TICK, on_plain, NULL, &tick, &(struct status){0}),
+                     CODE_OK);
+    uint64_t losses = bus_sub_losses(tick);
     mode = HOLD;
     call_async(&a, 60000, arena);
     wait_sem(&held_sem);
+    assert_int_equal(bus_sub_losses(tick), losses);
     nats_kill_server();
     wait_sem(&a.sem); /* long before its deadline */
     assert_int_equal(a.code, CODE_UNAVAILABLE);
@@ -416,6 +421,8 @@ static void loss_of_the_server_fails_calls_and_is_healed_by_itself(void **state)
     nats_wait_ready(gateway_bus, true);
     nats_wait_ready(registry_bus, true);
     assert_int_equal(wait_served(), CODE_OK);
+    assert_true(bus_sub_losses(tick) > losses); /* what was said meanwhile was not heard */
+    bus_unsubscribe(tick);
 }
 
 static void client_that_starts_before_the_server_connects_when_it_comes(void **state)

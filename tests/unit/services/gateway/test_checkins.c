@@ -33,7 +33,7 @@ struct http_connection {
 
 struct pending { /* one call on the bus */
     char method[32];
-    uint8_t request[64 * 1024];
+    uint8_t request[WIRE_BODY_MAX]; /* the bus takes no more */
     size_t request_len;
     void (*on_reply)(struct edge *, struct arena *, const ProtobufCMessage *, const struct status *, void *);
     void *arg;
@@ -398,6 +398,103 @@ static void heartbeat_that_failed_is_sent_again(void **state)
     fixture_free(f);
 }
 
+/* Counts what a report brings, and says that it was taken. */
+static size_t take_report(struct fixture *f, char last[64])
+{
+    struct pending *call = open_call("ReportHeartbeats");
+    assert_non_null(call);
+    AUTO_ARENA struct arena *arena = arena_new();
+    ProtobufCMessage *message = NULL;
+    struct status st = {0};
+    assert_int_equal(wire_unpack(&clm__report_heartbeats_request__descriptor, call->request,
+                                 call->request_len, arena, &message, &st),
+                     CODE_OK);
+    const Clm__ReportHeartbeatsRequest *request = (const Clm__ReportHeartbeatsRequest *)message;
+    size_t n = request->n_heartbeats;
+    if (n > 0)
+        (void)snprintf(last, 64, "%s", request->heartbeats[n - 1]->boot_id);
+    call->open = false;
+    Clm__ReportHeartbeatsResponse response = CLM__REPORT_HEARTBEATS_RESPONSE__INIT;
+    call->on_reply(&f->edge, NULL, &response.base, &st, call->arg);
+    return n;
+}
+
+#define HEAVY 12 /* check-ins of 70 KiB and more: beyond what the bus takes at once */
+
+/* As much as one check-in may bring, in what is reported and in what is asked for leases. */
+static void checkin_heavy(struct agent *agent, struct http_request *request, unsigned number)
+{
+    static char text[1024];
+    static Clm__Drift drifts[64];
+    static Clm__Drift *drift_list[64];
+    static Clm__HeldTask tasks[64];
+    static Clm__HeldTask *held[64];
+    char boot_id[16];
+    memset(text, 'x', sizeof text - 1);
+    Clm__DriftReport report = CLM__DRIFT_REPORT__INIT;
+    for (size_t i = 0; i < 64; i++) {
+        drifts[i] = (Clm__Drift)CLM__DRIFT__INIT;
+        drifts[i].target = (char *)(uintptr_t) "web";
+        drifts[i].reason = text;
+        drift_list[i] = &drifts[i];
+        tasks[i] = (Clm__HeldTask)CLM__HELD_TASK__INIT;
+        tasks[i].task_id = (char *)(uintptr_t)TASK;
+        tasks[i].has_attempt = true;
+        tasks[i].message = text;
+        held[i] = &tasks[i];
+    }
+    report.n_drifts = 64;
+    report.drifts = drift_list;
+    (void)snprintf(boot_id, sizeof boot_id, "%u", number);
+    Clm__CheckinRequest body = CLM__CHECKIN_REQUEST__INIT;
+    body.has_generation = body.has_hold_ms = body.has_sent_at_ms = true;
+    body.hold_ms = 30000;
+    body.sent_at_ms = clock_wall_ms();
+    body.boot_id = boot_id;
+    body.n_held = 64;
+    body.held = held;
+    body.drift = &report;
+    agent_checkin(agent, request, &body);
+}
+
+static void what_is_together_too_long_for_the_bus_goes_in_parts(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_new();
+    struct http_connection connections[HEAVY] = {0};
+    struct http_request requests[HEAVY] = {0};
+    struct agent *agents[HEAVY];
+    char last[64] = "";
+    checkin(f, 30000); /* both batches are under way: what follows is the next ones */
+    for (unsigned i = 0; i < HEAVY; i++) {
+        char id[UUID_TEXT_SIZE];
+        (void)snprintf(id, sizeof id, "018f0000-0000-7000-8000-0000000001%02u", i);
+        agents[i] = agent_open(f->edge.checkins, &connections[i], id, 0);
+        checkin_heavy(agents[i], &requests[i], i);
+    }
+    fail_call(f, "ReportHeartbeats"); /* sent again, with the next one's place behind it */
+    size_t reported = 0, asked = 0;
+    answer_lease(f, false);
+    for (int i = 0; i < 8 && reported < HEAVY + 1; i++) {
+        turn(f, 1100);
+        if (open_call("ReportHeartbeats"))
+            reported += take_report(f, last);
+    }
+    assert_int_equal(reported, HEAVY + 1);
+    assert_string_equal(last, "11"); /* in the order in which they came */
+    for (int i = 0; i < 8 && open_call("LeaseTasks"); i++) {
+        asked++;
+        answer_lease(f, false);
+        turn(f, 200);
+    }
+    assert_in_range(asked, 2, 4);
+    for (unsigned i = 0; i < HEAVY; i++) {
+        assert_int_equal(requests[i].answers, 0);
+        agent_close(agents[i]);
+    }
+    fixture_free(f);
+}
+
 static void agent_that_may_not_speak_any_more_is_cut(void **state)
 {
     (void)state;
@@ -520,6 +617,7 @@ int main(void)
         cmocka_unit_test(client_that_left_is_not_answered),
         cmocka_unit_test(tasks_service_away_keeps_the_checkin_and_asks_again),
         cmocka_unit_test(heartbeat_that_failed_is_sent_again),
+        cmocka_unit_test(what_is_together_too_long_for_the_bus_goes_in_parts),
         cmocka_unit_test(agent_that_may_not_speak_any_more_is_cut),
         cmocka_unit_test(confirmation_ends_the_hold_and_is_told),
         cmocka_unit_test(cosignature_is_passed_on_and_answered_without_ending_the_hold),

@@ -20,7 +20,8 @@
 static void (*send_event)(const struct event_message *event, void *arg);
 static void (*send_tick)(const char *subject, const void *data, size_t len, void *arg);
 static void *fleet_arg;
-static bool signature_holds, registry_away;
+static bool signature_holds;
+static atomic_bool registry_away;
 static const char *signer;
 static Clm__AgentState *snapshot[3000];
 static size_t n_snapshot;
@@ -58,6 +59,13 @@ enum code bus_subscribe(struct bus *bus UNUSED, const char *subject UNUSED,
 
 void bus_unsubscribe(struct bus_sub *sub UNUSED)
 {
+}
+
+static uint64_t losses;
+
+uint64_t bus_sub_losses(const struct bus_sub *sub UNUSED)
+{
+    return losses;
 }
 
 enum code authority_verify(struct bus_identity *identity UNUSED, struct bytes authority UNUSED,
@@ -140,12 +148,18 @@ static void event(const char *agent_id, uint64_t version, bool disabled, uint32_
     send_event(&raw, fleet_arg);
 }
 
+static void until_ready(struct fleet *fleet)
+{
+    char why[128];
+    while (!fleet_ready(fleet, why))
+        sched_yield();
+}
+
 /* Waits on the condition that the snapshot was read; the table is merged right after, before loaded is set.
  */
 static struct fleet *started(void)
 {
     struct status st = {0};
-    char why[128];
     signature_holds = true;
     signer = "registry";
     registry_away = false;
@@ -158,8 +172,7 @@ static struct fleet *started(void)
         pthread_cond_wait(&snapshot_done, &snapshot_mutex);
     pthread_mutex_unlock(&snapshot_mutex);
     tick();
-    while (!fleet_ready(fleet, why))
-        sched_yield();
+    until_ready(fleet);
     return fleet;
 }
 
@@ -318,14 +331,64 @@ static void silent_registry_closes_the_door(void **state)
 {
     (void)state;
     struct status st = {0};
+    snapshot[0] = state_of(AGENT, 1, false);
+    n_snapshot = 1;
     struct fleet *fleet = started();
-    event(AGENT, 1, false, 0);
     clock_fake(clock_wall_ms());
     tick();
     assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_OK);
     clock_advance(5001);
     assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_UNAVAILABLE);
+    registry_away = true;
     tick();
+    assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_UNAVAILABLE);
+    registry_away = false;
+    until_ready(fleet);
+    assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_OK);
+    finish(fleet);
+}
+
+/* Shorter than a silence that anybody would notice. */
+static void what_was_lost_on_the_bus_is_read_anew_before_anybody_is_let_in(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    snapshot[0] = state_of(AGENT, 1, false);
+    n_snapshot = 1;
+    struct fleet *fleet = started();
+    assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_OK);
+    snapshot[0] = state_of(AGENT, 2, true); /* its event was lost */
+    tick();
+    assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_OK);
+    losses++;
+    tick();
+    assert_int_not_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_OK);
+    until_ready(fleet);
+    assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_PERMISSION_DENIED);
+    assert_string_equal(cut, AGENT);
+    finish(fleet);
+}
+
+static void who_was_deleted_unheard_is_cut_and_who_came_meanwhile_is_not(void **state)
+{
+    (void)state;
+    struct status st = {0};
+    snapshot[0] = state_of(AGENT, 1, false);
+    n_snapshot = 1;
+    struct fleet *fleet = started();
+    n_snapshot = 0;
+    losses++;
+    tick();
+    until_ready(fleet);
+    assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_PERMISSION_DENIED);
+    assert_non_null(strstr(st.msg, "register this host anew"));
+    assert_string_equal(cut, AGENT);
+    assert_int_equal(n_cuts, 1);
+    losses++;
+    tick();
+    until_ready(fleet);
+    assert_int_equal(n_cuts, 1);
+    event(AGENT, 2, false, 0); /* a restored platform may know it again */
     assert_int_equal(fleet_admit(fleet, AGENT, 0, &st), CODE_OK);
     finish(fleet);
 }
@@ -343,6 +406,8 @@ int main(void)
         cmocka_unit_test(event_without_the_registrys_signature_changes_nothing),
         cmocka_unit_test(bytes_that_are_no_event_change_nothing),
         cmocka_unit_test(silent_registry_closes_the_door),
+        cmocka_unit_test(what_was_lost_on_the_bus_is_read_anew_before_anybody_is_let_in),
+        cmocka_unit_test(who_was_deleted_unheard_is_cut_and_who_came_meanwhile_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
