@@ -47,6 +47,26 @@ static void set_up_twice_changes_nothing(void **state)
     bus_free(bus);
 }
 
+/* Who sets up again after an upgrade does not know how large the stream was made. */
+static void stream_keeps_its_size_and_says_how_full_it_is(void **state)
+{
+    (void)state;
+    struct bus *bus = nats_bus("registry");
+    struct status st = {0};
+    double fill, again;
+    assert_int_equal(events_stream_fill(bus, &fill, &st), CODE_OK);
+    assert_true(fill > 0 && fill < 1);
+    assert_int_equal(bus_setup(nats_url(), nats_ca_file(), nats_password_file("admin"), 0, 0, &st), CODE_OK);
+    assert_int_equal(events_stream_fill(bus, &again, &st), CODE_OK);
+    assert_true(again >= fill && again < 2 * fill);
+    assert_int_equal(
+        bus_setup(nats_url(), nats_ca_file(), nats_password_file("admin"), 128 * 1024 * 1024, 0, &st),
+        CODE_OK);
+    assert_int_equal(events_stream_fill(bus, &again, &st), CODE_OK);
+    assert_true(again < fill);
+    bus_free(bus);
+}
+
 static struct event_to_publish make(char id[UUID_TEXT_SIZE], const char *subject, const char *text)
 {
     uuid_v7(id);
@@ -280,6 +300,7 @@ int main(void)
         cmocka_unit_test(service_cannot_read_anothers_durable),
         cmocka_unit_test(every_listener_of_the_feed_gets_each_event_with_its_place),
         cmocka_unit_test(large_batch_lies_on_the_stream_in_its_order),
+        cmocka_unit_test(stream_keeps_its_size_and_says_how_full_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
