@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "agent/exec/job_parts.h"
+#include "agent/exec/order.h"
 
 struct job *job_find(const struct exec *exec, const char *task_id, uint32_t attempt)
 {
@@ -35,6 +36,18 @@ void job_set_trace(struct job *job, const char *traceparent)
     char trace_id[TRACE_ID_SIZE];
     if (traceparent_trace_id(traceparent, trace_id))
         memcpy(job->traceparent, traceparent, TRACEPARENT_SIZE);
+}
+
+void job_take_order(struct job *job, const struct order *order)
+{
+    const Clm__TaskSpec *spec = order->spec;
+    const char *target = NULL;
+    job_set_trace(job, order->order->traceparent);
+    if (order->kind->kind == CLM__TASK__KIND__DEPLOY && spec->deploy)
+        target = spec->deploy->target;
+    else if (order->kind->kind == CLM__TASK__KIND__RENEW && spec->renew)
+        target = spec->renew->target;
+    (void)snprintf(job->target, sizeof(job->target), "%s", target ? target : "");
 }
 
 static void job_free(struct job *job)

@@ -16,13 +16,13 @@ struct known {
     uint32_t lease; /* under which it was accepted */
 };
 
-static void job_trace_from(struct job *job, struct bytes plain)
+static void job_take_plain(struct job *job, struct bytes plain)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     struct order order;
     struct status ignored;
     if (order_decode(plain, arena, &order, &ignored) == CODE_OK)
-        job_set_trace(job, order.order->traceparent);
+        job_take_order(job, &order);
 }
 
 /* What the journal knows of a pair: a job for what is not over, or for what must be told again. */
@@ -60,7 +60,7 @@ static enum code job_from_journal(struct exec *exec, const char *task_id, uint32
         der_replace(&job->order, (struct bytes){accepted->order.data, accepted->order.len});
     }
     if (job && accepted)
-        job_trace_from(job, (struct bytes){accepted->order.data, accepted->order.len});
+        job_take_plain(job, (struct bytes){accepted->order.data, accepted->order.len});
     journal_close(journal);
     return CODE_OK;
 }
@@ -71,9 +71,31 @@ static enum code recover_one(const char *task_id, uint32_t attempt, void *arg, s
     return job_from_journal(arg, task_id, attempt, false, &known, st);
 }
 
+static bool came_later(const struct job *a, const struct job *b)
+{
+    return a->started_ms != b->started_ms ? a->started_ms > b->started_ms
+                                          : strcmp(a->task_id, b->task_id) > 0;
+}
+
+/* A directory has no order, and what was wanted last must not be overtaken by what was wanted before. */
+static void sort_by_acceptance(struct exec *exec)
+{
+    struct job *sorted = NULL;
+    while (exec->jobs) {
+        struct job *job = exec->jobs, **at = &sorted;
+        exec->jobs = job->next;
+        while (*at && !came_later(*at, job))
+            at = &(*at)->next;
+        job->next = *at;
+        *at = job;
+    }
+    exec->jobs = sorted;
+}
+
 enum code jobs_recover(struct exec *exec, struct status *st)
 {
     TRY(journal_scan(exec->state->journal_dir, recover_one, exec, st));
+    sort_by_acceptance(exec);
     for (const struct job *job = exec->jobs; job; job = job->next) {
         LOG_TRACED(job->traceparent);
         log_info(job->state == JOB_FINISHED ? "a receipt is still to be delivered"
@@ -111,7 +133,7 @@ static void accept(struct exec *exec, const Clm__Delivery *delivery, const struc
     struct status st;
     struct job *job = job_new(exec, delivery->task_id, delivery->attempt, delivery->lease);
     der_replace(&job->order, order->plain);
-    job_set_trace(job, order->order->traceparent);
+    job_take_order(job, order);
     if (note_scope(exec, order, &st) == CODE_OK && job_journal_accepted(job, &st) == CODE_OK)
         return;
     /* Nothing is begun that could not be found again, or under a scope that could be taken back. */

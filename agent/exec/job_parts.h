@@ -21,6 +21,7 @@ struct job {
     struct job *next;
     struct exec *exec;
     char task_id[UUID_TEXT_SIZE], traceparent[TRACEPARENT_SIZE]; /* "": not known */
+    char target[65]; /* of the local policy, that it changes; "": none */
     uint32_t attempt, lease;
     enum job_state state;
     struct der order; /* encoded TaskOrder; not of FINISHED */
@@ -44,6 +45,9 @@ struct job {
 struct job *job_find(const struct exec *exec, const char *task_id, uint32_t attempt);
 struct job *job_new(struct exec *exec, const char *task_id, uint32_t attempt, uint32_t lease);
 void job_set_trace(struct job *job, const char *traceparent);
+struct order;
+/* What the table has to know of an order: its trace, and the target that it changes. */
+void job_take_order(struct job *job, const struct order *order);
 void job_remove(struct job *job);
 
 /* job_receipt.c */

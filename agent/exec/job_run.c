@@ -93,15 +93,68 @@ static bool task_is_running(const struct exec *exec, const char *task_id)
     return false;
 }
 
-/* Safe mode may have begun since it was accepted; what was begun before is finished or undone. */
+static bool share_a_file(const struct policy_target *a, const struct policy_target *b)
+{
+    const char *const of_a[] = {a->certificate, a->key, a->chain};
+    const char *const of_b[] = {b->certificate, b->key, b->chain};
+    for (size_t i = 0; i < ARRAY_LEN(of_a); i++) {
+        for (size_t k = 0; k < ARRAY_LEN(of_b); k++) {
+            if (of_a[i] && of_b[k] && strcmp(of_a[i], of_b[k]) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool change_the_same(const struct job *a, const struct job *b)
+{
+    const struct policy *policy = a->exec->policy;
+    const struct policy_target *target_a, *target_b;
+    struct status ignored;
+    if (!a->target[0] || !b->target[0])
+        return false;
+    return strcmp(a->target, b->target) == 0 ||
+           (policy_find_target(policy, a->target, &target_a, &ignored) == CODE_OK &&
+            policy_find_target(policy, b->target, &target_b, &ignored) == CODE_OK &&
+            share_a_file(target_a, target_b));
+}
+
+/* Of two changes of the same files at once each would find the other's and take them for somebody else's. */
+static bool target_is_busy(const struct job *job)
+{
+    for (const struct job *other = job->exec->jobs; other; other = other->next) {
+        if (other->state == JOB_RUNNING && change_the_same(job, other))
+            return true;
+    }
+    return false;
+}
+
+/* Whether it may have had an effect already: a task that only waited, or prepared, has none. */
+static bool has_begun(const struct job *job)
+{
+    struct journal *journal;
+    struct status ignored;
+    if (!job->resume && job->runs == 0)
+        return false;
+    if (journal_open(job->exec->state->journal_dir, job->task_id, job->attempt, &journal, &ignored) !=
+        CODE_OK)
+        return true;
+    bool begun = journal_find_step(journal, "pre") || journal_find_step(journal, "swap");
+    journal_close(journal);
+    return begun;
+}
+
+/* Safe mode may have begun since it was accepted, or the local policy have changed; what was begun before is
+ * finished or undone. */
 static bool may_begin(const struct job *job, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
     const struct exec *exec = job->exec;
     const struct order_context context = {.policy = exec->policy, .safe_mode = &exec->safe_mode};
     struct order order;
-    return job->resume || job->runs > 0 || !job_decode(job, arena, &order) ||
-           order_safe_mode(&context, &order, st) == CODE_OK;
+    return has_begun(job) || !job_decode(job, arena, &order) ||
+           (policy_allows_operation(exec->policy, (int)order.kind->kind, st) == CODE_OK &&
+            order_safe_mode(&context, &order, st) == CODE_OK);
 }
 
 static void job_start(struct job *job)
@@ -145,8 +198,8 @@ void jobs_start_next(struct exec *exec)
     for (struct job *job = exec->jobs; job && !exec->stopping; job = job->next) {
         if (jobs_running(exec) >= RUNNING_MAX)
             break;
-        /* Two attempts of one task never run side by side. */
-        if (job->state != JOB_WAITING || task_is_running(exec, job->task_id))
+        /* Two attempts of one task never run side by side, nor two changes of one target. */
+        if (job->state != JOB_WAITING || task_is_running(exec, job->task_id) || target_is_busy(job))
             continue;
         job_start(job);
         started = true;

@@ -136,12 +136,25 @@ static enum code insert(struct db *db, struct arena *arena, enum task_kind kind,
     return db_commit(tx, st);
 }
 
+/* A repetition is answered with what was made, whatever became of the agent since. */
+static enum code find_repeated(struct db *db, struct arena *arena, const struct new_task *request,
+                               struct task *ret, struct status *st)
+{
+    if (!request->idempotency_key)
+        return CODE_NOT_FOUND;
+    TRY(store_task_repeated(db, arena, request, ret, st));
+    return task_seen(db, arena, request->selector, ret->id, st);
+}
+
 enum code task_create(struct tasks *tasks, struct db *db, struct arena *arena, const struct new_task *request,
                       struct task *ret, struct status *st)
 {
     struct spec_facts facts;
     TRY(spec_read(request->spec, arena, &facts, st));
     TRY(check_numbers(request, clock_wall_ms(), st));
+    enum code repeated = find_repeated(db, arena, request, ret, st);
+    if (repeated != CODE_NOT_FOUND)
+        return repeated;
     TRY(check_agent_now(tasks, db, arena, request, &facts, st));
     TRY(check_after(db, arena, request, st));
     bool fresh;

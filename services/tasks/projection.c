@@ -41,7 +41,8 @@ static void set_labels(struct agent *agent, Clm__Label *const *labels, size_t n,
 /* ---- events
  * ------------------------------------------------------------------------------------------------- */
 
-/* Why nobody will ever take what waits for this agent; NULL: somebody may. */
+/* Why nobody will ever take what waits for this agent; NULL: somebody may. An event may come again, or late,
+ * when the agent has returned: then it is not what is known of the agent now. */
 static const char *is_over(const Clm__AgentChanged *changed)
 {
     if (changed->deleted)
@@ -72,6 +73,8 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
                         changed->agent_version, st));
     const char *over = is_over(changed);
     if (over)
+        TRY(store_agent_get(worker->db, arena, event->entity_id, &agent, st));
+    if (over && agent.version == event->entity_version)
         TRY(tasks_cancel_of_agent(worker->db, arena, event->entity_id, over, st));
     wake_later(app_of(worker), event->entity_id);
     return CODE_OK;

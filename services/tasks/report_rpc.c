@@ -29,6 +29,7 @@ static enum code report_of(const struct report *report, struct arena *arena, Clm
     view->asked = ((Clm__TaskSpec *)spec)->validate;
     view->checks = found->checks;
     view->n_checks = found->n_checks;
+    view->has_truncated = view->truncated = report->result.len == 0; /* too long to be read: store_report.c */
     view->certificate = found->certificate;
     view->served_fingerprint_sha256 = found->served_fingerprint_sha256;
     while (view->n_checks > 0 && protobuf_c_message_get_packed_size(&view->base) > REPORT_MAX_BYTES) {

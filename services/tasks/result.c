@@ -126,6 +126,13 @@ static enum code report_inventory(struct db *tx, struct arena *arena, const stru
     return store_events_add(tx, arena, events, n, st);
 }
 
+/* Does a task that came to this end leave something that the inventory should know? */
+static bool leaves_something(enum task_kind kind, enum task_state end)
+{
+    return end == STATE_SUCCEEDED ||
+           end == (kind == KIND_DISCOVER ? STATE_CANCELLED : STATE_INSTALLED_UNVERIFIED);
+}
+
 static enum code finish(struct db *tx, struct arena *arena, const struct task *task,
                         const struct taken *taken, enum task_state to, const char *message, struct status *st)
 {
@@ -148,9 +155,9 @@ static enum code finish(struct db *tx, struct arena *arena, const struct task *t
     change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
     change.signer_sha256 = taken->signer;
     TRY(changes_emit(tx, arena, &change, 1, taken->now_ms, st));
-    bool found = task->kind == KIND_DISCOVER ? to == STATE_SUCCEEDED || to == STATE_CANCELLED
-                                             : to == STATE_SUCCEEDED || to == STATE_INSTALLED_UNVERIFIED;
-    return found ? report_inventory(tx, arena, &ended, taken, to == STATE_SUCCEEDED, st) : CODE_OK;
+    return leaves_something(task->kind, to)
+               ? report_inventory(tx, arena, &ended, taken, to == STATE_SUCCEEDED, st)
+               : CODE_OK;
 }
 
 static enum code reschedule(struct db *tx, struct arena *arena, const struct task *task,
@@ -201,6 +208,31 @@ static enum code apply(struct db *tx, struct arena *arena, const struct task *ta
     return status_set(st, CODE_INVALID_ARGUMENT, "receipt: unknown outcome");
 }
 
+static enum task_state end_of(enum outcome outcome)
+{
+    return outcome == OUTCOME_SUCCEEDED              ? STATE_SUCCEEDED
+           : outcome == OUTCOME_INSTALLED_UNVERIFIED ? STATE_INSTALLED_UNVERIFIED
+           : outcome == OUTCOME_CANCELLED            ? STATE_CANCELLED
+                                                     : STATE_FAILED;
+}
+
+/* The task stays as it ended; its row's version does too, so the event repeats it. What the host did counts:
+ * unless a later attempt may have done something else since, the inventory hears of it. A scan that late no
+ * longer says that nothing else is there. */
+static enum code take_late(struct db *tx, struct arena *arena, const struct task *task,
+                           const struct taken *taken, struct status *st)
+{
+    struct change change = task_change(task, "late_receipt", actor_agent(arena, task->agent_id));
+    change.receipt_sha256 = (struct bytes){taken->digest, SHA256_SIZE};
+    change.signer_sha256 = taken->signer;
+    change.message = taken->receipt.message;
+    TRY(changes_emit(tx, arena, &change, 1, taken->now_ms, st));
+    bool last = taken->receipt.attempt == task->attempt;
+    return last && leaves_something(task->kind, end_of(taken->receipt.outcome))
+               ? report_inventory(tx, arena, task, taken, false, st)
+               : CODE_OK;
+}
+
 static enum code take_receipt(struct db *tx, struct arena *arena, const struct task *task,
                               struct taken *taken, struct status *st)
 {
@@ -217,14 +249,8 @@ static enum code take_receipt(struct db *tx, struct arena *arena, const struct t
     if (!late)
         TRY(apply(tx, arena, task, taken, st));
     TRY(store_pages_delete(tx, arena, task->id, taken->receipt.attempt, st));
-    if (!late || taken->receipt.outcome == OUTCOME_NOT_GENUINE)
-        return CODE_OK;
-    /* The task stays as it ended; its row's version does too, so the event repeats it. */
-    struct change change = task_change(task, "late_receipt", actor_agent(arena, task->agent_id));
-    change.receipt_sha256 = digest;
-    change.signer_sha256 = taken->signer;
-    change.message = taken->receipt.message;
-    return changes_emit(tx, arena, &change, 1, taken->now_ms, st);
+    return late && taken->receipt.outcome != OUTCOME_NOT_GENUINE ? take_late(tx, arena, task, taken, st)
+                                                                 : CODE_OK;
 }
 
 /* An event of its own: whose order it was is not known. */

@@ -11,9 +11,12 @@
 #define PAGE_DEFAULT 50u
 #define PAGE_MAX     500u
 #define REPLY_MAX_BYTES                                                                                      \
-    (400u * 1024)              /* of what varies in size; the rest of a bus message is for the rest          \
-                                */
-#define TASK_SIZE_GUESS  1024u /* a TaskView without specification and result */
+    (400u * 1024)             /* of what varies in size; the rest of a bus message is for the rest           \
+                               */
+#define TASK_SIZE_GUESS 1024u /* a TaskView without specification and result */
+/* The two and the longest specification are a reply. */
+#define RESULT_MAX_BYTES (REPLY_MAX_BYTES - 128u * 1024)
+#define STEPS_MAX_BYTES  (96u * 1024) /* of all former attempts */
 #define DEFAULT_PRIORITY 5u
 #define DEFAULT_DEADLINE 86400
 #define DEFAULT_ATTEMPTS 3u
@@ -67,7 +70,18 @@ static enum code view_fill(Clm__TaskView *view, const struct task *task, struct 
     return CODE_OK;
 }
 
-/* A DISCOVER's result may be larger than a reply: certificates are left out from the end, and it says so. */
+/* A result may be larger than a reply: certificates, then checks, then steps are left out from the end, and
+ * it says so. */
+static void result_fit(Clm__TaskResult *result)
+{
+    size_t *const lists[] = {&result->n_certificates, &result->n_checks, &result->n_steps};
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        while (*lists[i] > 0 && clm__task_result__get_packed_size(result) > RESULT_MAX_BYTES) {
+            *lists[i] -= *lists[i] / 8 + 1;
+            result->has_truncated = result->truncated = 1;
+        }
+}
+
 static enum code view_fill_result(Clm__TaskView *view, const struct task *task, struct arena *arena,
                                   struct status *st)
 {
@@ -76,11 +90,7 @@ static enum code view_fill_result(Clm__TaskView *view, const struct task *task, 
     ProtobufCMessage *msg;
     TRY(wire_unpack(&clm__task_result__descriptor, task->result.data, task->result.len, arena, &msg, st));
     view->result = (Clm__TaskResult *)msg;
-    while (view->result->n_certificates > 0 &&
-           protobuf_c_message_get_packed_size(msg) > REPLY_MAX_BYTES - 128 * 1024) {
-        view->result->n_certificates -= view->result->n_certificates / 8 + 1;
-        view->result->has_truncated = view->result->truncated = 1;
-    }
+    result_fit(view->result);
     return CODE_OK;
 }
 
@@ -115,6 +125,19 @@ static enum code create_task(struct rpc_ctx *ctx, const void *request, void *res
     return view_fill(response, &made, ctx->arena, st);
 }
 
+/* The first ones, as far as they fit. */
+static void steps_fit(Clm__TaskAttempt *attempt, size_t *left)
+{
+    size_t n = 0;
+    for (; n < attempt->n_steps; n++) {
+        size_t size = clm__step__get_packed_size(attempt->steps[n]) + 4;
+        if (size > *left)
+            break;
+        *left -= size;
+    }
+    attempt->n_steps = n;
+}
+
 /* Steps only: checks and certificates of former attempts would not fit. */
 static enum code view_fill_attempts(Clm__TaskView *view, const struct attempt *attempts, size_t n,
                                     struct arena *arena, struct status *st)
@@ -135,6 +158,9 @@ static enum code view_fill_attempts(Clm__TaskView *view, const struct attempt *a
         to->n_steps = ((Clm__TaskResult *)msg)->n_steps;
         to->steps = ((Clm__TaskResult *)msg)->steps;
     }
+    size_t left = STEPS_MAX_BYTES;
+    for (size_t i = n; i-- > 0;) /* the newest say most */
+        steps_fit(view->attempts[i], &left);
     return CODE_OK;
 }
 
@@ -231,7 +257,7 @@ static enum code retry_task(struct rpc_ctx *ctx, const void *request, void *resp
     struct worker *worker = worker_of(ctx);
     struct task task;
     TRY(task_seen(worker->db, ctx->arena, ctx->actor.label_selector, in->task_id, st));
-    TRY(task_retry(worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
+    TRY(task_retry(&app_of(worker)->tasks, worker->db, ctx->arena, in->task_id, ctx->actor.id, &task, st));
     return view_fill(response, &task, ctx->arena, st);
 }
 

@@ -96,9 +96,11 @@ void store_arg_terms(struct db_args *args, const struct label_terms *terms)
 
 /* ---- tasks ---- */
 
-static enum code find_repeated(struct db *db, struct arena *arena, const struct new_task *task,
-                               const uint8_t *digest, struct task *ret, struct status *st)
+enum code store_task_repeated(struct db *db, struct arena *arena, const struct new_task *task,
+                              struct task *ret, struct status *st)
 {
+    uint8_t digest[SHA256_SIZE];
+    sha256(task->request, digest);
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, task->created_by);
     db_arg_text(args, task->idempotency_key);
@@ -123,10 +125,11 @@ enum code store_task_insert(struct db *db, struct arena *arena, const char *id, 
     static const char sql[] =
         "WITH made AS (INSERT INTO tasks (id, agent_id, kind, state, spec, max_attempts, priority, "
         "created_by, "
-        "    idempotency_key, request_sha256, traceparent, created_at, not_before, deadline, break_glass) "
+        "    idempotency_key, request_sha256, traceparent, created_at, not_before, deadline, break_glass, "
+        "    deadline_sec) "
         "  SELECT $1, $2, $3, CASE WHEN $12 <= $11 AND NOT EXISTS (SELECT 1 FROM unnest($14) AS a(id) "
         "    LEFT JOIN tasks p ON p.id = a.id::uuid WHERE p.state IS DISTINCT FROM 5) THEN 2 ELSE 1 END, "
-        "    $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $15 "
+        "    $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $15, $16 "
         "  ON CONFLICT (created_by, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING RETURNING "
         "*), "
         "after AS (INSERT INTO task_dependencies (task_id, after_task_id) "
@@ -151,12 +154,13 @@ enum code store_task_insert(struct db *db, struct arena *arena, const char *id, 
     db_arg_time(args, not_before_ms + task->deadline_sec * 1000);
     db_arg_text_array(args, task->after, task->n_after);
     db_arg_bool(args, task->break_glass);
+    db_arg_int(args, task->deadline_sec);
     struct task *made;
     size_t n;
     TRY(store_query_tasks(db, arena, sql, args, &made, &n, st));
     *ret_fresh = n == 1;
     if (n == 0)
-        return find_repeated(db, arena, task, digest, ret, st);
+        return store_task_repeated(db, arena, task, ret, st);
     *ret = made[0];
     return CODE_OK;
 }
@@ -291,7 +295,9 @@ enum code store_task_retry(struct db *db, struct arena *arena, const struct task
         db, arena,
         "UPDATE tasks SET state = 1, attempt = attempt + 1, max_attempts = greatest(max_attempts, attempt + "
         "1), "
-        "  deadline = $3 + (deadline - not_before), not_before = $3, started_at = NULL, leased_at = NULL, "
+        "  deadline = $3 + make_interval(secs => coalesce(deadline_sec, extract(epoch FROM deadline - "
+        "created_at))), "
+        "  not_before = $3, started_at = NULL, leased_at = NULL, "
         "  seen_at = NULL, finished_at = NULL, phase = NULL, progress_permille = NULL, message = NULL, "
         "  result = NULL, envelope = NULL, cancel_requested = false, version = version + 1 "
         "WHERE id = $1 AND attempt = $2 AND state > 5 RETURNING " TASK_COLUMNS,
@@ -301,9 +307,11 @@ enum code store_task_retry(struct db *db, struct arena *arena, const struct task
 enum code store_attempts(struct db *db, struct arena *arena, const char *task_id, size_t max,
                          struct attempt **ret, size_t *ret_n, struct status *st)
 {
-    /* Of several receipts for one attempt the first one counted. */
+    /* Of several receipts for one attempt the first one counted. Results that are longer than all the steps
+     * that there may be are left where they are: they would fill the memory of whoever asks. */
     static const char sql[] =
-        "SELECT * FROM (SELECT DISTINCT ON (attempt) attempt, outcome, received_at, result FROM receipts "
+        "SELECT * FROM (SELECT DISTINCT ON (attempt) attempt, outcome, received_at, "
+        "CASE WHEN octet_length(result) <= 262144 THEN result END FROM receipts "
         "WHERE task_id = $1 ORDER BY attempt DESC, received_at LIMIT $2) newest ORDER BY attempt";
     struct db_args *args = db_args_new(arena);
     db_arg_text(args, task_id);

@@ -21,6 +21,9 @@ extern const struct embed tasks_migrations[];
 enum code store_task_insert(struct db *db, struct arena *arena, const char *id, enum task_kind kind,
                             const struct new_task *task, int64_t now_ms, struct task *ret, bool *ret_fresh,
                             struct status *st) MUST_CHECK;
+/* The task that this creator made with this idempotency key; NOT_FOUND; ALREADY_EXISTS as above. */
+enum code store_task_repeated(struct db *db, struct arena *arena, const struct new_task *task,
+                              struct task *ret, struct status *st) MUST_CHECK;
 /* NOT_FOUND. agent_id may be NULL; for_update locks the row. */
 enum code store_task_get(struct db *db, struct arena *arena, const char *id, const char *agent_id,
                          bool for_update, struct task *ret, struct status *st) MUST_CHECK;
@@ -46,7 +49,7 @@ enum code store_task_finish(struct db *db, struct arena *arena, const struct tas
 enum code store_task_reschedule(struct db *db, struct arena *arena, const struct task *task,
                                 unsigned next_attempt, int64_t not_before_ms, const char *message,
                                 struct task *ret, struct status *st) MUST_CHECK;
-/* Out of a terminal state other than SUCCEEDED. */
+/* Out of a terminal state other than SUCCEEDED, to as much time as the task had at first. */
 enum code store_task_retry(struct db *db, struct arena *arena, const struct task *task, int64_t now_ms,
                            struct task *ret, struct status *st) MUST_CHECK;
 enum code store_attempts(struct db *db, struct arena *arena, const char *task_id, size_t max,

@@ -55,7 +55,7 @@ enum code store_agent_get(struct db *db, struct arena *arena, const char *agent_
     AUTO_ROWS struct db_rows *rows = NULL;
     if (db_query_one(db,
                      "SELECT a.status, greatest(a.safe_column, p.safe_mode::int), a.reason, a.deleted, "
-                     "a.min_generation, a.scope, p.safe_mode FROM agents a, platform p WHERE agent_id = $1",
+                     "a.min_generation, a.scope, a.version FROM agents a, platform p WHERE agent_id = $1",
                      args, &rows, st) != CODE_OK)
         return st->code == CODE_NOT_FOUND ? status_set(st, CODE_NOT_FOUND, "no agent %s", agent_id)
                                           : st->code;
@@ -66,6 +66,7 @@ enum code store_agent_get(struct db *db, struct arena *arena, const char *agent_
         .deleted = db_bool(rows, 0, 3),
         .min_generation = (unsigned)db_int(rows, 0, 4),
         .scope = store_bytes(rows, 0, 5, arena),
+        .version = (uint64_t)db_int(rows, 0, 6),
     };
     return CODE_OK;
 }

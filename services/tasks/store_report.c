@@ -1,7 +1,9 @@
 /* Reports of VALIDATE tasks, by the index of those that have one (migrations/0006_reports.sql). */
 #include "store_parts.h"
 
-#define LAST_ID "ffffffff-ffff-ffff-ffff-ffffffffffff"
+/* A longer one is left where it is: a page of them would not fit into memory. */
+#define RESULT_MAX "131072"
+#define LAST_ID    "ffffffff-ffff-ffff-ffff-ffffffffffff"
 #define WITHIN                                                                                               \
     "EXISTS (SELECT FROM agents a WHERE a.agent_id = t.agent_id AND NOT a.deleted AND " LABELS_HOLD_IN(      \
         "a.labels") ")"
@@ -13,12 +15,13 @@ enum code store_reports_select(struct db *db, struct arena *arena, const struct 
     struct label_terms terms;
     TRY(label_terms_read(filter->selector, NULL, 0, arena, &terms, st));
     bool whole = terms.n_pairs + terms.n_present == 0;
-    const char *sql = arena_printf(
-        arena,
-        "SELECT " T_TASK_COLUMNS ", t.result, t.verdict FROM tasks t WHERE t.verdict IS NOT NULL "
-        "AND t.finished_at IS NOT NULL AND %s AND %s AND (cardinality($5::bigint[]) = 0 OR "
-        "t.verdict = ANY ($5)) AND t.id < $6 ORDER BY t.id DESC LIMIT $7",
-        whole ? ALL : WITHIN, filter->agent_id ? "t.agent_id = $4" : "$4::text IS NULL");
+    const char *sql =
+        arena_printf(arena,
+                     "SELECT " T_TASK_COLUMNS ", CASE WHEN octet_length(t.result) <= " RESULT_MAX
+                     " THEN t.result END, t.verdict FROM tasks t WHERE t.verdict IS NOT NULL "
+                     "AND t.finished_at IS NOT NULL AND %s AND %s AND (cardinality($5::bigint[]) = 0 OR "
+                     "t.verdict = ANY ($5)) AND t.id < $6 ORDER BY t.id DESC LIMIT $7",
+                     whole ? ALL : WITHIN, filter->agent_id ? "t.agent_id = $4" : "$4::text IS NULL");
     struct db_args *args = db_args_new(arena);
     store_arg_terms(args, &terms);
     db_arg_text(args, filter->agent_id);

@@ -157,7 +157,8 @@ struct result_submission {
 
 /* What projection.c keeps of an agent; text and scope point into the arena. */
 struct agent {
-    unsigned status; /* Agent.Status */
+    uint64_t version; /* store_agent_put has its own */
+    unsigned status;  /* Agent.Status */
     enum safe_column safe_column;
     const char *reason; /* of the status; "" */
     bool deleted;
@@ -226,8 +227,8 @@ enum code task_cancel(struct tasks *tasks, struct db *db, struct arena *arena, c
 enum code tasks_cancel_of_agent(struct db *tx, struct arena *arena, const char *agent_id, const char *why,
                                 struct status *st) MUST_CHECK;
 /* What ended other than well becomes the next attempt, due at once. FAILED_PRECONDITION for anything else. */
-enum code task_retry(struct db *db, struct arena *arena, const char *task_id, const char *actor,
-                     struct task *ret, struct status *st) MUST_CHECK;
+enum code task_retry(struct tasks *tasks, struct db *db, struct arena *arena, const char *task_id,
+                     const char *actor, struct task *ret, struct status *st) MUST_CHECK;
 /* ---- what became of tasks (statistics.c): kept by triggers as they end */
 
 struct task_period {

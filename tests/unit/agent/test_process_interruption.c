@@ -51,6 +51,31 @@ static void a_task_that_was_cut_off_is_resumed_at_the_next_start(void **state)
     agent_stop(gw, SIGTERM);
 }
 
+static void what_is_resumed_goes_in_the_order_in_which_it_came(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    static const char *const ids[] = {
+        "019a0000-0000-7000-8000-000000000053", "019a0000-0000-7000-8000-000000000051",
+        "019a0000-0000-7000-8000-000000000054", "019a0000-0000-7000-8000-000000000052"};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        WAIT(gw, gw->held && !gw->last->has_confirmation && gw->last->n_held == i);
+        renew_add(gw, ids[i]);
+    }
+    WAIT(gw, gw->held && gw->last->n_held == ARRAY_LEN(ids) && gw->signs >= 1);
+    agent_stop(gw, SIGKILL);
+    WAIT(gw, !gw->held);
+    gw->sign_pending = 0;
+    agent_start(gw);
+    WAIT(gw, gw->n_seen == ARRAY_LEN(ids));
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        assert_string_equal(gw->seen[i].task_id, ids[i]);
+    agent_stop(gw, SIGTERM);
+}
+
 static void a_receipt_that_was_not_acknowledged_is_sent_after_a_restart(void **state)
 {
     struct gateway *gw = *state;
@@ -116,6 +141,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_killed_net_process_comes_back),
         T(a_task_that_was_cut_off_is_resumed_at_the_next_start),
+        T(what_is_resumed_goes_in_the_order_in_which_it_came),
         T(a_receipt_that_was_not_acknowledged_is_sent_after_a_restart),
         T(a_cancelled_task_ends_before_its_first_effect),
         T(a_stopped_agent_puts_its_tasks_off),

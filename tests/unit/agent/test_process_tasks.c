@@ -142,6 +142,74 @@ static void a_forged_order_is_refused_and_does_not_use_up_the_genuine_one(void *
     agent_stop(gw, SIGTERM);
 }
 
+static const Clm__HeldTask *held_task(const struct gateway *gw, const char *task_id)
+{
+    for (size_t i = 0; gw->held && i < gw->last->n_held; i++) {
+        if (strcmp(gw->last->held[i]->task_id, task_id) == 0)
+            return gw->last->held[i];
+    }
+    return NULL;
+}
+
+/* Side by side each would take the other's files for somebody else's. */
+static void changes_of_one_target_wait_for_one_another(void **state)
+{
+    struct gateway *gw = *state;
+    AUTO_DER struct der old = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held);
+    renew_add(gw, TEST_OTHER_TASK);
+    WAIT(gw, held_task(gw, TEST_OTHER_TASK));
+    assert_string_equal(held_task(gw, TEST_OTHER_TASK)->phase, "waiting");
+    /* What changes nothing does not wait. */
+    discover_add(gw, "019a0000-0000-7000-8000-000000000061", &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    WAIT(gw, held_task(gw, TEST_OTHER_TASK));
+    assert_string_equal(held_task(gw, TEST_OTHER_TASK)->phase, "waiting");
+    gw->sign_pending = 0;
+    WAIT(gw, gw->n_seen == 3);
+    assert_string_equal(gw->seen[1].task_id, TEST_TASK_ID);
+    assert_string_equal(gw->seen[2].task_id, TEST_OTHER_TASK);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    agent_stop(gw, SIGTERM);
+}
+
+/* The local policy has the last word until a task begins. */
+static void what_waits_is_held_against_the_policy_that_holds_when_it_begins(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    AUTO_BUF struct buf config = {0};
+    AUTO_DER struct der old = {0};
+    old_certificate_write(gw, &old);
+    gw->sign_pending = 1000000;
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    WAIT(gw, gw->signs >= 1 && gw->held);
+    renew_add(gw, TEST_OTHER_TASK);
+    WAIT(gw, held_task(gw, TEST_OTHER_TASK));
+    OK(file_read(gw->config, 4096, &config, &st));
+    char *renew = strstr((char *)config.data, " renew\n");
+    assert_non_null(renew);
+    memset(renew, ' ', strlen(" renew"));
+    assert_true(buf_puts(&config, "[policy]\nmetrics = on\n"));
+    write_text_file(gw->config, buf_text(&config), 0644);
+    (void)kill(gw->agent, SIGHUP);
+    WAIT(gw, gw->held && gw->last->metrics); /* what of the new policy is seen from outside */
+    gw->cancel_task_id = TEST_TASK_ID;
+    answer_checkin(gw);
+    WAIT(gw, gw->n_seen == 2);
+    assert_string_equal(gw->seen[1].task_id, TEST_OTHER_TASK);
+    assert_non_null(strstr(last_receipt(gw, CLM__RECEIPT__OUTCOME__REFUSED)->message, "forbids renew"));
+    agent_stop(gw, SIGTERM);
+}
+
 static void one_task_costs_few_checkins(void **state)
 {
     struct gateway *gw = *state;
@@ -180,6 +248,8 @@ int main(void)
         T(a_renewed_certificate_is_installed),
         T(a_swapped_certificate_is_refused_and_the_old_one_stays),
         T(a_forged_order_is_refused_and_does_not_use_up_the_genuine_one),
+        T(changes_of_one_target_wait_for_one_another),
+        T(what_waits_is_held_against_the_policy_that_holds_when_it_begins),
         T(one_task_costs_few_checkins),
         T(a_gateway_that_does_not_hold_is_not_hammered),
     };

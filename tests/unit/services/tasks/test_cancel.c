@@ -89,7 +89,7 @@ static void held_task_that_was_cancelled_meanwhile_is_told_to_stop(void **state)
 
 static enum code retry(const char *task_id, struct task *ret)
 {
-    return task_retry(db, arena, task_id, "api-key:9", ret, &st);
+    return task_retry(&app, db, arena, task_id, "api-key:9", ret, &st);
 }
 
 static void what_failed_is_done_once_more_as_the_next_attempt(void **state)
@@ -130,7 +130,56 @@ static void what_was_cancelled_may_be_retried_and_runs_to_a_new_deadline(void **
     assert_int_equal(now.attempt, 2);
     assert_false(now.cancel_requested);
     assert_true(now.deadline_at_ms >= task.deadline_at_ms);
-    assert_int_equal(task_retry(db, arena, NO_TASK, "api-key:9", &now, &st), CODE_NOT_FOUND);
+    assert_int_equal(task_retry(&app, db, arena, NO_TASK, "api-key:9", &now, &st), CODE_NOT_FOUND);
+}
+
+/* A retry by itself moves the earliest start; the operator's retry gives the whole time again. */
+static void retried_task_has_as_much_time_as_at_first(void **state)
+{
+    (void)state;
+    struct task task = fixture_task(AGENT_A, CLM__TASK__KIND__RENEW), now;
+    clock_advance(3599000); /* of an hour */
+    (void)fixture_lease(AGENT_A);
+    assert_ok(fixture_submit(&a, task.id, 1, CLM__RECEIPT__OUTCOME__FAILED, true));
+    assert_int_equal(fixture_get(task.id).state, STATE_SCHEDULED);
+    clock_advance(1001);
+    assert_ok(task_sweep(&app, db, arena, &st));
+    assert_int_equal(fixture_get(task.id).state, STATE_EXPIRED);
+    assert_ok(retry(task.id, &now));
+    assert_true(now.deadline_at_ms == clock_wall_ms() + 3600000);
+    assert_ok(task_sweep(&app, db, arena, &st));
+    assert_int_equal(fixture_get(task.id).state, STATE_READY);
+}
+
+static unsigned fetches;
+
+static enum code fetch(struct tasks *tasks, struct db *session, struct arena *memory, const char *agent_id,
+                       struct status *why)
+{
+    (void)tasks;
+    (void)session;
+    (void)memory;
+    (void)why;
+    fetches++;
+    fixture_agent_state(agent_id, 6, false, false, (struct bytes){0});
+    return CODE_OK;
+}
+
+/* The event of an enabling may still be on its way here. */
+static void retry_that_the_agents_state_refuses_is_held_against_the_registry(void **state)
+{
+    (void)state;
+    struct task task = fixture_task(AGENT_A, CLM__TASK__KIND__RENEW), now;
+    assert_ok(cancel(task.id, &now));
+    fixture_agent_column(AGENT_A, SAFE_DISABLED);
+    fetches = 0;
+    assert_int_equal(retry(task.id, &now), CODE_FAILED_PRECONDITION);
+    app.fetch_agent = fetch;
+    assert_ok(retry(task.id, &now));
+    assert_int_equal(now.attempt, 2);
+    assert_int_equal(retry(task.id, &now),
+                     CODE_FAILED_PRECONDITION); /* it has not ended: no news of the agent helps */
+    assert_int_equal(fetches, 1);
 }
 
 int main(void)
@@ -142,6 +191,8 @@ int main(void)
         T(held_task_that_was_cancelled_meanwhile_is_told_to_stop),
         T(what_failed_is_done_once_more_as_the_next_attempt),
         T(what_was_cancelled_may_be_retried_and_runs_to_a_new_deadline),
+        T(retried_task_has_as_much_time_as_at_first),
+        T(retry_that_the_agents_state_refuses_is_held_against_the_registry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

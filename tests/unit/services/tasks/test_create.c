@@ -215,6 +215,29 @@ static void refusal_is_held_against_the_registry(void **state)
     assert_int_equal(create(&request, &task), CODE_UNAVAILABLE);
 }
 
+/* Whose answer was lost asks again: what was made is made, even if nothing like it could be made now. */
+static void repetition_gets_the_task_whatever_became_of_its_agent(void **state)
+{
+    (void)state;
+    struct task first = fixture_task(AGENT_A, CLM__TASK__KIND__VALIDATE), made, again, cancelled;
+    struct new_task request = fixture_request(AGENT_A, CLM__TASK__KIND__RENEW);
+    const char *after[] = {first.id};
+    request.idempotency_key = "again";
+    request.after = after;
+    request.n_after = 1;
+    assert_ok(create(&request, &made));
+    assert_ok(task_cancel(&app, db, arena, first.id, "api-key:1", &cancelled, &st));
+    assert_ok(create(&request, &again));
+    assert_string_equal(again.id, made.id);
+    fixture_agent_column(AGENT_A, SAFE_DISABLED);
+    assert_ok(create(&request, &again));
+    assert_string_equal(again.id, made.id);
+    request.request = fixture_spec(CLM__TASK__KIND__DEPLOY);
+    assert_int_equal(create(&request, &again), CODE_ALREADY_EXISTS);
+    request.idempotency_key = "another";
+    assert_int_equal(create(&request, &again), CODE_FAILED_PRECONDITION);
+}
+
 static void predecessors_must_exist_and_not_have_failed(void **state)
 {
     (void)state;
@@ -307,6 +330,7 @@ int main(void)
         T(agent_must_be_known_enabled_and_in_scope),
         T(agent_that_was_just_registered_is_asked_for),
         T(refusal_is_held_against_the_registry),
+        T(repetition_gets_the_task_whatever_became_of_its_agent),
         T(predecessors_must_exist_and_not_have_failed),
         T(every_column_takes_the_kinds_of_its_cells),
         T(one_change_at_a_time_is_released),

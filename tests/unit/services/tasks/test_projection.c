@@ -276,6 +276,23 @@ static void tasks_of_an_agent_that_is_gone_are_cancelled(void **state)
     fixture_agent_free(&b);
 }
 
+/* Replicas read one durable: an event may come when what followed it has been applied. */
+static void old_farewell_does_not_cancel_what_was_made_after_the_return(void **state)
+{
+    (void)state;
+    struct fixture_agent a = fixture_agent(AGENT_A);
+    Clm__AgentChanged back = CLM__AGENT_CHANGED__INIT;
+    Clm__Event event = event_of(AGENT_A, 12);
+    back.has_status = 1;
+    back.status = CLM__AGENT__STATUS__ONLINE;
+    event.agent = &back;
+    struct task task = fixture_task(AGENT_A, CLM__TASK__KIND__VALIDATE);
+    assert_ok(apply("clm.event.registry.agent.changed", &event));
+    disabled(AGENT_A, 11, "farewell", false);
+    assert_int_equal(fixture_get(task.id).state, STATE_READY);
+    fixture_agent_free(&a);
+}
+
 static void event_without_its_body_can_never_be_applied(void **state)
 {
     (void)state;
@@ -332,6 +349,7 @@ int main(void)
         T(the_platforms_flag_counts_at_once_and_by_version),
         T(identity_counts_when_it_is_confirmed),
         T(tasks_of_an_agent_that_is_gone_are_cancelled),
+        T(old_farewell_does_not_cancel_what_was_made_after_the_return),
         T(event_without_its_body_can_never_be_applied),
         T(snapshot_reads_every_page_and_then_rests),
         T(one_agent_is_fetched_alone),

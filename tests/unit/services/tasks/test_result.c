@@ -413,6 +413,35 @@ static void receipt_after_the_end_is_kept_as_late_evidence(void **state)
         fixture_count("SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.task.late_receipt'"), 1);
 }
 
+/* What the host did counts, whatever became of the task here: the inventory follows the late receipt. */
+static void late_receipt_corrects_the_inventory(void **state)
+{
+    (void)state;
+    struct task task = leased_task(CLM__TASK__KIND__RENEW);
+    Clm__TaskResult result = CLM__TASK_RESULT__INIT;
+    Clm__FoundCertificate found = CLM__FOUND_CERTIFICATE__INIT, *all[] = {&found};
+    found.path = arena_strdup(arena, "/etc/ssl/site.pem");
+    result.certificates = all;
+    result.n_certificates = 1;
+    struct bytes packed;
+    wire_pack(&result.base, arena, &packed.data, &packed.len);
+    clock_advance(3600001);
+    assert_ok(task_sweep(&app, db, arena, &st)); /* the lease is lost, then the deadline passed */
+    assert_int_equal(fixture_get(task.id).state, STATE_EXPIRED);
+    assert_ok(send_page(task.id, 1, packed));
+    assert_ok(send_receipt(AGENT_A, task.id, 1, receipt_over(task.id, packed, 1)));
+    assert_int_equal(fixture_get(task.id).state, STATE_EXPIRED);
+    static const char told[] =
+        "SELECT count(*) FROM outbox WHERE subject = 'clm.event.tasks.inventory.reported'";
+    assert_int_equal(fixture_count(told), 1);
+    /* Of an attempt that another one followed nobody knows which came last on the host. */
+    struct task now;
+    assert_ok(task_retry(&app, db, arena, task.id, "api-key:1", &now, &st));
+    assert_ok(send_page(task.id, 1, packed));
+    assert_ok(send_receipt(AGENT_A, task.id, 1, receipt_over(task.id, packed, 1)));
+    assert_int_equal(fixture_count(told), 1);
+}
+
 static void receipt_is_accepted_though_the_lease_was_lost(void **state)
 {
     (void)state;
@@ -542,6 +571,7 @@ int main(void)
         T(an_order_that_is_not_genuine_does_not_end_the_genuine_task),
         T(envelope_that_cannot_be_opened_costs_no_attempt),
         T(receipt_after_the_end_is_kept_as_late_evidence),
+        T(late_receipt_corrects_the_inventory),
         T(receipt_is_accepted_though_the_lease_was_lost),
         T(receipt_for_what_was_never_leased_is_refused),
         T(disabled_agents_receipt_is_accepted),

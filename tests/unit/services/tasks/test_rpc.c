@@ -219,6 +219,43 @@ static void checkins_answer_names_only_who_gets_something(void **state)
     assert_true(now.started_at_ms == FIXTURE_NOW);
 }
 
+/* Sends a result in pages, then the receipt over it. */
+static void submit_all(char *task_id, unsigned attempt, const Clm__TaskResult *result,
+                       Clm__Receipt__Outcome outcome)
+{
+    struct bytes packed;
+    wire_pack(&result->base, arena, &packed.data, &packed.len);
+    Clm__SubmitResultRequest submit = CLM__SUBMIT_RESULT_REQUEST__INIT;
+    Clm__SubmitResultResponse answer = CLM__SUBMIT_RESULT_RESPONSE__INIT;
+    submit.agent_id = arena_strdup(arena, AGENT_A);
+    submit.task_id = task_id;
+    submit.has_attempt = submit.has_page = submit.has_data = 1;
+    submit.attempt = attempt;
+    size_t sent = 0;
+    while (sent < packed.len) {
+        size_t n = packed.len - sent < 256 * 1024 ? packed.len - sent : 256 * 1024;
+        submit.page++;
+        submit.data = (ProtobufCBinaryData){.len = n, .data = arena_dup(arena, packed.data + sent, n)};
+        assert_ok(call("SubmitResult", &submit, &answer));
+        assert_false(answer.finished);
+        sent += n;
+    }
+    Clm__Receipt receipt = fixture_receipt_of(&a, task_id, attempt, outcome);
+    uint8_t digest[SHA256_SIZE];
+    sha256(packed, digest);
+    receipt.has_pages = receipt.has_result_sha256 = receipt.has_retryable = receipt.retryable = 1;
+    receipt.pages = submit.page;
+    receipt.result_sha256 = (ProtobufCBinaryData){.len = sizeof(digest), .data = digest};
+    struct bytes cms = fixture_receipt(&a, &receipt);
+    submit.has_page = submit.has_data = 0;
+    submit.page = 0;
+    submit.data = (ProtobufCBinaryData){0};
+    submit.has_receipt = 1;
+    submit.receipt = (ProtobufCBinaryData){.len = cms.len, .data = arena_dup(arena, cms.data, cms.len)};
+    assert_ok(call("SubmitResult", &submit, &answer));
+    assert_true(answer.finished);
+}
+
 static void large_result_is_cut_to_what_a_reply_holds(void **state)
 {
     (void)state;
@@ -232,38 +269,8 @@ static void large_result_is_cut_to_what_a_reply_holds(void **state)
     result.certificates = arena_array(arena, N, sizeof(*result.certificates));
     for (size_t i = 0; i < N; i++)
         result.certificates[result.n_certificates++] = &found;
-    struct bytes packed;
-    wire_pack(&result.base, arena, &packed.data, &packed.len);
-    assert_true(packed.len > 512 * 1024);
-    Clm__SubmitResultRequest submit = CLM__SUBMIT_RESULT_REQUEST__INIT;
-    Clm__SubmitResultResponse answer = CLM__SUBMIT_RESULT_RESPONSE__INIT;
-    submit.agent_id = arena_strdup(arena, AGENT_A);
-    submit.task_id = task.id;
-    submit.has_attempt = submit.has_page = submit.has_data = 1;
-    submit.attempt = 1;
-    size_t sent = 0;
-    while (sent < packed.len) {
-        size_t n = packed.len - sent < 256 * 1024 ? packed.len - sent : 256 * 1024;
-        submit.page++;
-        submit.data = (ProtobufCBinaryData){.len = n, .data = arena_dup(arena, packed.data + sent, n)};
-        assert_ok(call("SubmitResult", &submit, &answer));
-        assert_false(answer.finished);
-        sent += n;
-    }
-    Clm__Receipt receipt = fixture_receipt_of(&a, task.id, 1, CLM__RECEIPT__OUTCOME__SUCCEEDED);
-    uint8_t digest[SHA256_SIZE];
-    sha256(packed, digest);
-    receipt.has_pages = receipt.has_result_sha256 = 1;
-    receipt.pages = submit.page;
-    receipt.result_sha256 = (ProtobufCBinaryData){.len = sizeof(digest), .data = digest};
-    struct bytes cms = fixture_receipt(&a, &receipt);
-    submit.has_page = submit.has_data = 0;
-    submit.page = 0;
-    submit.data = (ProtobufCBinaryData){0};
-    submit.has_receipt = 1;
-    submit.receipt = (ProtobufCBinaryData){.len = cms.len, .data = arena_dup(arena, cms.data, cms.len)};
-    assert_ok(call("SubmitResult", &submit, &answer));
-    assert_true(answer.finished);
+    assert_true(protobuf_c_message_get_packed_size(&result.base) > 512 * 1024);
+    submit_all(task.id, 1, &result, CLM__RECEIPT__OUTCOME__SUCCEEDED);
     Clm__GetTaskRequest get = CLM__GET_TASK_REQUEST__INIT;
     Clm__TaskView view = CLM__TASK_VIEW__INIT;
     get.task_id = task.id;
@@ -272,6 +279,72 @@ static void large_result_is_cut_to_what_a_reply_holds(void **state)
     assert_true(view.result->truncated);
     assert_in_range(view.result->n_certificates, 1000, N - 1);
     assert_true(protobuf_c_message_get_packed_size(&view.base) < 512 * 1024);
+}
+
+/* As much as a host may say. */
+static Clm__TaskResult talkative(void)
+{
+    enum { STEPS = 200, CHECKS = 500 };
+    char *text = arena_alloc(arena, 1025);
+    memset(text, 'x', 1024);
+    Clm__Step *step = arena_alloc(arena, sizeof(*step));
+    Clm__Check *check = arena_alloc(arena, sizeof(*check));
+    clm__step__init(step);
+    clm__check__init(check);
+    step->message = check->reason = check->remedy = text;
+    check->has_outcome = 1;
+    check->outcome = CLM__CHECK__OUTCOME__FAIL;
+    Clm__TaskResult result = CLM__TASK_RESULT__INIT;
+    result.steps = arena_array(arena, STEPS, sizeof(*result.steps));
+    result.checks = arena_array(arena, CHECKS, sizeof(*result.checks));
+    while (result.n_steps < STEPS)
+        result.steps[result.n_steps++] = step;
+    while (result.n_checks < CHECKS)
+        result.checks[result.n_checks++] = check;
+    return result;
+}
+
+/* What a host says, attempt after attempt, must not hide the task from those who look at it. */
+static void talkative_host_is_cut_short(void **state)
+{
+    (void)state;
+    Clm__TaskResult result = talkative(), steps_only = result;
+    steps_only.n_checks = 0;
+    Clm__TaskView task = create(), view;
+    Clm__GetTaskRequest get = CLM__GET_TASK_REQUEST__INIT;
+    get.task_id = task.id;
+    for (unsigned attempt = 1; attempt <= 3; attempt++) {
+        (void)fixture_lease(AGENT_A);
+        submit_all(task.id, attempt, attempt < 3 ? &steps_only : &result, CLM__RECEIPT__OUTCOME__FAILED);
+        clm__task_view__init(&view);
+        assert_ok(call("GetTask", &get, &view));
+        assert_true(protobuf_c_message_get_packed_size(&view.base) < 512 * 1024);
+        assert_int_equal(view.n_attempts, attempt);
+        assert_true(view.attempts[attempt > 2 ? 1 : attempt - 1]->n_steps > 50);
+        clock_advance(600000);
+        assert_ok(task_sweep(&app, db, arena, &st));
+    }
+    assert_int_equal(view.state, CLM__TASK__STATE__FAILED);
+    assert_true(view.result->truncated);
+    assert_true(view.result->n_steps > 50);
+}
+
+/* A page of reports is read at once: what hosts said, at length, stays in the database. */
+static void long_report_is_not_read(void **state)
+{
+    (void)state;
+    Clm__TaskResult result = talkative();
+    struct task task = fixture_task(AGENT_A, CLM__TASK__KIND__VALIDATE);
+    (void)fixture_lease(AGENT_A);
+    submit_all(task.id, 1, &result, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    Clm__ListReportsRequest list = CLM__LIST_REPORTS_REQUEST__INIT;
+    Clm__ListReportsResponse out = CLM__LIST_REPORTS_RESPONSE__INIT;
+    size_t before = arena_used_bytes(arena);
+    assert_ok(call("ListReports", &list, &out));
+    assert_true(arena_used_bytes(arena) - before < 256 * 1024);
+    assert_int_equal(out.n_reports, 1);
+    assert_true(out.reports[0]->truncated);
+    assert_int_equal(out.reports[0]->verdict, CLM__CHECK__OUTCOME__FAIL);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -285,6 +358,8 @@ int main(void)
         T(list_continues_where_its_token_says),
         T(checkins_answer_names_only_who_gets_something),
         T(large_result_is_cut_to_what_a_reply_holds),
+        T(talkative_host_is_cut_short),
+        T(long_report_is_not_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
