@@ -53,12 +53,15 @@ static void on_reply(struct edge *edge, struct arena *arena UNUSED, const Protob
     } else if (session == ROUTE_GRANT_CHANGE) {
         forget_everywhere(edge->gateway);
     }
-    etag_of(reply, etag);
     buf_init(&json, 4 * WIRE_BODY_MAX);
+    if (json_write(reply, &json, &wst) != CODE_OK) {
+        op_refuse(op, 0, &wst, NULL, NULL);
+        explicit_bzero(cookie, sizeof cookie);
+        return;
+    }
+    etag_of(reply, &json, etag);
     if (etag_is_known(op, etag))
         op_answer(op, 304, NULL, etag, NULL, 0);
-    else if (json_write(reply, &json, &wst) != CODE_OK)
-        op_refuse(op, 0, &wst, NULL, NULL);
     else
         op_answer(op, op->match.route->success, *cookie ? cookie : NULL, *etag ? etag : NULL, json.data,
                   json.len);
