@@ -99,6 +99,7 @@ static void on_hup(int signum, void *arg)
     exec_report(exec, SAFE_INVALID_POLICY, false);
     if (moved) /* only then does the connection end */
         exec_introduce(exec);
+    jobs_start_next(exec);
     exec_changed(exec);
 }
 

@@ -144,6 +144,17 @@ static bool has_begun(const struct job *job)
     return begun;
 }
 
+/* What was begun under a policy that cannot be read any more waits until it can: without its target it would
+ * be neither finished nor undone. */
+static bool waits_for_policy(const struct job *job)
+{
+    const struct exec *exec = job->exec;
+    const struct policy_target *target;
+    struct status ignored;
+    return job->target[0] && exec->safe_mode.active[SAFE_INVALID_POLICY] &&
+           policy_find_target(exec->policy, job->target, &target, &ignored) != CODE_OK && has_begun(job);
+}
+
 /* Safe mode may have begun since it was accepted, or the local policy have changed; what was begun before is
  * finished or undone. */
 static bool may_begin(const struct job *job, struct status *st)
@@ -199,7 +210,8 @@ void jobs_start_next(struct exec *exec)
         if (jobs_running(exec) >= RUNNING_MAX)
             break;
         /* Two attempts of one task never run side by side, nor two changes of one target. */
-        if (job->state != JOB_WAITING || task_is_running(exec, job->task_id) || target_is_busy(job))
+        if (job->state != JOB_WAITING || task_is_running(exec, job->task_id) || target_is_busy(job) ||
+            waits_for_policy(job))
             continue;
         job_start(job);
         started = true;

@@ -39,8 +39,15 @@ enum code confine_end(struct confined *confined, struct arena *arena, const Clm_
 {
     AUTO_BUF struct buf out = {.limit = FACTS_MAX};
     ProtobufCMessage *msg;
-    TRY(sandbox_parse_end(&confined->job, &out, st));
-    TRY(wire_unpack(&clm__agent__facts__descriptor, out.data, out.len, arena, &msg, st));
+    enum code code = sandbox_parse_end(&confined->job, &out, st);
+    if (code == CODE_OK)
+        code = wire_unpack(&clm__agent__facts__descriptor, out.data, out.len, arena, &msg, st);
+    if (code == CODE_INVALID_ARGUMENT) {
+        code = CODE_FAILED_PRECONDITION;
+        if (st)
+            st->code = code;
+    }
+    TRY(code);
     const Clm__Agent__Facts *facts = (const Clm__Agent__Facts *)(const void *)msg;
     if (facts->has_code && facts->code != CODE_OK)
         return status_set(st, code_info((enum code)facts->code)->code, "%s",

@@ -14,7 +14,8 @@
 /* Runs in the child; memory from the arena. An error goes into facts with confine_fail. */
 typedef void confine_fn(void *arg, struct arena *arena, Clm__Agent__Facts *facts);
 
-/* fn's error is returned as it is; a killed or silent child is INVALID_ARGUMENT. */
+/* fn's error is returned as it is; a killed, late or lying child is FAILED_PRECONDITION: what it was to look
+ * at is not known then. */
 enum code confine_run(confine_fn *fn, void *arg, struct arena *arena, const Clm__Agent__Facts **ret,
                       struct status *st) MUST_CHECK;
 /* The same in two steps, so that several children are at work at once; each start needs its end. arg is

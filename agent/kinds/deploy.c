@@ -32,7 +32,8 @@ enum code deploy_run(struct task_run *run, Clm__Receipt__Outcome *ret_outcome, s
     AUTO_SECRET struct secret *key = NULL;
     if (!spec)
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no deploy specification");
-    TRY(task_find_target(run, spec->target, &target, st));
+    if (task_find_target(run, spec->target, &target, st) != CODE_OK)
+        return transaction_stranded(run, st);
     if (transaction_begun(run)) {
         TRY(transaction_resume(run, target, ret_outcome, st));
         discover_installed(run, target, *ret_outcome);

@@ -71,7 +71,7 @@ static void remember(struct discovery *d, const struct walk *walk, const struct 
     free(all);
 }
 
-static enum code scan_files(struct discovery *d, const char *const *roots, struct status *st)
+static enum code scan_files(struct discovery *d, const struct walk_root *roots, struct status *st)
 {
     struct walk walk;
     int64_t started = clock_wall_ms();
@@ -99,12 +99,18 @@ static enum code scan_files(struct discovery *d, const char *const *roots, struc
 static enum code scan_roots(struct discovery *d, struct status *st)
 {
     const Clm__DiscoverSpec *spec = d->run->spec->discover;
-    if (spec->n_roots == 0)
-        return scan_files(d, policy_discovery_roots(d->run->policy), st);
-    const char **roots = arena_array(d->run->arena, spec->n_roots + 1, sizeof(*roots));
-    for (size_t i = 0; i < spec->n_roots; i++) {
-        TRY(policy_allows_discovery(d->run->policy, spec->roots[i], st));
-        roots[i] = spec->roots[i];
+    const struct policy *policy = d->run->policy;
+    const char *const *paths = (const char *const *)spec->roots;
+    size_t n = spec->n_roots;
+    if (n == 0)
+        for (paths = policy_discovery_roots(policy); paths[n]; n++)
+            ;
+    struct walk_root *roots = arena_array(d->run->arena, n + 1, sizeof(*roots));
+    for (size_t i = 0; i < n; i++) {
+        if (spec->n_roots > 0)
+            TRY(policy_allows_discovery(policy, paths[i], st));
+        roots[i] = (struct walk_root){paths[i], spec->n_roots > 0 ? policy_discovery_root_of(policy, paths[i])
+                                                                  : paths[i]};
     }
     return scan_files(d, roots, st);
 }

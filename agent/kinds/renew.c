@@ -195,7 +195,8 @@ static enum code renew_or_resume(struct task_run *run, const char *made, Clm__Re
     const struct policy_target *target;
     if (!run->spec->renew)
         return status_set(st, CODE_INVALID_ARGUMENT, "the task has no renew specification");
-    TRY(task_find_target(run, run->spec->renew->target, &target, st));
+    if (task_find_target(run, run->spec->renew->target, &target, st) != CODE_OK)
+        return transaction_stranded(run, st);
     TRY(transaction_begun(run) ? transaction_resume(run, target, ret_outcome, st)
                                : renew(run, target, made, ret_outcome, st));
     discover_installed(run, target, *ret_outcome);

@@ -139,10 +139,10 @@ struct thread {
     uint64_t files, unchanged; /* not yet in shared, where each of them would be fought for */
 };
 
-static int open_beneath(int dir, const char *path)
+static int open_beneath(int dir, const char *path, unsigned long long more)
 {
     struct open_how how = {.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV};
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | more};
     long fd;
     do {
         fd = syscall(SYS_openat2, dir, path, &how, sizeof(how));
@@ -331,7 +331,7 @@ static void on_dir(struct thread *thread, const struct dir_job *job, const char 
 static void scan_dir(struct thread *thread, const struct dir_job *job)
 {
     struct walk_shared *shared = thread->walker->shared;
-    int fd = open_beneath(job->root_fd, job->path);
+    int fd = open_beneath(job->root_fd, job->path, RESOLVE_NO_XDEV);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     struct dirent *entry;
     if (!dir) {
@@ -410,22 +410,35 @@ static void *work(void *arg)
     return NULL;
 }
 
-static void add_root(struct walker *walker, const char *root)
+/* Links above the allowed directory are the administrator's; below it anybody's. */
+static int open_root(const struct walk_root *root)
 {
-    int fd = open(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    AUTO_CLOSE int above = open(root->above, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    const char *below = root->path + strspn(root->path, "/");
+    for (const char *at = root->above + strspn(root->above, "/"); *at; at += strspn(at, "/")) {
+        at += strcspn(at, "/");
+        below += strcspn(below, "/");
+        below += strspn(below, "/");
+    }
+    return above < 0 ? -1 : open_beneath(above, *below ? below : ".", 0);
+}
+
+static void add_root(struct walker *walker, const struct walk_root *root)
+{
+    int fd = open_root(root);
     if (fd < 0) {
         if (errno != ENOENT)
             atomic_fetch_add(&walker->shared->unreadable, 1);
         return;
     }
-    struct dir_job parent = {.root_fd = fd, .root = root};
+    struct dir_job parent = {.root_fd = fd, .root = root->path};
     struct dir_job *job = job_new(&parent, ".");
     if (!push(walker, job))
         free(job);
 }
 
-static _Noreturn void child(const char *const *roots, const struct seen *seen, struct walk_shared *shared,
-                            unsigned threads, int out)
+static _Noreturn void child(const struct walk_root *roots, const struct seen *seen,
+                            struct walk_shared *shared, unsigned threads, int out)
 {
     struct walker walker = {.seen = seen,
                             .shared = shared,
@@ -446,8 +459,8 @@ static _Noreturn void child(const char *const *roots, const struct seen *seen, s
     (void)pthread_mutex_init(&walker.lock, NULL);
     (void)pthread_mutex_init(&walker.out_lock, NULL);
     (void)pthread_cond_init(&walker.more, NULL);
-    for (size_t i = 0; roots[i]; i++)
-        add_root(&walker, roots[i]);
+    for (size_t i = 0; roots[i].path; i++)
+        add_root(&walker, &roots[i]);
     (void)pthread_attr_init(&attr);
     (void)pthread_attr_setstacksize(&attr, STACK_BYTES);
     for (; started < threads && started < WALK_THREADS_MAX; started++) {
@@ -463,8 +476,8 @@ static _Noreturn void child(const char *const *roots, const struct seen *seen, s
 
 /* --- the caller's side -------------------------------------------------------------------------------- */
 
-enum code walk_start(struct walk *walk, const char *const *roots, const struct seen *seen, unsigned threads,
-                     struct status *st)
+enum code walk_start(struct walk *walk, const struct walk_root *roots, const struct seen *seen,
+                     unsigned threads, struct status *st)
 {
     int fds[2];
     *walk = (struct walk){.pid = -1, .fd = -1};

@@ -44,9 +44,13 @@ struct walk_counts {
     bool full; /* there were more than WALK_FILES_MAX */
 };
 
-/* roots: NULL-ended, absolute; seen is what the walk compares with. */
-enum code walk_start(struct walk *walk, const char *const *roots, const struct seen *seen, unsigned threads,
-                     struct status *st) MUST_CHECK;
+struct walk_root { /* absolute */
+    const char *path;
+    const char *above; /* path, or a directory that holds it: from there on no link is followed */
+};
+/* roots: ended by path NULL; seen is what the walk compares with. */
+enum code walk_start(struct walk *walk, const struct walk_root *roots, const struct seen *seen,
+                     unsigned threads, struct status *st) MUST_CHECK;
 /* WALK_WAIT: nothing for timeout_ms. */
 enum walk_state walk_next(struct walk *walk, int64_t timeout_ms, struct walk_found *ret);
 /* True if the walk came to its end by itself. Kills it otherwise; to be called once, always. */

@@ -193,18 +193,30 @@ static bool path_is_plain(const char *path)
     return true;
 }
 
+const char *policy_discovery_root_of(const struct policy *policy, const char *path)
+{
+    const char *longest = NULL;
+    size_t most = 0;
+    for (const char *const *allowed = policy_discovery_roots(policy); *allowed; allowed++) {
+        size_t n = strlen(*allowed);
+        while (n > 1 && (*allowed)[n - 1] == '/')
+            n--;
+        bool holds = n == 1 || (strncmp(path, *allowed, n) == 0 && (!path[n] || path[n] == '/'));
+        if (!holds || n < most)
+            continue;
+        longest = *allowed;
+        most = n;
+    }
+    return longest;
+}
+
 enum code policy_allows_discovery(const struct policy *policy, const char *root, struct status *st)
 {
     if (!path_is_plain(root))
         return status_set(st, CODE_INVALID_ARGUMENT, "\"%.100s\" is not an absolute path without . and ..",
                           root);
-    for (const char *const *allowed = policy_discovery_roots(policy); *allowed; allowed++) {
-        size_t n = strlen(*allowed);
-        while (n > 1 && (*allowed)[n - 1] == '/')
-            n--;
-        if (strcmp(*allowed, "/") == 0 || (strncmp(root, *allowed, n) == 0 && (!root[n] || root[n] == '/')))
-            return CODE_OK;
-    }
+    if (policy_discovery_root_of(policy, root))
+        return CODE_OK;
     return status_set(st, CODE_PERMISSION_DENIED,
                       "local policy forbids searching %.80s: add it to discovery_roots in [policy] of %s",
                       root, policy->path);

@@ -104,6 +104,8 @@ enum code policy_allows_probe(const struct policy *policy, const char *host, str
 enum code policy_allows_fetch(const struct policy *policy, const char *host, struct status *st) MUST_CHECK;
 enum code policy_allows_discovery(const struct policy *policy, const char *root,
                                   struct status *st) MUST_CHECK;
+/* Of the directories that discovery may search the nearest one that holds path; borrowed. NULL: none does. */
+const char *policy_discovery_root_of(const struct policy *policy, const char *path);
 /* The directories that discovery may search: those written down, or the default ones. NULL-ended, borrowed.
  */
 const char *const *policy_discovery_roots(const struct policy *policy);

@@ -11,6 +11,18 @@ bool transaction_begun(const struct task_run *run)
     return run->resume && journal_find_step(run->journal, "swap");
 }
 
+enum code transaction_stranded(const struct task_run *run, struct status *st)
+{
+    static const char *const ends[] = {"commit", "rolled-back", "withdrawn"};
+    bool over = !transaction_begun(run);
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+        over = over || journal_find_step(run->journal, ends[i]);
+    struct status why = *st;
+    return over ? why.code
+                : status_set(st, CODE_DATA_LOSS,
+                             "a change that was cut off is neither finished nor undone: %s", why.msg);
+}
+
 void transaction_forget(struct task_run *run, const struct policy_target *target)
 {
     if (!run->resume || transaction_begun(run))

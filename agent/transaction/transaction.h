@@ -27,6 +27,8 @@ void transaction_forget(struct task_run *run, const struct policy_target *target
 
 /* True if an earlier run came as far as changing files: then transaction_resume is what is left to do. */
 bool transaction_begun(const struct task_run *run);
+/* The target of this run is not to be had, st says why: DATA_LOSS if its files may be between two states. */
+enum code transaction_stranded(const struct task_run *run, struct status *st) MUST_CHECK;
 enum code transaction_resume(struct task_run *run, const struct policy_target *target,
                              Clm__Receipt__Outcome *ret_outcome, struct status *st) MUST_CHECK;
 

@@ -9,6 +9,7 @@
 #include "events.h"
 #include "peers.h"
 #include "pki/cms.h"
+#include "projection.h"
 #include "store.h"
 
 static enum code verify(struct request *req, const struct identity_row *row, struct bytes confirmation,
@@ -57,8 +58,10 @@ static enum code confirm_known(struct request *req, const char *agent_id, uint32
     if (verify(req, &row, confirmation, st) != CODE_OK)
         return status_wrap(st, "confirmation of agent %s, generation %u", agent_id, generation);
 
-    if (!row.confirmed)
+    if (!row.confirmed) {
+        TRY(projection_admits(req, agent_id, generation, st));
         TRY(record(req, &row, &changed, st));
+    }
     enum code code = store_identity_confirmed(req->db, req->arena, agent_id, &confirmed, st);
     if (code == CODE_NOT_FOUND || (code == CODE_OK && confirmed.generation < generation))
         return status_set(st, CODE_PERMISSION_DENIED,

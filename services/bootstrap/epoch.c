@@ -9,6 +9,7 @@
 #include "events.h"
 #include "peers.h"
 #include "pki/cms.h"
+#include "projection.h"
 #include "store.h"
 
 #define VOID_BATCH 500
@@ -121,8 +122,10 @@ static enum code verify(struct request *req, const char *agent_id, uint32_t gene
 }
 
 /* In place of whatever this database has pending. */
-static enum code record(struct request *req, struct identity_row *row, struct status *st)
+static enum code record(struct request *req, struct identity_row *row, int64_t restored_at_ms,
+                        struct status *st)
 {
+    bool is_void;
     struct identity_row confirmed;
     struct confirmation done;
     uint32_t next;
@@ -135,6 +138,11 @@ static enum code record(struct request *req, struct identity_row *row, struct st
                           row->generation, row->agent_id, confirmed.generation);
     if (code != CODE_OK && code != CODE_NOT_FOUND)
         return code;
+    TRY(store_identity_is_void(tx, row, restored_at_ms, &is_void, st));
+    if (is_void)
+        return status_set(st, CODE_PERMISSION_DENIED,
+                          "the token of generation %u of agent %s was revoked before it was confirmed",
+                          row->generation, row->agent_id);
     TRY(store_identity_drop(tx, row->agent_id, row->generation, st));
     TRY(store_identity_add(tx, row, &row->version, st));
     TRY(event_identity_issued(req, row, st));
@@ -154,7 +162,8 @@ enum code identity_adopt(struct request *req, const char *agent_id, uint32_t gen
         return status_set(st, CODE_PERMISSION_DENIED, "generation %u of agent %s was never issued here",
                           generation, agent_id);
     TRY(verify(req, agent_id, generation, confirmation, restored_at_ms, &row, st));
-    TRY(record(req, &row, st));
+    TRY(projection_admits(req, agent_id, generation, st));
+    TRY(record(req, &row, restored_at_ms, st));
     log_warn("an identity that was issued after the backup is adopted", "agent", agent_id, "generation",
              LOG_NUM(generation), NULL);
     return CODE_OK;

@@ -69,6 +69,8 @@ static enum code emit_issued(struct request *req, const char *subject, const str
     issued.not_after_at_ms = row->not_after_ms;
     issued.fingerprint_sha256 = copy(req, row->fingerprint);
     issued.serial = copy(req, row->serial);
+    issued.has_by_token = 1;
+    issued.by_token = row->token_id != NULL;
     event.identity_issued = &issued;
     return emit(req, subject, row->agent_id, version, &event, st);
 }

@@ -17,3 +17,16 @@ enum code projection_apply(struct request *req, const struct scope_row *row, boo
                              .column = SAFE_DISABLED};
     return store_scope_apply(req->db, &gone, st);
 }
+
+enum code projection_admits(struct request *req, const char *agent_id, uint32_t generation, struct status *st)
+{
+    struct agent_scope known = {0};
+    enum code code = store_scope_get(req->db, req->arena, agent_id, &known, st);
+    if (code != CODE_OK && code != CODE_NOT_FOUND)
+        return code;
+    return generation >= known.min_generation
+               ? CODE_OK
+               : status_set(st, CODE_PERMISSION_DENIED,
+                            "generation %u of agent %s is superseded by %u; a fresh token is needed",
+                            generation, agent_id, known.min_generation);
+}

@@ -11,4 +11,8 @@
 enum code projection_apply(struct request *req, const struct scope_row *row, bool deleted,
                            struct status *st) MUST_CHECK;
 
+/* PERMISSION_DENIED: the registry refuses this generation of the agent at its gateways. */
+enum code projection_admits(struct request *req, const char *agent_id, uint32_t generation,
+                            struct status *st) MUST_CHECK;
+
 #endif

@@ -11,6 +11,7 @@
 #include "events.h"
 #include "peers.h"
 #include "pki/cms.h"
+#include "projection.h"
 
 static enum code verify(struct request *req, const struct identity_row *confirmed, struct bytes cms,
                         struct signed_request *ret, struct status *st)
@@ -42,17 +43,38 @@ static enum code check_allowed(struct request *req, const char *agent_id, struct
                             agent_id, safe_column_name(known.column));
 }
 
-/* Where the pair goes: the pending one of a renewal is replaced; a token's is left alone. */
+/* Where the pair goes: the pending one of a renewal is replaced; a token's is left alone. *ret_newest is what
+ * was issued after the confirmed one, whose token_id says which; *ret_found false: none to replace. */
 static enum code place(struct db *tx, struct arena *arena, const char *agent_id, uint32_t next,
-                       const struct identity_row *confirmed, struct identity_row *ret_pending,
-                       bool *ret_found, struct status *st)
+                       const struct identity_row *confirmed, struct identity_row *ret_newest, bool *ret_found,
+                       struct status *st)
 {
     *ret_found = false;
     if (next == confirmed->generation + 1)
         return CODE_OK;
-    TRY(store_identity_get(tx, arena, agent_id, next - 1, ret_pending, st));
-    *ret_found = !ret_pending->token_id;
+    TRY(store_identity_get(tx, arena, agent_id, next - 1, ret_newest, st));
+    *ret_found = !ret_newest->token_id;
     return CODE_OK;
+}
+
+/* A renewal beside a token that is in use would be above the token's generation, and take the identity back
+ * from the host that the token is for. When the token's time is over, what it made ends instead. */
+static enum code yield_to_token(struct request *req, const struct identity_row *pending, struct status *st)
+{
+    bool in_use, in_time;
+    uint64_t version;
+    int64_t now_ms = clock_wall_ms();
+    TRY(store_token_in_use(req->db, pending->token_id, now_ms, &in_use, &in_time, st));
+    if (!in_use)
+        return CODE_OK;
+    if (in_time)
+        return status_set(st, CODE_UNAVAILABLE,
+                          "a fresh token of agent %s is in use by another installation: ask again",
+                          pending->agent_id);
+    TRY(store_token_revoke(req->db, pending->agent_id, pending->token_id, now_ms, &version, st));
+    return version == 0 ? CODE_OK
+                        : event_token(req, TOKEN_EVENT_REVOKED, pending->token_id, version, pending->agent_id,
+                                      "renewed", NULL, st);
 }
 
 static enum code issue(struct request *req, const struct identity_row *confirmed, const struct csr_pair *csrs,
@@ -71,6 +93,8 @@ static enum code issue(struct request *req, const struct identity_row *confirmed
         return status_set(st, CODE_PERMISSION_DENIED, "generation %u of agent %s is superseded by %u",
                           confirmed->generation, confirmed->agent_id, now.generation);
     TRY(place(tx, req->arena, confirmed->agent_id, next, confirmed, row, &pending, st));
+    if (row->token_id)
+        TRY(yield_to_token(req, row, st));
     if (pending && memcmp(row->identity_spki, keys->identity_spki, SHA256_SIZE) == 0 &&
         memcmp(row->task_spki, keys->task_spki, SHA256_SIZE) == 0)
         return CODE_OK;
@@ -97,6 +121,7 @@ enum code identity_renew(struct request *req, const char *agent_id, struct bytes
     if (verify(req, &confirmed, signed_request, &said, st) != CODE_OK)
         return status_wrap(st, "renewal of agent %s", agent_id);
     TRY(check_allowed(req, agent_id, st));
+    TRY(projection_admits(req, agent_id, confirmed.generation, st));
     const struct csr_pair csrs = {said.identity_csr, said.task_csr};
     TRY(csr_pair_read(&csrs, &keys, st));
     req->actor = arena_printf(req->arena, "agent:%s", agent_id);

@@ -507,6 +507,7 @@ static enum code apply_agent(struct worker *worker, struct arena *arena, const v
     struct scope_row row = {.agent_id = event->entity_id,
                             .version = event->entity_version,
                             .disabled = event->agent->disabled || event->agent->frozen,
+                            .min_generation = event->agent->min_generation,
                             .column = safe_column_of(event->agent->disabled,
                                                      event->agent->status == CLM__AGENT__STATUS__EXPIRED,
                                                      event->agent->frozen, event->agent->safe_mode)};

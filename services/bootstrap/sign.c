@@ -11,6 +11,7 @@
 #include "events.h"
 #include "peers.h"
 #include "pki/cms.h"
+#include "projection.h"
 #include "scope/scope.h"
 #include "store.h"
 
@@ -213,6 +214,7 @@ enum code certificate_sign(struct request *req, const char *agent_id, struct byt
     TRY(csr_verify(said.csr, &csr, st));
     TRY(check_names(req->settings, &csr.names, st));
     TRY(check_scope_now(req, agent_id, &csr.names, st));
+    TRY(projection_admits(req, agent_id, said.generation, st));
 
     req->actor = arena_printf(req->arena, "agent:%s", agent_id);
     sha256(der_bytes(&csr.spki), spki);

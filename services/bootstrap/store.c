@@ -291,6 +291,23 @@ enum code store_epoch_get(struct db *db, int64_t *ret_restored_at_ms, struct sta
     return CODE_OK;
 }
 
+enum code store_token_in_use(struct db *db, const char *id, int64_t now_ms, bool *ret_in_use,
+                             bool *ret_in_time, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    db_arg_time(args, now_ms);
+    TRY(db_query(db,
+                 "SELECT not_after > $2 FROM token WHERE id = $1::uuid AND bound_at IS NOT NULL AND "
+                 "used_at IS NULL AND revoked_at IS NULL",
+                 args, &rows, st));
+    *ret_in_use = db_rows_count(rows) == 1;
+    *ret_in_time = *ret_in_use && db_bool(rows, 0, 0);
+    return CODE_OK;
+}
+
 enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version, struct status *st)
 {
     AUTO_ARENA struct arena *arena = arena_new();
@@ -480,15 +497,39 @@ enum code store_identity_confirm(struct db *db, struct arena *arena, const char 
         "done AS (UPDATE identity SET confirmed_at = $3 FROM head WHERE agent_id = $1 AND generation = $2 "
         "RETURNING token_id), "
         "burnt AS (UPDATE token t SET used_at = $3, version = t.version + 1 FROM done "
-        "WHERE t.id = done.token_id AND t.used_at IS NULL RETURNING t.id, t.version) "
-        "SELECT head.version, burnt.id, burnt.version FROM head LEFT JOIN burnt ON true",
+        "WHERE t.id = done.token_id AND t.used_at IS NULL AND t.revoked_at IS NULL RETURNING t.id, "
+        "t.version) "
+        "SELECT head.version, burnt.id, burnt.version, done.token_id IS NOT NULL AND burnt.id IS NULL "
+        "FROM head CROSS JOIN done LEFT JOIN burnt ON true",
         args, &rows, st));
-    *ret = (struct confirmation){.changed = db_rows_count(rows) == 1};
+    /* Who revokes a token does not hold the agent: it may have been revoked since the statement began. */
+    *ret = (struct confirmation){.changed = db_rows_count(rows) == 1 && !db_bool(rows, 0, 3)};
     if (ret->changed) {
         ret->version = (uint64_t)db_int(rows, 0, 0);
         ret->token_id = copy_text(arena, rows, 0, 1);
         ret->token_version = (uint64_t)db_int(rows, 0, 2);
     }
+    return CODE_OK;
+}
+
+/* Clocks of services may differ a little: the restore's own revocations come right after it. */
+enum code store_identity_is_void(struct db *db, const struct identity_row *row, int64_t restored_at_ms,
+                                 bool *ret, struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    AUTO_ROWS struct db_rows *rows = NULL;
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, row->agent_id);
+    db_arg_int(args, row->generation);
+    arg_bytes(args, row->task_certificate);
+    db_arg_time(args, restored_at_ms);
+    TRY(db_query_one(db,
+                     "SELECT EXISTS (SELECT FROM identity i JOIN token t ON t.id = i.token_id "
+                     "WHERE i.agent_id = $1 AND i.generation = $2 AND i.task_certificate = $3 AND "
+                     "t.revoked_at IS NOT NULL AND "
+                     "(t.created_at > $4 OR t.revoked_at < $4 - interval '1 minute'))",
+                     args, &rows, st));
+    *ret = db_bool(rows, 0, 0);
     return CODE_OK;
 }
 
@@ -580,12 +621,14 @@ enum code store_scope_apply(struct db *db, const struct scope_row *row, struct s
     struct db_args *args = scope_args(arena, row);
     db_arg_bool(args, row->disabled);
     db_arg_int(args, row->column);
+    db_arg_int(args, row->min_generation);
     return db_query(
         db,
         "INSERT INTO agent_scope AS s (agent_id, version, scope_version, operations, paths, dns_names, "
-        "disabled, safe_column) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+        "disabled, safe_column, min_generation) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
         "ON CONFLICT (agent_id) DO UPDATE SET version = $2, scope_version = $3, operations = $4, "
-        "paths = $5, dns_names = $6, disabled = $7, safe_column = $8 WHERE s.version < $2",
+        "paths = $5, dns_names = $6, disabled = $7, safe_column = $8, min_generation = $9 "
+        "WHERE s.version < $2",
         args, NULL, st);
 }
 
@@ -599,13 +642,14 @@ enum code store_scope_get(struct db *db, struct arena *arena, const char *agent_
     TRY(db_query_one(
         db,
         "SELECT s.safe_column, (SELECT coalesce(bit_or(1::bigint << o::integer), 0) "
-        "FROM unnest(s.operations) o WHERE o BETWEEN 0 AND 31), n.name, s.version "
+        "FROM unnest(s.operations) o WHERE o BETWEEN 0 AND 31), n.name, s.version, s.min_generation "
         "FROM agent_scope s LEFT JOIN LATERAL unnest(s.dns_names) n(name) ON true WHERE s.agent_id = $1",
         args, &rows, st));
     size_t n = db_rows_count(rows);
     ret->column = (enum safe_column)db_int(rows, 0, 0);
     ret->operations = (unsigned)db_int(rows, 0, 1);
     ret->version = (uint64_t)db_int(rows, 0, 3);
+    ret->min_generation = (uint32_t)db_int(rows, 0, 4);
     ret->dns_names = arena_array(arena, n, sizeof(char *));
     ret->n_dns_names = 0;
     for (size_t i = 0; i < n; i++) {

@@ -70,6 +70,9 @@ enum code store_token_find(struct db *db, struct arena *arena, const uint8_t sec
 enum code store_token_bind(struct db *db, const uint8_t secret_sha256[SHA256_SIZE],
                            const uint8_t identity_spki[SHA256_SIZE], const uint8_t task_spki[SHA256_SIZE],
                            int64_t now_ms, bool *ret_bound, struct status *st) MUST_CHECK;
+/* *ret_in_use: it made an identity that may yet be confirmed; *ret_in_time: and its own time is not over. */
+enum code store_token_in_use(struct db *db, const char *id, int64_t now_ms, bool *ret_in_use,
+                             bool *ret_in_time, struct status *st) MUST_CHECK;
 /* A refusal is a change of the token, too: gives its event's version. */
 enum code store_token_touch(struct db *db, const char *id, uint64_t *ret_version,
                             struct status *st) MUST_CHECK;
@@ -144,10 +147,15 @@ struct confirmation {
     uint64_t token_version;
 };
 /* One statement: raises the confirmed generation, burns the token. Not changed: it was there already, the
- * token was revoked, or there is no such identity. */
+ * token was revoked, or there is no such identity; then the transaction is to be rolled back. */
 enum code store_identity_confirm(struct db *db, struct arena *arena, const char *agent_id,
                                  uint32_t generation, int64_t now_ms, struct confirmation *ret,
                                  struct status *st) MUST_CHECK;
+
+/* Whether this very identity came of a token that somebody revoked, and not of one that the restore made
+ * void. */
+enum code store_identity_is_void(struct db *db, const struct identity_row *row, int64_t restored_at_ms,
+                                 bool *ret, struct status *st) MUST_CHECK;
 
 /* The latest and the confirmed identity of the next page_size agents after after_agent_id ("" for the first),
  * by agent id, then generation. */
@@ -211,6 +219,7 @@ struct scope_row {
     size_t n_dns_names;
     bool disabled;           /* or frozen: its tokens do not count */
     enum safe_column column; /* what it may have signed */
+    uint32_t min_generation; /* identities below are refused */
 };
 /* What a token's creator says: the first row, or a newer scope than the one there. Never touches the last
  * two.
@@ -228,6 +237,7 @@ struct agent_scope {
     char **dns_names;
     size_t n_dns_names;
     enum safe_column column;
+    uint32_t min_generation;
 };
 enum code store_scope_get(struct db *db, struct arena *arena, const char *agent_id, struct agent_scope *ret,
                           struct status *st) MUST_CHECK; /* NOT_FOUND */

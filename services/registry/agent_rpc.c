@@ -271,7 +271,8 @@ enum code on_enable_agent(struct rpc_ctx *ctx, const void *request, void *respon
 enum code on_delete_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__AgentRequest *req = request;
-    const struct cause cause = cause_of(ctx);
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
     struct agent agent;
     TRY(agent_delete(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena, &agent,
                      st));
@@ -366,7 +367,8 @@ enum code on_revoke_agent(struct rpc_ctx *ctx, const void *request, void *respon
 enum code on_unfreeze_agent(struct rpc_ctx *ctx, const void *request, void *response, struct status *st)
 {
     const Clm__AgentRequest *req = request;
-    const struct cause cause = cause_of(ctx);
+    struct cause cause = cause_of(ctx);
+    cause.if_version = (int64_t)req->if_version;
     struct agent agent;
     TRY(agent_unfreeze(worker_of(ctx)->db, &cause, ctx->actor.label_selector, req->agent_id, ctx->arena,
                        &agent, st));

@@ -114,6 +114,15 @@ enum code agents_change(struct db *tx, const struct cause *cause, const char *co
     return CODE_OK;
 }
 
+enum code agent_check_version(const struct agent *agent, const struct cause *cause, struct status *st)
+{
+    if (cause->if_version == 0 || agent->version == cause->if_version)
+        return CODE_OK;
+    return status_set(st, CODE_ABORTED,
+                      "agent %s has changed since: it is version %lld, not %lld; read it again", agent->id,
+                      (long long)agent->version, (long long)cause->if_version);
+}
+
 struct guarded {
     const struct cause *cause;
     const struct label_terms *terms;
@@ -125,13 +134,9 @@ struct guarded {
 static enum code mutate_guarded(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
 {
     const struct guarded *guarded = arg;
-    int64_t wanted = guarded->cause->if_version;
     if (!label_terms_hold(guarded->terms, agent))
         return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", agent->id);
-    if (wanted != 0 && agent->version != wanted)
-        return status_set(st, CODE_ABORTED,
-                          "agent %s has changed since: it is version %lld, not %lld; read it again",
-                          agent->id, (long long)agent->version, (long long)wanted);
+    TRY(agent_check_version(agent, guarded->cause, st));
     return guarded->mutate ? guarded->mutate(agent, dirty, heard, guarded->arg, st) : CODE_OK;
 }
 
@@ -171,8 +176,10 @@ static enum code set_disabled(struct agent *agent, bool *dirty, bool *heard, voi
     const char *reason = arg;
     if (agent->disabled && strcmp(agent->disabled_reason, reason) == 0)
         return CODE_OK;
-    /* What is over stays so: only a fresh token leads out. */
-    if (agent_is_over(agent))
+    /* What is over stays so: only a fresh token leads out. But a farewell does not keep an identity off the
+     * revocation list. */
+    if (agent_is_over(agent) &&
+        (strcmp(agent->disabled_reason, DISABLED_REVOKED) == 0 || strcmp(reason, DISABLED_REVOKED) != 0))
         return CODE_OK;
     agent->disabled = *dirty = true;
     agent->disabled_reason = reason;
@@ -274,6 +281,25 @@ enum code agent_identity_issued(struct db *tx, const struct cause *cause, const 
 {
     struct issued issued = {generation, not_after_ms, fingerprint};
     return agents_change(tx, cause, &id, 1, set_issued, &issued, arena, NULL, NULL, st);
+}
+
+/* What was said when the token was made is too low if the agent renewed before somebody used it. */
+static enum code set_installed_anew(struct agent *agent, bool *dirty, bool *heard, void *arg,
+                                    struct status *st)
+{
+    (void)heard;
+    (void)st;
+    const int64_t *generation = arg;
+    *dirty = agent->token_generation < *generation;
+    if (*dirty)
+        agent->token_generation = *generation;
+    return CODE_OK;
+}
+
+enum code agent_installed_anew(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
+                               struct arena *arena, struct status *st)
+{
+    return agents_change(tx, cause, &id, 1, set_installed_anew, &generation, arena, NULL, NULL, st);
 }
 
 struct confirmed {

@@ -50,6 +50,7 @@ enum code agent_delete_in(struct db *tx, const struct cause *cause, const char *
     TRY(store_agents_lock(tx, &id, 1, cause->timing, cause->now_ms, arena, &agents, &n, st));
     if (n == 0)
         return status_set(st, CODE_NOT_FOUND, "agent %s: there is none", id);
+    TRY(agent_check_version(&agents[0], cause, st));
     *ret = agents[0];
     ret->version++;
     ret->disabled = true;

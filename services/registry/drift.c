@@ -1,6 +1,8 @@
 /* See drift.h. */
 #include "drift.h"
 
+#include <string.h>
+
 #include "audit.h"
 #include "base/id.h"
 #include "db/outbox.h"
@@ -46,25 +48,47 @@ static enum code tell(struct db *tx, const struct cause *cause, const struct dri
     return activity_add(tx, activity, n, arena, st);
 }
 
-enum code drifts_report(struct db *db, const struct cause *cause, const char *const *agents, size_t n_agents,
-                        const struct drift *drifts, size_t n_drifts, struct arena *arena, struct status *st)
+/* An agent's drifts stand together. One that it names twice would fail everybody's: the first says it. */
+static bool said_before(const struct drift *drifts, size_t index)
 {
-    struct alert_change *wanted = arena_array(arena, n_drifts + 1, sizeof(*wanted)), *raise;
-    struct alert *mended;
-    size_t n_raise, n_mended;
-    if (n_agents == 0)
-        return CODE_OK;
-    for (size_t i = 0; i < n_drifts; i++)
-        wanted[i] = (struct alert_change){
+    for (size_t i = index; i > 0 && strcmp(drifts[i - 1].agent_id, drifts[index].agent_id) == 0; i--) {
+        if (strcmp(drifts[i - 1].target, drifts[index].target) == 0)
+            return true;
+    }
+    return false;
+}
+
+static size_t wanted_alerts(const struct drift *drifts, size_t n, struct arena *arena,
+                            struct alert_change **ret)
+{
+    size_t n_wanted = 0;
+    *ret = arena_array(arena, n + 1, sizeof(**ret));
+    for (size_t i = 0; i < n; i++) {
+        if (said_before(drifts, i))
+            continue;
+        (*ret)[n_wanted++] = (struct alert_change){
             .kind = ALERT_SERVED_DIFFERS,
             .entity = arena_printf(arena, "%s/%s", drifts[i].agent_id, drifts[i].target),
             .agent_id = drifts[i].agent_id,
             .message = arena_printf(arena, "%s: %s", drifts[i].target, drifts[i].reason)};
+    }
+    return n_wanted;
+}
+
+enum code drifts_report(struct db *db, const struct cause *cause, const char *const *agents, size_t n_agents,
+                        const struct drift *drifts, size_t n_drifts, struct arena *arena, struct status *st)
+{
+    struct alert_change *wanted, *raise;
+    struct alert *mended;
+    size_t n_raise, n_mended;
+    if (n_agents == 0)
+        return CODE_OK;
+    size_t n_wanted = wanted_alerts(drifts, n_drifts, arena, &wanted);
     CLEANUP(db_scope_end) struct db *tx = db;
     TRY(db_begin(tx, st));
-    TRY(store_alerts_mended(tx, ALERT_SERVED_DIFFERS, agents, n_agents, wanted, n_drifts, cause->now_ms,
+    TRY(store_alerts_mended(tx, ALERT_SERVED_DIFFERS, agents, n_agents, wanted, n_wanted, cause->now_ms,
                             "service:registry", arena, &mended, &n_mended, st));
-    TRY(store_alerts_unknown(tx, wanted, n_drifts, arena, &raise, &n_raise, st));
+    TRY(store_alerts_unknown(tx, wanted, n_wanted, arena, &raise, &n_raise, st));
     if (n_mended + n_raise == 0)
         return CODE_OK;
     TRY(alerts_tell_resolved(tx, mended, n_mended, cause->now_ms, arena, st));

@@ -195,6 +195,8 @@ static enum code on_identity_issued(struct worker *worker, struct arena *arena, 
     const struct cause cause = cause_of_event(worker, event);
     TRY(agent_identity_issued(worker->db, &cause, event->entity_id, issued->generation,
                               issued->fingerprint_sha256, issued->not_after_at_ms, arena, st));
+    if (issued->has_by_token && issued->by_token)
+        TRY(agent_installed_anew(worker->db, &cause, event->entity_id, issued->generation, arena, st));
     return note(worker, event, event->entity_id, arena_printf(arena, "generation %u", issued->generation),
                 arena, st);
 }

@@ -26,6 +26,8 @@
     "this link is not valid any more; ask an administrator for another, or make one with clm-registry "      \
     "create-admin-link"
 
+#define WRONG "name or password is wrong"
+
 static atomic_int hashing;
 
 static void secret_make(char text[OPERATOR_SECRET_MAX], uint8_t hash[SHA256_SIZE])
@@ -216,10 +218,15 @@ enum code operator_login(struct db *db, const char *name, const char *password, 
     if (code != CODE_OK && code != CODE_NOT_FOUND)
         return code;
     if (!right || row.disabled)
-        return status_set(st, CODE_UNAUTHENTICATED, "name or password is wrong");
+        return status_set(st, CODE_UNAUTHENTICATED, WRONG);
 
     CLEANUP(db_scope_end) struct db *tx = db;
+    bool still;
     TRY(db_begin(tx, st));
+    /* Whoever sets another password ends the sessions that there are: none may come after them. */
+    TRY(store_operator_hold(tx, &row, arena, &still, st));
+    if (!still)
+        return status_set(st, CODE_UNAUTHENTICATED, WRONG);
     TRY(store_attempt_forgive(tx, source, name, arena, st));
     TRY(session_begin(tx, &row, source, now_ms, secret, arena, ret, st));
     return db_commit(tx, st);

@@ -119,6 +119,9 @@ enum code agent_change_one(struct db *db, const struct cause *cause, const char 
 enum code agent_change_in(struct db *tx, const struct cause *cause, const char *selector, const char *id,
                           agent_mutate *mutate, void *arg, struct arena *arena, struct agent *ret,
                           struct status *st) MUST_CHECK;
+/* ABORTED: it is not the version that the cause is about. */
+enum code agent_check_version(const struct agent *agent, const struct cause *cause,
+                              struct status *st) MUST_CHECK;
 /* For ever: a host comes back as a new agent only. */
 enum code agent_delete(struct db *db, const struct cause *cause, const char *selector, const char *id,
                        struct arena *arena, struct agent *ret, struct status *st) MUST_CHECK;
@@ -200,6 +203,9 @@ enum code agent_readmit(struct db *db, const struct cause *cause, const char *se
 enum code agent_identity_issued(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
                                 const char *fingerprint, int64_t not_after_ms, struct arena *arena,
                                 struct status *st) MUST_CHECK;
+/* A token made this generation: those below are of former installations. */
+enum code agent_installed_anew(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
+                               struct arena *arena, struct status *st) MUST_CHECK;
 enum code agent_identity_confirmed(struct db *tx, const struct cause *cause, const char *id,
                                    int64_t generation, struct arena *arena, struct status *st) MUST_CHECK;
 

@@ -101,6 +101,10 @@ enum code store_operator_insert(struct db *tx, const struct operator_row *row, i
                                 struct arena *arena, struct status *st) MUST_CHECK;
 enum code store_operator_get(struct db *db, const char *name, struct arena *arena, struct operator_row *ret,
                              struct status *st) MUST_CHECK;
+/* Until the end of the transaction nobody sets another password, or disables; *ret_still false: somebody has.
+ */
+enum code store_operator_hold(struct db *tx, const struct operator_row *row, struct arena *arena,
+                              bool *ret_still, struct status *st) MUST_CHECK;
 enum code store_link_insert(struct db *db, const uint8_t hash[32], unsigned roles, int64_t now_ms,
                             int64_t expires_at_ms, struct arena *arena, struct status *st) MUST_CHECK;
 /* NOT_FOUND unless it was good until now. */

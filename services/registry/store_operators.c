@@ -95,6 +95,20 @@ enum code store_operator_get(struct db *db, const char *name, struct arena *aren
     return CODE_OK;
 }
 
+enum code store_operator_hold(struct db *tx, const struct operator_row *row, struct arena *arena,
+                              bool *ret_still, struct status *st)
+{
+    static const char sql[] = "SELECT id FROM operators WHERE id = $1 AND password = $2 AND disabled_at IS "
+                              "NULL FOR NO KEY UPDATE";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, row->id);
+    db_arg_text(args, row->password);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx, sql, args, &rows, st));
+    *ret_still = db_rows_count(rows) == 1;
+    return CODE_OK;
+}
+
 enum code store_link_insert(struct db *db, const uint8_t hash[32], unsigned roles, int64_t now_ms,
                             int64_t expires_at_ms, struct arena *arena, struct status *st)
 {

@@ -76,6 +76,51 @@ static void what_is_resumed_goes_in_the_order_in_which_it_came(void **state)
     agent_stop(gw, SIGTERM);
 }
 
+/* kill -9 after the swap, and a policy that cannot be read at the next start: its target is not gone. */
+static void a_change_that_was_cut_off_waits_for_a_policy_that_can_be_read(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    AUTO_BUF struct buf config = {0};
+    AUTO_BUF struct buf bad = {0};
+    AUTO_DER struct der old = {0};
+    char more[512], reached[96];
+    old_certificate_write(gw, &old);
+    OK(file_read(gw->config, 4096, &config, &st));
+    (void)snprintf(reached, sizeof(reached), "%s/reached", gw->dir);
+    (void)snprintf(more, sizeof(more),
+                   "reload = web\n[reload web]\ncommand = /bin/true\n"
+                   "test = /bin/sh -c 'test -e %s/once && exit 0; touch %s/once %s; "
+                   "while test -e %s; do sleep 0.02; done'\n",
+                   gw->dir, gw->dir, reached, reached);
+    assert_true(buf_puts(&config, more));
+    assert_true(buf_puts(&bad, buf_text(&config)) && buf_puts(&bad, "this is no line of it\n"));
+    write_text_file(gw->config, buf_text(&config), 0644);
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    renew_add(gw, TEST_TASK_ID);
+    for (int64_t until = clock_mono_ms() + DEADLINE_MS; access(reached, F_OK) != 0;) {
+        assert_true(clock_mono_ms() < until);
+        loop_timer_set(gw->guard, 20);
+        loop_run(gw->loop);
+    }
+    agent_stop(gw, SIGKILL);
+    (void)unlink(reached); /* the command has outlived its agent */
+    WAIT(gw, !gw->held);
+    write_text_file(gw->config, buf_text(&bad), 0644);
+    agent_start(gw);
+    WAIT(gw, gw->held && gw->last->safe_mode && gw->last->n_held == 1);
+    assert_string_equal(gw->last->safe_mode_reason, "INVALID_POLICY");
+    assert_string_equal(gw->last->held[0]->phase, "waiting");
+    assert_int_equal(gw->n_seen, 0);
+    write_text_file(gw->config, buf_text(&config), 0644);
+    (void)kill(gw->agent, SIGHUP);
+    WAIT(gw, gw->n_seen == 1);
+    (void)last_receipt(gw, CLM__RECEIPT__OUTCOME__INSTALLED_UNVERIFIED);
+    WAIT(gw, gw->held && !gw->last->safe_mode);
+    agent_stop(gw, SIGTERM);
+}
+
 static void a_receipt_that_was_not_acknowledged_is_sent_after_a_restart(void **state)
 {
     struct gateway *gw = *state;
@@ -142,6 +187,7 @@ int main(void)
         T(a_killed_net_process_comes_back),
         T(a_task_that_was_cut_off_is_resumed_at_the_next_start),
         T(what_is_resumed_goes_in_the_order_in_which_it_came),
+        T(a_change_that_was_cut_off_waits_for_a_policy_that_can_be_read),
         T(a_receipt_that_was_not_acknowledged_is_sent_after_a_restart),
         T(a_cancelled_task_ends_before_its_first_effect),
         T(a_stopped_agent_puts_its_tasks_off),

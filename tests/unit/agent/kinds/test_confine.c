@@ -74,9 +74,9 @@ static void killed_verbose_and_lying_children_are_errors(void **state)
     (void)state;
     AUTO_ARENA struct arena *arena = arena_new();
     const Clm__Agent__Facts *facts;
-    assert_int_equal(run(die, NULL, arena, &facts), CODE_INVALID_ARGUMENT);
-    assert_int_equal(run(talk_too_much, NULL, arena, &facts), CODE_INVALID_ARGUMENT);
-    assert_int_equal(run(say_an_impossible_thing, NULL, arena, &facts), CODE_INVALID_ARGUMENT);
+    assert_int_equal(run(die, NULL, arena, &facts), CODE_FAILED_PRECONDITION);
+    assert_int_equal(run(talk_too_much, NULL, arena, &facts), CODE_FAILED_PRECONDITION);
+    assert_int_equal(run(say_an_impossible_thing, NULL, arena, &facts), CODE_FAILED_PRECONDITION);
 }
 
 static void child_has_no_files_network_or_privileges(void **state)

@@ -449,6 +449,17 @@ static void only_ordinary_files_below_the_roots_are_opened(void **state)
     out = scan(host, "root");
     assert_int_equal(out.result.n_certificates, 0);
     outcome_done(&out);
+    /* Nor is one behind a link that whoever may write below an allowed directory has put there. */
+    assert_int_equal(mkdir(host_path(host, "out/inner"), 0700), 0);
+    put_good(host, &outside, "out/inner/secret.pem");
+    out = scan(host, "out/inner");
+    assert_int_equal(out.result.n_certificates, 1);
+    outcome_done(&out);
+    out = scan(host, "d/directory/inner");
+    assert_int_equal(out.outcome, CLM__RECEIPT__OUTCOME__SUCCEEDED);
+    assert_int_equal(out.result.n_certificates, 0);
+    assert_int_equal(out.result.files_scanned, 0);
+    outcome_done(&out);
     assert_int_equal(chmod(host_path(host, "d/shut"), 0700), 0);
     issued_done(&inside);
     issued_done(&outside);
@@ -640,7 +651,7 @@ static void walk_is_modest(void **state)
         (void)snprintf(name, sizeof(name), "f%d.pem", i);
         put_plain(host_path(host, name), data, sizeof(data));
     }
-    const char *roots[] = {host->dir, NULL};
+    const struct walk_root roots[] = {{host->dir, host->dir}, {NULL, NULL}};
     struct seen *seen = seen_load(host_path(host, "seen"));
     assert_int_equal(walk_start(&walk, roots, seen, WALK_THREADS_MAX, &st), CODE_OK);
     struct walk_found found;

@@ -58,6 +58,16 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
     return rc;
 }
 
+/* A parser that its file kills, as a full memory may, too. */
+enum code __real_pem_to_certs(struct bytes pem, struct der_list *ret, struct status *st);
+enum code __wrap_pem_to_certs(struct bytes pem, struct der_list *ret, struct status *st);
+enum code __wrap_pem_to_certs(struct bytes pem, struct der_list *ret, struct status *st)
+{
+    if (pem.len > 0 && memmem(pem.data, pem.len, "KILL THE PARSER", 15))
+        (void)raise(SIGKILL);
+    return __real_pem_to_certs(pem, ret, st);
+}
+
 /* --- helpers ------------------------------------------------------------------------------------------ */
 
 static struct key *key_of(const struct issued *pair)
@@ -243,6 +253,25 @@ static void certificate_for_another_key_is_refused(void **state)
     assert_non_null(strstr(out.st.msg, "another key"));
     assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&old.cert_pem));
     assert_no_leftovers(host);
+}
+
+/* What is no certificate may be replaced; of what could not be looked at nobody knows what it is. */
+static void what_could_not_be_looked_at_is_not_replaced(void **state)
+{
+    struct host *host = *state;
+    AUTO_ISSUED struct issued old = old_pair(host), fresh = issue_newer(host, &old, NULL);
+    AUTO_BUF struct buf content = {0};
+    load_policy(host, NULL, NOTHING);
+    assert_true(buf_puts(&content, buf_text(&old.cert_pem)) && buf_puts(&content, "KILL THE PARSER\n"));
+    write_text(host_path(host, "cert.pem"), buf_text(&content), 0644);
+    AUTO_OUTCOME struct outcome out = run_kind(host, deploying("nginx", &fresh));
+    assert_int_equal(out.code, CODE_FAILED_PRECONDITION);
+    assert_non_null(strstr(out.st.msg, "parser was killed"));
+    assert_string_equal(read_text(host_path(host, "cert.pem")), buf_text(&content));
+    assert_no_leftovers(host);
+    write_text(host_path(host, "cert.pem"), "no certificate\n", 0644);
+    AUTO_OUTCOME struct outcome replaced_it = run_kind(host, deploying("nginx", &fresh));
+    assert_ok(&replaced_it);
 }
 
 static void certificate_of_another_issuer_is_refused(void **state)
@@ -692,6 +721,28 @@ static void foreign_file_beside_ours_is_left_alone_and_told(void **state)
     assert_no_leftovers(host);
 }
 
+/* Files of both sides, and nobody allows to bring them to either: that is no ordinary refusal. */
+static void change_that_the_policy_forbids_in_its_middle_is_told(void **state)
+{
+    struct host *host = *state;
+    AUTO_ISSUED struct issued old = old_pair(host);
+    load_policy(host, NULL, NOTHING);
+    for (int at = 1; pair_on_disk_matches(host); at++) {
+        uuid_v7(host->task_id);
+        put_pair(host, &old);
+        assert_true(crash_run(host, renewing("nginx"), at));
+    }
+    char *name = host->policy->targets[0]->name;
+    name[0] = 'N';
+    AUTO_OUTCOME struct outcome out = run_kind(host, renewing("nginx"));
+    assert_int_equal(out.code, CODE_DATA_LOSS);
+    assert_non_null(strstr(out.st.msg, "no target \"nginx\""));
+    name[0] = 'n';
+    AUTO_OUTCOME struct outcome again = run_kind(host, renewing("nginx"));
+    assert_ok(&again);
+    assert_true(pair_on_disk_matches(host));
+}
+
 static void failed_rollback_is_data_loss(void **state)
 {
     struct host *host = *state;
@@ -752,6 +803,8 @@ int main(void)
         TEST(first_installation_needs_no_file_in_place),
         TEST(bundle_holds_key_and_certificate),
         TEST(certificate_for_another_key_is_refused),
+        TEST(what_could_not_be_looked_at_is_not_replaced),
+        TEST(change_that_the_policy_forbids_in_its_middle_is_told),
         TEST(certificate_of_another_issuer_is_refused),
         TEST(intermediates_go_where_the_target_wants_them),
         TEST(older_and_expired_certificates_are_refused),

@@ -400,6 +400,62 @@ static void confirming_twice_changes_nothing_the_second_time(void **state)
     assert_int_equal(fixture_events_last("identity.confirmed").version, 2);
 }
 
+struct confirming {
+    struct request *req;
+    struct agent *agent;
+    enum code code;
+};
+
+static void *confirm_beside(void *arg)
+{
+    struct confirming *it = arg;
+    AUTO_DER struct der cms = {0};
+    uint32_t confirmed;
+    const struct said said = {
+        .purpose = CONFIRM, .agent_id = it->agent->id, .generation = it->agent->generation};
+    fixture_say(&said, it->agent->task_key, der_bytes(&it->agent->task_cert), &cms);
+    it->code =
+        identity_confirm(it->req, it->agent->id, it->agent->generation, der_bytes(&cms), &confirmed, &why);
+    return NULL;
+}
+
+/* Whoever was told that the token is revoked can rely on it. */
+static void a_token_that_is_being_revoked_confirms_nothing(void **state)
+{
+    (void)state;
+    AUTO_AGENT struct agent agent;
+    char secret[64], id[UUID_TEXT_SIZE];
+    struct token_view *tokens;
+    struct identity_row row;
+    size_t n;
+    uint64_t version;
+    pthread_t thread;
+    struct confirming confirming = {.req = fixture_request_new(), .agent = &agent};
+    int64_t end_ms = clock_mono_ms() + 15000, waiting = 0;
+
+    agent_init(&agent);
+    fixture_token(req, NULL, NULL, 0, secret, id);
+    assert_ok(fixture_enrol(req, &agent, secret, &why));
+    assert_ok(token_list(req, id, &tokens, &n, &why));
+    assert_ok(db_begin(req->db, &why));
+    assert_ok(store_token_revoke(req->db, id, tokens[0].id, clock_wall_ms(), &version, &why));
+    assert_true(version > 0);
+    assert_int_equal(pthread_create(&thread, NULL, confirm_beside, &confirming), 0);
+    while (waiting == 0) {
+        AUTO_ROWS struct db_rows *rows = NULL;
+        assert_true(clock_mono_ms() < end_ms);
+        assert_ok(
+            db_query_one(req->db, "SELECT count(*) FROM pg_locks WHERE NOT granted", NULL, &rows, &why));
+        waiting = db_int(rows, 0, 0);
+    }
+    assert_ok(db_commit(req->db, &why));
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(confirming.code, CODE_PERMISSION_DENIED);
+    assert_int_equal(store_identity_confirmed(req->db, req->arena, id, &row, &why), CODE_NOT_FOUND);
+    assert_int_equal(fixture_events_count("identity.confirmed"), 0);
+    fixture_request_free(confirming.req);
+}
+
 static void only_the_very_agents_task_key_confirms(void **state)
 {
     (void)state;
@@ -536,6 +592,7 @@ int main(void)
         TEST(a_signer_that_is_away_records_nothing),
         TEST(a_thousand_hosts_with_one_token_become_one_agent),
         TEST(confirming_twice_changes_nothing_the_second_time),
+        TEST(a_token_that_is_being_revoked_confirms_nothing),
         TEST(only_the_very_agents_task_key_confirms),
         TEST(an_identity_whose_token_was_revoked_cannot_be_confirmed),
         TEST(a_token_lives_at_most_a_week_and_its_scope_must_be_one),

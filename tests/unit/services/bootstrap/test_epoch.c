@@ -172,6 +172,41 @@ static void open_tokens_are_void_and_burnt_ones_stay_burnt(void **state)
     assert_int_equal(voided, 0);
 }
 
+/* A token's identity that was not confirmed yet; the token is as `sql` makes it. */
+static enum code confirm_of_token(const char *sql, int64_t restored_at_ms)
+{
+    AUTO_AGENT struct agent fresh;
+    char secret[64], id[UUID_TEXT_SIZE];
+    agent_init(&fresh);
+    fixture_token(req, agent.id, NULL, 0, secret, id);
+    assert_ok(fixture_enrol(req, &fresh, secret, &why));
+    run_sql(sql);
+    begin_epoch(restored_at_ms);
+    return confirm(agent.id, fresh.generation, &fresh, true);
+}
+
+#define SET  "UPDATE token SET created_at = now() - interval '2 days', revoked_at = "
+#define OPEN " WHERE agent_id = $1::uuid AND used_at IS NULL"
+
+static void identity_of_a_token_that_the_restore_made_void_is_adopted(void **state)
+{
+    (void)state;
+    assert_ok(confirm_of_token(SET "NULL" OPEN, clock_wall_ms() + 1000));
+    assert_int_equal(fixture_events_count("token.revoked"), 1);
+    assert_int_equal(fixture_events_count("identity.adopted"), 1);
+}
+
+static void identity_of_a_token_that_an_operator_revoked_is_not_adopted(void **state)
+{
+    (void)state;
+    assert_int_equal(confirm_of_token(SET "now() - interval '1 day'" OPEN, clock_wall_ms() + 1000),
+                     CODE_PERMISSION_DENIED);
+    /* After the restore, of a token that was made after it; certificates are dated back by five minutes. */
+    assert_int_equal(confirm_of_token("UPDATE token SET revoked_at = now()" OPEN, clock_wall_ms() - 10000),
+                     CODE_PERMISSION_DENIED);
+    assert_int_equal(fixture_events_count("identity.adopted"), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -181,6 +216,8 @@ int main(void)
         TEST(pending_pair_of_the_backup_makes_room),
         TEST(what_is_not_proved_is_not_adopted),
         TEST(open_tokens_are_void_and_burnt_ones_stay_burnt),
+        TEST(identity_of_a_token_that_the_restore_made_void_is_adopted),
+        TEST(identity_of_a_token_that_an_operator_revoked_is_not_adopted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -174,7 +174,26 @@ static void who_renews_is_said_by_the_table(void **state)
     }
 }
 
-static void a_pending_token_is_not_replaced_by_a_renewal(void **state)
+/* A renewal beside it would be above the token's generation and take the identity back from the new host. */
+static void while_a_token_is_in_use_nobody_renews(void **state)
+{
+    (void)state;
+    AUTO_AGENT struct agent rebuilt;
+    char secret[64], id[UUID_TEXT_SIZE];
+    uint32_t confirmed;
+    agent_init(&rebuilt);
+    fixture_token(req, agent.id, NULL, 0, secret, id);
+    assert_ok(renew(&next)); /* not in use yet */
+    assert_int_equal(next.generation, 1);
+    assert_ok(fixture_enrol(req, &rebuilt, secret, &why));
+    assert_int_equal(rebuilt.generation, 2);
+    assert_int_equal(renew(&next), CODE_UNAVAILABLE);
+    assert_ok(confirm(&rebuilt, &confirmed));
+    assert_int_equal(confirmed, 2);
+    assert_int_not_equal(renew(&next), CODE_OK);
+}
+
+static void a_token_whose_time_is_over_ends_with_a_renewal(void **state)
 {
     (void)state;
     AUTO_AGENT struct agent rebuilt;
@@ -183,11 +202,30 @@ static void a_pending_token_is_not_replaced_by_a_renewal(void **state)
     agent_init(&rebuilt);
     fixture_token(req, agent.id, NULL, 0, secret, id);
     assert_ok(fixture_enrol(req, &rebuilt, secret, &why));
-    assert_int_equal(rebuilt.generation, 1);
+    struct db_args *args = db_args_new(req->arena);
+    db_arg_text(args, agent.id);
+    assert_ok(db_query(req->db, "UPDATE token SET not_after = now() - interval '1 s' WHERE agent_id = $1",
+                       args, NULL, &why));
     assert_ok(renew(&next));
     assert_int_equal(next.generation, 2);
-    assert_ok(confirm(&rebuilt, &confirmed));
-    assert_int_equal(confirmed, 1);
+    assert_int_equal(fixture_events_count("token.revoked"), 1);
+    assert_int_equal(confirm(&rebuilt, &confirmed), CODE_PERMISSION_DENIED);
+    assert_ok(confirm(&next, &confirmed));
+    assert_int_equal(confirmed, 2);
+}
+
+/* What the registry refuses at the gateways is refused here, too: a fresh token has let the agent back in,
+ * not its copy. */
+static void below_the_generation_that_the_registry_admits_nothing_is_signed(void **state)
+{
+    (void)state;
+    uint32_t confirmed;
+    assert_ok(renew(&next));
+    const struct scope_row row = {
+        .agent_id = agent.id, .version = 2, .column = SAFE_ONLINE, .min_generation = 2};
+    assert_ok(projection_apply(req, &row, false, &why));
+    assert_int_equal(renew(&next), CODE_PERMISSION_DENIED);
+    assert_int_equal(confirm(&next, &confirmed), CODE_PERMISSION_DENIED);
 }
 
 static enum code say_farewell(const struct said *said, const struct agent *by)
@@ -232,7 +270,9 @@ int main(void)
         TEST(only_the_confirmed_task_key_asks_and_only_for_itself),
         TEST(who_renews_is_said_by_the_table),
         TEST(a_farewell_is_believed_of_the_present_task_key_alone),
-        TEST(a_pending_token_is_not_replaced_by_a_renewal),
+        TEST(while_a_token_is_in_use_nobody_renews),
+        TEST(a_token_whose_time_is_over_ends_with_a_renewal),
+        TEST(below_the_generation_that_the_registry_admits_nothing_is_signed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,12 +78,26 @@ static void agents_that_nobody_knows_raise_nothing(void **state)
     assert_int_equal(told("drifted"), 0);
 }
 
+/* What a host says is its own affair: the whole batch of a gateway must not fail for it. */
+static void a_target_that_is_named_twice_counts_once(void **state)
+{
+    (void)state;
+    struct alert *alerts;
+    const char *agent = fixture_agent("host", "prod");
+    struct drift twice[] = {{agent, "nginx", "serves another"}, {agent, "nginx", "was overwritten"}};
+    report(agent, twice, 2, T0);
+    assert_int_equal(open_alerts(&alerts), 1);
+    assert_int_equal(alerts[0].count, 1);
+    assert_int_equal(told("drifted"), 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, fixture_reset)
     const struct CMUnitTest tests[] = {
         TEST(drift_is_told_once_and_mended_once),
         TEST(agents_that_nobody_knows_raise_nothing),
+        TEST(a_target_that_is_named_twice_counts_once),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

@@ -183,6 +183,35 @@ static void a_revoked_agent_comes_back_with_a_fresh_token_alone(void **state)
     assert_int_equal(agent.min_generation, 1);
 }
 
+static void installed_anew(const char *id, int64_t generation)
+{
+    const struct cause cause = fixture_cause(T0 + 1000);
+    assert_int_equal(db_begin(fixture_db, &why), CODE_OK);
+    assert_int_equal(agent_installed_anew(fixture_db, &cause, id, generation, fixture_arena, &why), CODE_OK);
+    assert_int_equal(db_commit(fixture_db, &why), CODE_OK);
+}
+
+/* The former installation had rotated between the making of the token and its use. */
+static void a_former_installation_that_renewed_is_no_clone(void **state)
+{
+    (void)state;
+    const struct cause cause = fixture_cause(T0 + 2000);
+    const char *id = fixture_agent("web1", "prod");
+    struct agent agent;
+    beat_of(id, "a", T0 + 1000);
+    assert_int_equal(agent_readmit(fixture_db, &cause, "", id, 1, fixture_arena, &agent, &why), CODE_OK);
+    confirmed(id, 1);
+    installed_anew(id, 2);
+    confirmed(id, 2);
+    superseded(id, 1);
+    assert_string_equal(fixture_get(id).frozen_reason, "");
+    superseded(id, 2);
+    assert_string_equal(fixture_get(id).frozen_reason, "");
+    confirmed(id, 3);
+    superseded(id, 2);
+    assert_string_equal(fixture_get(id).frozen_reason, FROZEN_CLONE);
+}
+
 static void who_said_farewell_is_over_until_a_fresh_token(void **state)
 {
     (void)state;
@@ -208,6 +237,26 @@ static void who_said_farewell_is_over_until_a_fresh_token(void **state)
     assert_false(fixture_get(id).disabled);
     assert_int_equal(agent_farewell(fixture_db, &cause, id, 1, fixture_arena, &why), CODE_OK);
     assert_true(fixture_get(id).disabled);
+}
+
+/* Whoever revokes an identity wants it on the revocation list, whatever it said before. */
+static void who_said_farewell_may_be_revoked(void **state)
+{
+    (void)state;
+    const struct cause cause = fixture_cause(T0 + 2000);
+    const char *id = fixture_agent("web1", "prod");
+    struct agent agent;
+    beat_of(id, "a", T0 + 1000);
+    assert_int_equal(agent_farewell(fixture_db, &cause, id, 0, fixture_arena, &why), CODE_OK);
+    assert_int_equal(agent_disable(fixture_db, &cause, "", id, DISABLED_REVOKED, fixture_arena, &agent, &why),
+                     CODE_OK);
+    assert_string_equal(agent_reason(&agent), DISABLED_REVOKED);
+    /* Nothing else takes its place. */
+    assert_int_equal(agent_disable(fixture_db, &cause, "", id, "moved", fixture_arena, &agent, &why),
+                     CODE_OK);
+    assert_int_equal(agent_farewell(fixture_db, &cause, id, 0, fixture_arena, &why), CODE_OK);
+    agent = fixture_get(id);
+    assert_string_equal(agent_reason(&agent), DISABLED_REVOKED);
 }
 
 static void a_token_for_a_living_agent_wants_force_and_changes_nothing_yet(void **state)
@@ -307,6 +356,8 @@ int main(void)
         T(a_second_key_is_an_operators_to_decide),
         T(a_revoked_agent_comes_back_with_a_fresh_token_alone),
         T(who_said_farewell_is_over_until_a_fresh_token),
+        T(a_former_installation_that_renewed_is_no_clone),
+        T(who_said_farewell_may_be_revoked),
         T(a_token_for_a_living_agent_wants_force_and_changes_nothing_yet),
         T(a_token_that_is_asked_for_again_is_the_same_whatever_became_of_the_agent),
         T(a_token_that_was_refused_may_be_asked_for_again),

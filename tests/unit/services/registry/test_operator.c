@@ -4,9 +4,14 @@
 #include <stddef.h>
 #include <string.h>
 
+#include <pthread.h>
+
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "fixture.h"
+#include "grants.h"
+#include "support/pg.h"
 
 #define PASSWORD "correct horse battery"
 #define ADMIN    (1u << 3)
@@ -167,6 +172,64 @@ static void secrets_and_passwords_are_not_in_the_database(void **state)
 
 #define T(name) cmocka_unit_test_setup(name, fixture_reset)
 
+/* ---- a password that is set while somebody signs in with the former one ---- */
+
+static struct db *session_open(void)
+{
+    struct status st = {0};
+    struct db *db;
+    const struct db_config config = {.conninfo = pg_conninfo(),
+                                     .schema = "registry",
+                                     .application_name = "second",
+                                     .statement_timeout_ms = 20000};
+    if (db_open(&config, &db, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    return db;
+}
+
+static void *sign_in(void *arg)
+{
+    enum code *ret = arg;
+    char text[OPERATOR_SECRET_MAX];
+    struct session session;
+    struct db *db = session_open();
+    struct arena *arena = arena_new();
+    *ret = operator_login(db, "alice", PASSWORD, "192.0.2.7", T0, text, arena, &session, NULL);
+    arena_free(arena);
+    db_close(db);
+    return NULL;
+}
+
+static void wait_for_a_lock(void)
+{
+    int64_t end_ms = clock_mono_ms() + 15000;
+    while (fixture_number("SELECT count(*) FROM pg_locks WHERE NOT granted") == 0)
+        assert_true(clock_mono_ms() < end_ms);
+}
+
+static void another_password_leaves_no_session_of_the_former_one(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    enum code code = CODE_INTERNAL;
+    int64_t ended;
+    make_alice();
+    struct db_args *args = db_args_new(fixture_arena);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    assert_int_equal(db_query_one(fixture_db, "SELECT id FROM operators", args, &rows, NULL), CODE_OK);
+    const char *id = arena_strdup(fixture_arena, db_text(rows, 0, 0));
+    /* What a one-time link does, and before it is done somebody has typed the former password. */
+    assert_int_equal(db_begin(fixture_db, NULL), CODE_OK);
+    assert_int_equal(store_operator_password(fixture_db, id, "scrypt$another", fixture_arena, NULL), CODE_OK);
+    assert_int_equal(store_operator_sessions_delete(fixture_db, id, fixture_arena, &ended, NULL), CODE_OK);
+    assert_int_equal(pthread_create(&thread, NULL, sign_in, &code), 0);
+    wait_for_a_lock();
+    assert_int_equal(db_commit(fixture_db, NULL), CODE_OK);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(code, CODE_UNAUTHENTICATED);
+    assert_int_equal(fixture_number("SELECT count(*) FROM sessions"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +242,7 @@ int main(void)
         T(session_ends_by_time_by_its_owner_and_with_the_operator),
         T(list_shows_own_sessions_newest_first),
         T(secrets_and_passwords_are_not_in_the_database),
+        T(another_password_leaves_no_session_of_the_former_one),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }

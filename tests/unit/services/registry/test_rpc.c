@@ -198,6 +198,29 @@ static void bad_requests_are_refused_before_anything_is_written(void **state)
     assert_int_equal(fixture_number("SELECT count(*) FROM agents"), 0);
 }
 
+/* If-Match: what is accepted is held to. */
+static void every_change_of_an_agent_is_of_the_version_that_was_asked_for(void **state)
+{
+    (void)state;
+    static const char *const methods[] = {"RevokeAgent", "UnfreezeAgent", "EnterSafeMode", "LeaveSafeMode",
+                                          "DeleteAgent"};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++) {
+        struct status why = {0};
+        Clm__AgentRequest req = CLM__AGENT_REQUEST__INIT;
+        Clm__AgentView view = CLM__AGENT_VIEW__INIT;
+        const char *id = fixture_agent(arena_printf(fixture_arena, "web%zu", i), "prod");
+        req.agent_id = arena_strdup(fixture_arena, id);
+        req.has_if_version = true;
+        req.if_version = 7;
+        if (call(methods[i], "", &req, &view.base, &why) != CODE_ABORTED)
+            fail_msg("%s: %s", methods[i], why.msg);
+        req.if_version = (uint64_t)fixture_get(id).version;
+        if (call(methods[i], "", &req, &view.base, &why) != CODE_OK)
+            fail_msg("%s: %s", methods[i], why.msg);
+    }
+    assert_int_equal(fixture_number("SELECT count(*) FROM agents"), ARRAY_LEN(methods) - 1);
+}
+
 #define T(name) cmocka_unit_test_setup(name, fixture_reset)
 
 int main(void)
@@ -209,6 +232,7 @@ int main(void)
         T(states_say_what_a_gateway_needs),
         T(view_shows_facts_and_times_only_when_there_are_any),
         T(bad_requests_are_refused_before_anything_is_written),
+        T(every_change_of_an_agent_is_of_the_version_that_was_asked_for),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);
 }
