@@ -157,13 +157,21 @@ static enum code set_up_session(struct db *db, struct status *st)
         return fail(db, NULL, "the schema's name", st);
     const char *values[] = {quoted, timeout};
     /* No jit: our statements touch few rows, and compiling one takes longer than running it (30 ms of a
-     * lease). */
+     * lease). A client that vanishes without a word (its machine lost power, its network is cut) is a client
+     * to the server until TCP says otherwise, for two hours as systems come: so long nobody else would get
+     * what it has locked, the outbox's relay first of all. The server is told to ask after 15 s of silence,
+     * and to end a transaction that says nothing for a minute. */
     PGresult *result =
         PQexecParams(db->conn,
                      "SELECT set_config('search_path', $1, false), set_config('TimeZone', 'UTC', false), "
                      "set_config('DateStyle', 'ISO, YMD', false), set_config('bytea_output', 'hex', false), "
                      "set_config('statement_timeout', $2, false), set_config('jit', 'off', false), "
-                     "set_config('client_min_messages', 'warning', false)",
+                     "set_config('client_min_messages', 'warning', false), "
+                     "set_config('tcp_keepalives_idle', '15', false), "
+                     "set_config('tcp_keepalives_interval', '5', false), "
+                     "set_config('tcp_keepalives_count', '3', false), "
+                     "set_config('tcp_user_timeout', '30000', false), "
+                     "set_config('idle_in_transaction_session_timeout', '60000', false)",
                      2, NULL, values, NULL, NULL, 0);
     PQfreemem(quoted);
     if (PQresultStatus(result) != PGRES_TUPLES_OK)

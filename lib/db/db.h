@@ -18,7 +18,8 @@
 struct db;
 
 /* conninfo: a libpq connection string without the password; password_file: read at each connect, may be NULL.
- * Sets search_path to schema, statement_timeout, and application_name. */
+ * Sets search_path to schema, statement_timeout, application_name, and after how long the server gives up a
+ * client that is not heard of: its locks and transactions are free within a minute. */
 struct db_config {
     const char *conninfo, *password_file, *schema, *application_name;
     int64_t statement_timeout_ms;

@@ -227,6 +227,9 @@ enum code consumer_start(struct service *service, const char *durable, struct co
     c->service = service;
     c->worker.service = service;
     (void)snprintf(c->durable, sizeof(c->durable), "%s", durable);
+    /* There before the first: who watches for an increase sees none from nothing to 1. */
+    metric_add(frame_metrics.parked, "durable", c->durable, 0);
+    metric_add(frame_metrics.consumed, "durable", c->durable, 0);
     if (pthread_create(&c->thread, NULL, consumer_main, c) != 0) {
         free(c);
         return status_set(st, CODE_RESOURCE_EXHAUSTED, "%s: no thread for it", durable);

@@ -92,7 +92,8 @@ bool service_wait(struct service *service, int64_t ms);
 /* Opens *db if it is NULL, replaces a session known to be lost; keeps the readiness of the database. */
 enum code service_db_session(struct service *service, struct db **db, unsigned *epoch,
                              struct status *st) MUST_CHECK;
-void service_db_lost(struct service *service);
+/* A session of that epoch was found lost. */
+void service_db_lost(struct service *service, unsigned epoch);
 /* Why this replica should get no requests now; true when it should. */
 bool service_is_ready(struct service *service, char *why, size_t size);
 /* Key of a session advisory lock out of a name; the schema keeps services of one database apart. */

@@ -270,7 +270,7 @@ static void *relay_main(void *arg)
             db_rollback(r->db);
         struct status again = {0};
         if (r->db && db_query(r->db, "SELECT 1", NULL, NULL, &again) == CODE_UNAVAILABLE) {
-            service_db_lost(r->service);
+            service_db_lost(r->service, r->db_epoch);
         } else if (code != r->said) {
             r->said = code;
             log_warn("events wait in the outbox", "why", st.msg, NULL);

@@ -6,20 +6,24 @@
 
 #define STATEMENT_TIMEOUT_MS 30000
 
-/* A session that is lost says that the others of its time are, too; one that cannot be made says nothing of
- * them. */
-static void db_set_up(struct service *service, bool up, bool lost)
+static void db_set_up(struct service *service, bool up)
 {
     (void)pthread_mutex_lock(&service->mutex);
-    if (service->db_up && lost)
-        service->db_epoch++;
     service->db_up = up;
     (void)pthread_mutex_unlock(&service->mutex);
 }
 
-void service_db_lost(struct service *service)
+/* A session that is lost says that the others of its time are, too; one that cannot be made says nothing of
+ * them. Whether the database was known to be away does not matter: whoever holds a lock or listens in its
+ * session learns by the epoch that the next one does not. */
+void service_db_lost(struct service *service, unsigned epoch)
 {
-    db_set_up(service, false, true);
+    (void)pthread_mutex_lock(&service->mutex);
+    if (epoch == service->db_epoch) {
+        service->db_epoch++;
+        service->db_up = false;
+    }
+    (void)pthread_mutex_unlock(&service->mutex);
 }
 
 enum code service_open_db(const struct service *service, struct db **ret, struct status *st)
@@ -47,7 +51,9 @@ enum code service_db_session(struct service *service, struct db **db, unsigned *
     bool had_one = *db;
     enum code code = had_one ? db_ensure(*db, st) : service_open_db(service, db, st);
     *epoch = now;
-    db_set_up(service, code == CODE_OK, code != CODE_OK && had_one);
+    if (code != CODE_OK && had_one)
+        service_db_lost(service, now);
+    db_set_up(service, code == CODE_OK);
     return code;
 }
 

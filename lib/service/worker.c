@@ -87,7 +87,7 @@ static void serve(struct worker_thread *t, struct rpc_delivery *delivery, struct
     if (t->worker.db)
         db_rollback(t->worker.db);
     if (code == CODE_UNAVAILABLE && t->worker.db && db_ensure(t->worker.db, &st) != CODE_OK)
-        service_db_lost(service);
+        service_db_lost(service, t->db_epoch);
 }
 
 static void *worker_main(void *arg)
@@ -140,6 +140,7 @@ enum code workers_start(struct service *service, struct workers **ret, struct st
     metric_set(frame_metrics.workers, NULL, NULL, (double)config->workers);
     metric_set(frame_metrics.busy, NULL, NULL, 0);
     metric_set(frame_metrics.queue, NULL, NULL, 0);
+    metric_add(frame_metrics.refused, NULL, NULL, 0);
     for (size_t i = 0; i < (size_t)config->workers; i++) {
         struct worker_thread *t = &w->thread[i];
         t->all = w;

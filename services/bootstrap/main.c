@@ -68,6 +68,7 @@ static void make_metrics(void)
         .crl_ends = metric_gauge("clm_crl_next_update_seconds",
                                  "When each CA's revocation list ends, as Unix time, by issuer."),
     };
+    metric_add(bootstrap_metrics.signer_restarts, NULL, NULL, 0);
 }
 
 static enum code read_gateway_host(const char *address, char ret[256], struct status *st)

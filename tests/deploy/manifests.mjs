@@ -103,10 +103,17 @@ function workload(object, objects, where, restricted) {
             if (port !== undefined)
                 check((container.ports ?? []).some((p) => p.name === port || p.containerPort === port), `${here}: ${kind} asks port ${port}`);
         }
-        const variables = new Set((container.env ?? []).map((variable) => variable.name));
+        const variables = new Map((container.env ?? []).map((variable) => [variable.name, variable.value]));
         for (const from of container.envFrom ?? []) {
             const source = objects.find((o) => o.kind === "ConfigMap" && o.metadata.name === from.configMapRef?.name);
-            Object.keys(source?.data ?? {}).forEach((key) => variables.add(key));
+            Object.entries(source?.data ?? {}).forEach(([key, value]) => variables.set(key, value));
+        }
+        // Not every image has the public CAs: that of PostgreSQL, which makes the roles, has none.
+        const anchor = variables.get("PGSSLROOTCERT");
+        if (anchor !== undefined) {
+            const mount = (container.volumeMounts ?? []).find((m) => anchor.startsWith(`${m.mountPath}/`));
+            check(volumes.get(mount?.name)?.secret?.items?.some((item) => `${mount.mountPath}/${item.path}` === anchor),
+                `${here}: ${anchor} (PGSSLROOTCERT) is not there`);
         }
         for (const argument of container.args ?? [])
             for (const [, name] of argument.matchAll(/\$\((\w+)\)/g)) check(variables.has(name), `${here}: $(${name}) is not set`);

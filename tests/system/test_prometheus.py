@@ -46,6 +46,11 @@ PROMISED = [
     ("registry", "clm_audit_lag_seconds >= 0 and clm_audit_unsigned_records >= 0"),
     ("bootstrap", 'time() - clm_crl_this_update_seconds{issuer="agents"} < 86400'),
     ("bootstrap", 'clm_crl_next_update_seconds{issuer="agents"} > time()'),
+    # there before the first of them: an alert looks for an increase
+    ("bootstrap", "clm_signer_restarts_total == 0"),
+    ("gateway", 'clm_gateway_handshakes_refused_total{by="gateway"} >= 0'),
+    *[(name, "clm_rpc_refused_total >= 0") for name in ("registry", "bootstrap", "tasks")],
+    ("tasks", 'clm_events_parked_total{durable="tasks_registry"} == 0'),
     *[(name, "clm_ready == 1") for name in SERVICES],
     *[(name, 'clm_certificate_not_after_seconds{name="identity"} > time()') for name in SERVICES],
 ]

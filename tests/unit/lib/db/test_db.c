@@ -263,6 +263,18 @@ static void lock_is_held_by_one_session(void **state)
     assert_true(mine && !theirs);
 }
 
+/* Over the tests' socket the kernel has no say; what it does with these was tried over TCP. */
+static void server_gives_up_a_client_that_vanished(void **state)
+{
+    (void)state;
+    assert_int_equal(count("SELECT count(*) FROM pg_settings WHERE source = 'session' AND name IN "
+                           "('tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', "
+                           "'tcp_user_timeout')"),
+                     4);
+    assert_int_equal(
+        count("SELECT setting FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'"), 60000);
+}
+
 static void password_is_read_from_its_file_and_never_told(void **state)
 {
     (void)state;
@@ -295,6 +307,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(transaction_cut_by_a_crash_is_not_committed, setup, teardown),
         cmocka_unit_test_setup_teardown(notification_and_wake_descriptor_end_the_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(lock_is_held_by_one_session, setup, teardown),
+        cmocka_unit_test_setup_teardown(server_gives_up_a_client_that_vanished, setup, teardown),
         cmocka_unit_test_setup_teardown(password_is_read_from_its_file_and_never_told, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

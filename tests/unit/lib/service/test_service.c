@@ -280,6 +280,11 @@ static void admin_port_has_metrics_and_nothing_else(void **state)
 {
     (void)state;
     wait_for("/metrics", "clm_ready 1\n");
+    /* Alerts look at what is added: the first event is one only if there was a 0 before it. */
+    const char *metrics = get("/metrics");
+    assert_non_null(strstr(metrics, "clm_events_parked_total{durable=\"registry_tasks\"} 0\n"));
+    assert_non_null(strstr(metrics, "clm_events_parked_total{durable=\"registry_bootstrap\"} 0\n"));
+    assert_non_null(strstr(metrics, "clm_rpc_refused_total 0\n"));
     assert_non_null(strstr(get("/"), "404"));
 }
 
