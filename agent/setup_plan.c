@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "scope/scope.h"
 #include "stores/store.h"
 
 #define NAMES_MAX 100
@@ -34,9 +35,11 @@ static const char *real_path(struct arena *arena, const char *path)
 
 /* --- targets ------------------------------------------------------------------------------------------ */
 
+/* What the policy could not have is left out: it comes from certificates and configurations. */
 static void add_name(struct plan *plan, struct target_plan *target, const char *name)
 {
-    if (!list_holds(target->names, target->n_names, name) && target->n_names < NAMES_MAX)
+    if (dns_pattern_valid(name) && !list_holds(target->names, target->n_names, name) &&
+        target->n_names < NAMES_MAX)
         ARENA_PUSH(plan->arena, target->names, target->n_names, arena_strdup(plan->arena, name));
 }
 

@@ -125,6 +125,7 @@ static enum code code_of_http(long http_status)
         return CODE_FAILED_PRECONDITION;
     case 429:
         return CODE_RESOURCE_EXHAUSTED;
+    case 502: /* of a balancer that reaches no gateway */
     case 503:
     case 504:
         return CODE_UNAVAILABLE;

@@ -102,6 +102,7 @@ static const struct command *find_command(int argc, char *const *argv, int *ret_
 /* What is wrong comes last, where it is seen. */
 static int no_command(bool help, int argc, char *const *argv)
 {
+    struct status st = {0};
     if (argc == 0) {
         print_help(help ? stdout : stderr);
         return help ? EXIT_OK : EXIT_USAGE;
@@ -111,11 +112,12 @@ static int no_command(bool help, int argc, char *const *argv)
     if (group && asked)
         return EXIT_OK;
     if (group && argc == 1)
-        (void)fprintf(stderr, "clmctl: %.64s what? One of the above\n", argv[0]);
+        (void)status_set(&st, CODE_INVALID_ARGUMENT, "%.64s what? One of the above", argv[0]);
     else
-        (void)fprintf(stderr, "clmctl: unknown command \"%.64s%s%.64s\"; %s\n", argv[0], group ? " " : "",
-                      group ? argv[1] : "",
-                      group ? "one of the above is meant?" : "`clmctl help` lists them");
+        (void)status_set(&st, CODE_INVALID_ARGUMENT, "unknown command \"%.64s%s%.64s\"; %s", argv[0],
+                         group ? " " : "", group ? argv[1] : "",
+                         group ? "one of the above is meant?" : "`clmctl help` lists them");
+    cli_complain(&st);
     return EXIT_USAGE;
 }
 
@@ -134,7 +136,7 @@ static int exit_of(enum code code, bool asked)
 
 static int usage_error(const struct command *command, const struct status *st)
 {
-    (void)fprintf(stderr, "clmctl: %s\n", st->msg);
+    cli_complain(st);
     (void)fputs("usage: clmctl ", stderr);
     print_invocation(command, stderr);
     (void)fputs(" [options]; --help lists them\n", stderr);
@@ -160,11 +162,11 @@ static int run_command(const struct command *command, const struct cli_args *arg
     int exit_code = EXIT_REFUSED;
     if (command->offline) {
         if (command->run(NULL, args, arena, &exit_code, &st) != CODE_OK)
-            (void)fprintf(stderr, "clmctl: %s\n", st.msg);
+            cli_complain(&st);
         return exit_code;
     }
     if (context_load(cli_args_text(args, "context"), &context, &st) != CODE_OK) {
-        (void)fprintf(stderr, "clmctl: %s\n", st.msg);
+        cli_complain(&st);
         return EXIT_USAGE;
     }
     enum code code = client_new(&context, &client, &st);
@@ -173,7 +175,7 @@ static int run_command(const struct command *command, const struct cli_args *arg
     bool asked = client && client_asked(client);
     client_free(client);
     if (code != CODE_OK) {
-        (void)fprintf(stderr, "clmctl: %s\n", st.msg);
+        cli_complain(&st);
         return exit_of(code, asked);
     }
     if (fflush(stdout) != 0) {

@@ -73,6 +73,9 @@ extern const struct command agents_commands[], metrics_commands[], tasks_command
     completion_commands[], certificates_commands[], reports_commands[];
 extern const struct command *const command_tables[]; /* all of them, ended by NULL */
 
+/* To standard error; what it quotes is escaped as in tables. */
+void cli_complain(const struct status *st);
+
 /* Options come before or after positionals; `--` ends them; `--name=value` and `--name value` both do. Errors
  * name the argument. own and common are option tables; either may be NULL. */
 enum code cli_args_parse(const struct cli_option *own, const struct cli_option *common, size_t n_positional,

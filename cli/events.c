@@ -98,6 +98,7 @@ static void add_params(const struct cli_args *args, struct buf *path)
 static enum code watch_on(struct client *client, const char *path, struct watch *watch, struct status *st)
 {
     int wait_ms = RETRY_FIRST_MS;
+    char told[sizeof(st->msg)] = ""; /* why nothing comes; once */
     for (;;) {
         watch->went = 0;
         buf_reset(&watch->line);
@@ -108,6 +109,12 @@ static enum code watch_on(struct client *client, const char *path, struct watch 
             return code;
         if (code != CODE_OK && !watch->follow)
             return code;
+        if (watch->went > 0)
+            told[0] = '\0';
+        if (code != CODE_OK && strcmp(told, st->msg) != 0) {
+            (void)snprintf(told, sizeof(told), "%s", st->msg);
+            cli_complain(st);
+        }
         wait_ms = watch->went > 0 ? RETRY_FIRST_MS : wait_ms < RETRY_MAX_MS ? 2 * wait_ms : RETRY_MAX_MS;
         (void)poll(NULL, 0, wait_ms);
     }

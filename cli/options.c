@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/table.h"
 
 static const struct cli_option *find_option(const struct cli_option *table, const char *name, size_t len)
 {
@@ -130,4 +131,10 @@ bool cli_is_terminal(FILE *out)
 {
     const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
     return isatty(fileno(out)) && (!no_color || !*no_color) && term && strcmp(term, "dumb") != 0;
+}
+
+void cli_complain(const struct status *st)
+{
+    AUTO_ARENA struct arena *arena = arena_new();
+    (void)fprintf(stderr, "clmctl: %s\n", table_printable(arena, st->msg));
 }

@@ -247,6 +247,15 @@ static void show_progress(const Clm__TaskView *task, char said[160], struct aren
     (void)fflush(stderr);
 }
 
+static enum code read_task(const char *text, struct arena *arena, const Clm__TaskView **ret,
+                           struct status *st)
+{
+    ProtobufCMessage *msg;
+    TRY(json_read_lenient(&clm__task_view__descriptor, text, strlen(text), arena, &msg, st));
+    *ret = (const Clm__TaskView *)msg;
+    return CODE_OK;
+}
+
 /* Asks until the task is over or the time is. A platform that is away for a moment is asked again. */
 static enum code wait_for_end(struct client *client, const char *id, long timeout_sec, struct arena *arena,
                               const Clm__TaskView **ret, const char **ret_text, struct status *st)
@@ -255,14 +264,17 @@ static enum code wait_for_end(struct client *client, const char *id, long timeou
     const char *path = arena_printf(arena, "/api/v1/tasks/%s", id);
     char said[160] = "";
     for (;;) {
-        enum code code = call_task(client, "GET", path, NULL, arena, ret, ret_text, st);
+        AUTO_ARENA struct arena *now = arena_new(); /* somebody may wait for a day */
+        const Clm__TaskView *task = NULL;
+        enum code code = call_task(client, "GET", path, NULL, now, &task, ret_text, st);
         if (code != CODE_OK && !code_info(code)->retryable)
             return code;
         if (code == CODE_OK)
-            show_progress(*ret, said, arena);
-        if (code == CODE_OK && is_over((*ret)->state)) {
+            show_progress(task, said, now);
+        if (code == CODE_OK && is_over(task->state)) {
             (void)fputs(cli_is_terminal(stderr) ? "\r\033[K" : "", stderr);
-            return CODE_OK;
+            *ret_text = arena_strdup(arena, *ret_text);
+            return read_task(*ret_text, arena, ret, st);
         }
         if (clock_mono_ms() >= end)
             return status_set(st, CODE_DEADLINE_EXCEEDED,

@@ -384,6 +384,8 @@ enum code client_list(struct client *client, const struct cli_args *args, const 
             return status_set(st, CODE_INTERNAL, "out of buffer");
         client_query(&url, "pageToken", token);
         TRY(client_call(client, "GET", buf_text(&url), NULL, listing->response, of_page, &page, &text, st));
+        if (format == VIEW_YAML && i > 0)
+            (void)puts("---");
         print_page(page, text, listing, format, of_page);
         token = arena_strdup(arena, view_text(page, "next_page_token", of_page));
         if (!token || !*token || !all)

@@ -53,7 +53,7 @@ static enum code job_from_journal(struct exec *exec, const char *task_id, uint32
         job->page = 1;
         der_replace(&job->receipt, (struct bytes){finished->receipt.data, finished->receipt.len});
         der_replace(&job->result, (struct bytes){finished->result.data, finished->result.len});
-    } else if (accepted && !finished) {
+    } else if (accepted && !finished && !acknowledged) {
         job = job_new(exec, task_id, attempt, accepted->lease);
         job->resume = true;
         job->started_ms = accepted->at_ms;

@@ -171,7 +171,8 @@ void rpc_server_stats(const struct rpc_server *server, size_t i, struct rpc_stat
 
 #define BUS_STREAM "CLM_EVENTS"
 
-/* Makes or updates the stream and every durable of the table in users.c; for the bus admin. */
+/* Makes or updates the stream and every durable of the table in users.c; for the bus admin. max_bytes and
+ * replicas 0: as they are, or 1 GiB and one. */
 enum code bus_setup(const char *url, const char *ca_file, const char *admin_password_file, int64_t max_bytes,
                     unsigned replicas, struct status *st) MUST_CHECK;
 
@@ -189,6 +190,9 @@ enum code events_ack_floor(struct bus *bus, uint64_t *ret_seq, struct status *st
 /* Creation time and last sequence, for the relay's check after a reconnect. */
 enum code events_stream_state(struct bus *bus, int64_t *ret_created_ms, uint64_t *ret_last_seq,
                               struct status *st) MUST_CHECK;
+
+/* How full the stream is, 0 to 1. It refuses what does not fit. */
+enum code events_stream_fill(struct bus *bus, double *ret, struct status *st) MUST_CHECK;
 
 struct event_message {
     const char *id, *subject;

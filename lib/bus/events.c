@@ -16,6 +16,8 @@
 #define API_WAIT_MS      5000
 #define EVENT_BYTES_MAX  (1024 * 1024)
 
+#define STREAM_BYTES_DEFAULT (1024LL * 1024 * 1024)
+
 /* ---- set up
  * --------------------------------------------------------------------------------------------------- */
 
@@ -33,6 +35,7 @@ static enum code js_status(struct status *st, natsStatus s, jsErrCode js, const 
     return code;
 }
 
+/* 0: as it is, or as it is made at first. */
 static enum code make_stream(jsCtx *js, int64_t max_bytes, unsigned replicas, struct status *st)
 {
     const char *subjects[] = {EVENTS_ALL};
@@ -45,14 +48,18 @@ static enum code make_stream(jsCtx *js, int64_t max_bytes, unsigned replicas, st
     cfg.Retention = js_LimitsPolicy;
     cfg.Storage = js_FileStorage;
     cfg.Discard = js_DiscardNew;
-    cfg.MaxBytes = max_bytes;
+    cfg.MaxBytes = max_bytes > 0 ? max_bytes : STREAM_BYTES_DEFAULT;
     cfg.MaxMsgSize = EVENT_BYTES_MAX;
-    cfg.Replicas = replicas;
+    cfg.Replicas = replicas > 0 ? replicas : 1;
     cfg.Duplicates = DEDUPE_WINDOW_NS;
     cfg.AllowDirect = true;
     jsErrCode err = 0;
     jsStreamInfo *info = NULL;
     natsStatus s = js_GetStreamInfo(&info, js, BUS_STREAM, NULL, &err);
+    if (s == NATS_OK && info->Config) {
+        cfg.MaxBytes = max_bytes > 0 ? max_bytes : info->Config->MaxBytes;
+        cfg.Replicas = replicas > 0 ? replicas : info->Config->Replicas;
+    }
     jsStreamInfo_Destroy(info);
     info = NULL;
     if (s == NATS_NOT_FOUND || err == JSStreamNotFoundErr)
@@ -133,6 +140,19 @@ enum code events_stream_state(struct bus *bus, int64_t *ret_created_ms, uint64_t
         return js_status(st, s, err, "state of stream " BUS_STREAM);
     *ret_created_ms = info->Created / NS_PER_MS;
     *ret_last_seq = info->State.LastSeq;
+    jsStreamInfo_Destroy(info);
+    return CODE_OK;
+}
+
+enum code events_stream_fill(struct bus *bus, double *ret, struct status *st)
+{
+    jsStreamInfo *info = NULL;
+    jsErrCode err = 0;
+    natsStatus s = js_GetStreamInfo(&info, bus->js, BUS_STREAM, NULL, &err);
+    if (s != NATS_OK)
+        return js_status(st, s, err, "state of stream " BUS_STREAM);
+    int64_t most = info->Config ? info->Config->MaxBytes : 0;
+    *ret = most > 0 ? (double)info->State.Bytes / (double)most : 0;
     jsStreamInfo_Destroy(info);
     return CODE_OK;
 }

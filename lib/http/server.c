@@ -6,17 +6,65 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 #define ACCEPT_ROUNDS   32
 #define ACCEPT_PAUSE_MS 100 /* out of descriptors */
 
+/* --- admission ------------------------------------------------------------------------------------------ */
+
+/* How long until the oldest handshake may be given up; 0: it may. */
+static int64_t patience_left(const struct http_server *server)
+{
+    const struct http_connection *oldest = TAILQ_FIRST(&server->handshakes);
+    int64_t left =
+        oldest ? oldest->began_ms + server->config.patience_ms - clock_mono_ms() : server->config.patience_ms;
+    return left > 0 ? left : 0;
+}
+
+static bool is_full(const struct http_server *server)
+{
+    return server->handshake_count >= server->config.max_handshakes;
+}
+
+/* Whether another handshake may begin. An honest one is over in less than our patience; one that says
+ * nothing must not keep others out until its timeout. */
+static bool make_room(struct http_server *server)
+{
+    if (is_full(server) && !TAILQ_EMPTY(&server->handshakes) && patience_left(server) == 0)
+        connection_give_up(TAILQ_FIRST(&server->handshakes));
+    return !is_full(server);
+}
+
+/* A source that sits on half of all places gives one up for its next. Many that come at once from behind one
+ * address do not sit: they are quick. */
+static void take_back(struct http_server *server, const char *peer)
+{
+    size_t n = 0;
+    struct http_connection *c, *slowest = NULL;
+    if (server->handshake_count < server->config.max_handshakes / 2)
+        return;
+    TAILQ_FOREACH (c, &server->handshakes, handshake_link) {
+        if (strcmp(c->peer, peer) != 0)
+            continue;
+        if (!slowest)
+            slowest = c;
+        n++;
+    }
+    if (slowest && n >= server->config.max_handshakes / 2 &&
+        clock_mono_ms() - slowest->began_ms >= server->config.patience_ms)
+        connection_give_up(slowest);
+}
+
 /* --- listener ------------------------------------------------------------------------------------------- */
 
 void server_update_listener(struct http_server *server)
 {
-    bool room = server->connection_count < server->config.max_connections &&
-                server->handshake_count < server->config.max_handshakes;
+    bool waits = is_full(server) && patience_left(server) > 0;
+    bool room = server->connection_count < server->config.max_connections && !waits;
+    if (waits && !server->draining && !loop_timer_pending(server->patience_timer))
+        loop_timer_set(server->patience_timer, patience_left(server));
     bool accepting = room && !server->draining && !loop_timer_pending(server->accept_timer);
     if (server->listener)
         loop_watch_set(server->listener, accepting ? LOOP_READ : 0);
@@ -45,6 +93,7 @@ static void format_peer(const struct sockaddr_storage *address, char out[INET6_A
 /* Admission by the source itself, not by what forwards it. */
 static void admit(struct http_server *server, int fd, const char *peer, bool proxied)
 {
+    take_back(server, peer);
     if (server->handler->on_accept && !server->handler->on_accept(peer, server->arg))
         (void)close(fd);
     else
@@ -79,6 +128,8 @@ static void on_listener(int fd, int events, void *arg)
     (void)events;
     struct http_server *server = arg;
     for (int i = 0; i < ACCEPT_ROUNDS; i++) {
+        if (server->connection_count >= server->config.max_connections || !make_room(server))
+            break;
         struct sockaddr_storage address;
         socklen_t len = sizeof(address);
         int client = accept4(fd, (struct sockaddr *)&address, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -98,9 +149,6 @@ static void on_listener(int fd, int events, void *arg)
             wait_for_proxy(server, client, peer);
         else
             admit(server, client, peer, false);
-        if (server->connection_count >= server->config.max_connections ||
-            server->handshake_count >= server->config.max_handshakes)
-            break;
     }
     server_update_listener(server);
 }
@@ -152,6 +200,7 @@ static void fill_defaults(struct http_server_config *config)
     DEFAULT(write_timeout_ms, 30000);
     DEFAULT(max_connections, 20000);
     DEFAULT(max_handshakes, 256);
+    DEFAULT(patience_ms, 2000);
     DEFAULT(stream_bytes, 256 * 1024);
 #undef DEFAULT
 }
@@ -180,9 +229,11 @@ enum code http_server_new(struct loop *loop, const struct http_server_config *co
     server->fd = -1;
     LIST_INIT(&server->connections);
     LIST_INIT(&server->waits);
+    TAILQ_INIT(&server->handshakes);
     fill_defaults(&server->config);
     server->accept_timer = loop_timer_new(loop, on_accept_timer, server);
     server->drain_timer = loop_timer_new(loop, check_drained, server);
+    server->patience_timer = loop_timer_new(loop, on_accept_timer, server);
     server->config.address = config->address;
     enum code code = listen_on(server, st);
     server->config.address = NULL;
@@ -254,5 +305,6 @@ void http_server_free(struct http_server *server)
         (void)close(server->fd);
     loop_timer_free(server->accept_timer);
     loop_timer_free(server->drain_timer);
+    loop_timer_free(server->patience_timer);
     free(server);
 }

@@ -63,7 +63,9 @@ struct http_server_config {
     int64_t idle_timeout_ms;      /* 75 s without a request; never ends a held one */
     int64_t write_timeout_ms;     /* 30 s in which the client takes nothing */
     size_t max_connections;       /* 20,000; beyond it the listener pauses */
-    size_t max_handshakes;        /* 256 in flight; beyond it the listener pauses */
+    size_t max_handshakes;        /* 256 in flight; beyond it the listener pauses, at most this long: */
+    int64_t patience_ms;          /* 2 s; whose handshake lasts longer then gives its place to another, as
+                                   * it does to the next of its source when that has half of all places */
     size_t stream_bytes;          /* 256 KiB queued make a stream "full" */
 };
 

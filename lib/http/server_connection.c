@@ -154,11 +154,17 @@ static void settle(struct http_connection *c)
 
 /* --- the connection's events ---------------------------------------------------------------------------- */
 
+static void handshake_over(struct http_connection *c)
+{
+    c->handshaking = false;
+    c->server->handshake_count--;
+    TAILQ_REMOVE(&c->server->handshakes, c, handshake_link);
+}
+
 static void on_handshake_over(struct conn *conn)
 {
     struct http_connection *c = of_conn(conn);
-    c->handshaking = false;
-    c->server->handshake_count--;
+    handshake_over(c);
     server_update_listener(c->server);
 }
 
@@ -256,7 +262,7 @@ static void on_end(struct conn *conn, const struct status *st)
     log_debug("connection ended", "peer", c->peer, "reason", st->msg, NULL);
     drop_requests(c);
     if (c->handshaking)
-        server->handshake_count--;
+        handshake_over(c);
     if (c->opened && server->handler->on_connection_close)
         server->handler->on_connection_close(c, server->arg);
     LIST_REMOVE(c, link);
@@ -298,11 +304,20 @@ void connection_new(struct http_server *server, int fd, const char *peer, bool p
     conn_init(&c->conn, server->loop, fd, tls, false, server->config.write_timeout_ms, &server_ops);
     if (tls) {
         c->handshaking = true;
+        c->began_ms = clock_mono_ms();
         server->handshake_count++;
+        TAILQ_INSERT_TAIL(&server->handshakes, c, handshake_link);
         conn_set_deadline(&c->conn, server->config.handshake_timeout_ms);
     } else {
         on_open(&c->conn);
     }
+}
+
+void connection_give_up(struct http_connection *c)
+{
+    struct status st;
+    status_set(&st, CODE_RESOURCE_EXHAUSTED, "its handshake made no way, and others wait");
+    conn_end(&c->conn, &st);
 }
 
 /* --- accessors ------------------------------------------------------------------------------------------ */

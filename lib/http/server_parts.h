@@ -29,6 +29,8 @@ struct http_connection {
     struct conn conn; /* first */
     struct http_server *server;
     LIST_ENTRY(http_connection) link;
+    TAILQ_ENTRY(http_connection) handshake_link; /* while handshaking */
+    int64_t began_ms;                            /* monotonic */
     struct parser parser;
     struct http_request *current, *queued;
     struct buf rest;
@@ -47,8 +49,9 @@ struct http_server {
     int fd;
     uint16_t port;
     struct loop_watch *listener;
-    struct loop_timer *accept_timer, *drain_timer;
+    struct loop_timer *accept_timer, *drain_timer, *patience_timer;
     LIST_HEAD(, http_connection) connections;
+    TAILQ_HEAD(handshakes, http_connection) handshakes; /* oldest first */
     LIST_HEAD(, proxy_wait) waits; /* for the headers of balancers; they count as handshakes */
     size_t connection_count, handshake_count;
     bool draining;
@@ -65,6 +68,8 @@ void server_update_listener(struct http_server *server);
 
 /* Takes fd. peer: where it comes from, as a balancer says if `proxied`. */
 void connection_new(struct http_server *server, int fd, const char *peer, bool proxied);
+/* Ends one whose handshake makes no way. */
+void connection_give_up(struct http_connection *c);
 /* Neither a request nor a part of one is here, and no answer is on its way. */
 bool connection_is_idle(const struct http_connection *c);
 

@@ -49,6 +49,9 @@ static enum code confine(const struct job *job, int out_fd, struct status *st)
     sandbox_close_fds((const int[]){OUT_FD}, 1);
     if (job->uid != (uid_t)-1 && geteuid() == 0)
         TRY(sandbox_drop_user(job->uid, (gid_t)job->uid, st));
+    /* With the user both are forgotten. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+        return status_errno(st, CODE_INTERNAL, errno, "cannot prepare the parser");
     struct sandbox_limits limits = {.memory_bytes = PARSER_MEMORY_BYTES,
                                     .cpu_sec = job->cpu_sec,
                                     .file_bytes = 1,

@@ -128,7 +128,7 @@ void admin_free(struct admin *admin);
 /* Metrics of the frame itself, made once by service_main. */
 struct frame_metrics {
     struct metric *requests, *request_ms, *queue, *refused, *workers, *busy;
-    struct metric *relayed, *outbox, *outbox_lag, *consumed, *parked, *ready, *certificate_ends;
+    struct metric *relayed, *outbox, *outbox_lag, *stream_fill, *consumed, *parked, *ready, *certificate_ends;
 };
 extern struct frame_metrics frame_metrics;
 

@@ -171,6 +171,15 @@ static enum code publish_batch(struct relay *r, size_t *ret_n, struct status *st
     return stored == CODE_OK ? CODE_OK : status_set(st, stored, "%s", stored_st.msg);
 }
 
+/* The stream drops nothing by itself and refuses what does not fit: that is told before. */
+static enum code measure_stream(struct relay *r, struct status *st)
+{
+    double fill;
+    TRY(events_stream_fill(r->service->bus, &fill, st));
+    metric_set(frame_metrics.stream_fill, NULL, NULL, fill);
+    return CODE_OK;
+}
+
 /* Rows that every reader has acknowledged and that are old enough for a restored stream to miss nothing. */
 static enum code clean(struct relay *r, struct status *st)
 {
@@ -180,6 +189,7 @@ static enum code clean(struct relay *r, struct status *st)
     if (r->cleaned_mono_ms != 0 && clock_mono_ms() - r->cleaned_mono_ms < CLEAN_EVERY_MS)
         return CODE_OK;
     uint64_t floor = 0;
+    TRY(measure_stream(r, st));
     TRY(events_ack_floor(r->service->bus, &floor, st));
     AUTO_ARENA struct arena *arena = arena_new();
     struct db_args *args = db_args_new(arena);
@@ -232,6 +242,7 @@ static enum code round_of_relay(struct relay *r, struct status *st)
     TRY(session(r, st));
     if (!r->locked) {
         measure(NULL);
+        metric_set(frame_metrics.stream_fill, NULL, NULL, 0);
         return wait_for_work(r, STANDBY_MS, st);
     }
     if (!bus_ready(r->service->bus)) {

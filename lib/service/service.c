@@ -377,6 +377,8 @@ static void make_frame_metrics(void)
         .outbox_lag = metric_gauge(
             "clm_outbox_lag_seconds",
             "Age of the oldest event that waits in the outbox; 0: none, or another replica relays."),
+        .stream_fill =
+            metric_gauge("clm_stream_fill_ratio", "How full the event stream is; 0: another replica relays."),
         .consumed = metric_counter("clm_events_applied_total", "Events read and dealt with, by durable."),
         .parked = metric_counter("clm_events_parked_total", "Events that could not be applied, by durable."),
         .ready = metric_gauge("clm_ready", "1 when this process should get requests."),

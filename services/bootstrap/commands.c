@@ -14,7 +14,6 @@
 #include "signer.h"
 #include "store.h"
 
-#define STREAM_BYTES_DEFAULT (1024LL * 1024 * 1024)
 #define STATEMENT_TIMEOUT_MS 30000
 
 static int usage(const char *text)
@@ -196,7 +195,7 @@ static bool read_bus_options(int argc, char **argv, struct bus_order *ret)
     int option;
     int64_t n = 1;
 
-    *ret = (struct bus_order){.max_bytes = STREAM_BYTES_DEFAULT, .replicas = 1};
+    *ret = (struct bus_order){0}; /* what is there stays as it is */
     optind = 1;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         bool ok = true;

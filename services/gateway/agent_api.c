@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "gateway/checkins.h"
 #include "gateway/edge.h"
+#include "gateway/guests.h"
 #include "pki/cert.h"
 #include "proto/agent.pb-c.h"
 #include "proto/bootstrap.pb-c.h"
@@ -348,35 +349,56 @@ static void on_pending_behind(struct http_request *request, void *arg UNUSED)
         agent_checkin_release(agent);
 }
 
-static bool on_connection_open(struct http_connection *connection, void *arg)
+/* The agent of a connection's certificate; NULL: there is none, or none that can be read. */
+static struct agent *connection_agent(struct edge *edge, struct http_connection *connection, bool *ret_bad)
 {
-    struct edge *edge = arg;
-    edge_opened(edge, connection, "agents");
     struct status st = {0};
     AUTO_BUF struct buf leaf = {0};
     AUTO_CERT_INFO struct cert_info info = {0};
     struct spiffe_id id;
 
+    *ret_bad = false;
     if (!http_connection_peer_certificate(connection, &leaf))
-        return true; /* bootstrap: on_request lets nothing else through */
+        return NULL; /* bootstrap: on_request lets nothing else through */
     struct bytes der = {leaf.data, leaf.len};
+    *ret_bad = true;
     if (cert_spiffe(der, &id, &st) != CODE_OK || cert_read(der, &info, &st) != CODE_OK)
-        return false;
+        return NULL;
     char *end = NULL;
     unsigned long generation = strtoul(info.subject_serial, &end, 10);
     if (end == info.subject_serial || *end || generation > UINT32_MAX)
+        return NULL;
+    *ret_bad = false;
+    return agent_open(edge->checkins, connection, id.name, (uint32_t)generation);
+}
+
+static bool on_connection_open(struct http_connection *connection, void *arg)
+{
+    struct edge *edge = arg;
+    bool bad;
+    edge_opened(edge, connection, "agents");
+    struct agent *agent = connection_agent(edge, connection, &bad);
+    http_connection_set_user(connection, agent);
+    if (agent)
+        return true;
+    const char *peer = http_connection_peer(connection);
+    if (!guests_enter(edge->agent_guests, peer)) {
+        refusals_add(edge->gateway->refusals, REFUSAL_AGENT, peer, NULL,
+                     "too many connections without a client certificate");
         return false;
-    http_connection_set_user(connection,
-                             agent_open(edge->checkins, connection, id.name, (uint32_t)generation));
-    return true;
+    }
+    return !bad;
 }
 
 static void on_connection_close(struct http_connection *connection, void *arg)
 {
-    edge_closed(arg, "agents");
+    struct edge *edge = arg;
+    edge_closed(edge, "agents");
     struct agent *agent = http_connection_user(connection);
     if (agent)
         agent_close(agent);
+    else
+        guests_leave(edge->agent_guests, http_connection_peer(connection));
 }
 
 const struct http_handler agent_handler = {

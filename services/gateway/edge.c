@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "gateway/checkins.h"
+#include "gateway/guests.h"
 #include "gateway/sessions.h"
 #include "gateway/streams.h"
 
@@ -15,6 +16,7 @@
 #define AGENT_BODY_MAX    (512 * 1024)
 #define OPERATOR_BODY_MAX (512 * 1024)
 #define RETRY_AFTER_SEC   "5"
+#define SHARE_MIN         16 /* of those that nobody vouches for, and of one source */
 
 /* ---- mail ---- */
 
@@ -180,13 +182,25 @@ static enum code parse_listen(const char *text, char address[64], uint16_t *ret_
     return CODE_OK;
 }
 
+/* Of each listener of an edge. */
+static size_t places(const struct gateway *gateway)
+{
+    return (size_t)gateway->config->max_connections / gateway->n_edges + 1;
+}
+
+static size_t share(const struct gateway *gateway, size_t of)
+{
+    size_t n = places(gateway) / of;
+    return n > SHARE_MIN ? n : SHARE_MIN;
+}
+
 static enum code listen_on(struct edge *edge, const char *where, struct http_server_config *server,
                            const struct http_handler *handler, struct http_server **ret, struct status *st)
 {
     char address[64];
     server->address = address;
     server->reuse_port = true;
-    server->max_connections = (size_t)edge->gateway->config->max_connections / edge->gateway->n_edges + 1;
+    server->max_connections = places(edge->gateway);
     server->max_handshakes = HANDSHAKES_MAX;
     TRY(parse_listen(where, address, &server->port, st));
     return http_server_new(edge->loop, server, handler, edge, ret, st);
@@ -204,6 +218,8 @@ static void edge_free(struct edge *edge)
     http_server_free(edge->agents);
     http_server_free(edge->operators);
     checkins_free(edge->checkins);
+    guests_free(edge->agent_guests);
+    guests_free(edge->operator_guests);
     sessions_free(edge->sessions);
     mailbox_free(edge->mailbox);
     streams_free(edge->streams); /* behind the last mail that names one */
@@ -221,6 +237,10 @@ enum code edge_start(struct gateway *gateway, unsigned index, struct edge **ret,
     edge->loop = loop_new();
     edge->mailbox = mailbox_new(edge->loop, edge);
     edge->checkins = checkins_new(edge);
+    /* Agents that are known keep three quarters of their listener; many hosts may enrol from behind one
+     * address. Operators show who they are with each request only. */
+    edge->agent_guests = guests_new(share(gateway, 4), share(gateway, 8));
+    edge->operator_guests = guests_new(SIZE_MAX, share(gateway, 4));
     edge->sessions = sessions_new(edge);
     edge->streams = streams_new(edge);
 

@@ -13,6 +13,7 @@
 #include "loop/mailbox.h"
 
 struct checkins;
+struct guests;
 struct sessions;
 struct streams;
 
@@ -22,6 +23,7 @@ struct edge {
     struct loop *loop;
     struct mailbox *mailbox;
     struct http_server *agents, *operators;
+    struct guests *agent_guests, *operator_guests;
     struct checkins *checkins;
     struct sessions *sessions;
     struct streams *streams;

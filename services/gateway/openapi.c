@@ -12,7 +12,8 @@
 
 #define SCHEMAS_MAX 256
 #define ETAG_HEADER                                                                                          \
-    "\"headers\":{\"ETag\":{\"description\":\"The version\",\"schema\":{\"type\":\"string\"}}},"
+    "\"headers\":{\"ETag\":{\"description\":\"The version, and a digest of what was "                        \
+    "answered\",\"schema\":{\"type\":\"string\"}}},"
 
 static bool bound_by_path(const struct route *route, const char *json_name)
 {

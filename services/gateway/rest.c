@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "bus/access.h"
 #include "gateway/console.h"
+#include "gateway/guests.h"
 #include "gateway/rest_parts.h"
 #include "gateway/streams.h"
 #include "proto/event.pb-c.h"
@@ -52,12 +53,15 @@ static void on_reply(struct edge *edge, struct arena *arena UNUSED, const Protob
     } else if (session == ROUTE_GRANT_CHANGE) {
         forget_everywhere(edge->gateway);
     }
-    etag_of(reply, etag);
     buf_init(&json, 4 * WIRE_BODY_MAX);
+    if (json_write(reply, &json, &wst) != CODE_OK) {
+        op_refuse(op, 0, &wst, NULL, NULL);
+        explicit_bzero(cookie, sizeof cookie);
+        return;
+    }
+    etag_of(reply, &json, etag);
     if (etag_is_known(op, etag))
         op_answer(op, 304, NULL, etag, NULL, 0);
-    else if (json_write(reply, &json, &wst) != CODE_OK)
-        op_refuse(op, 0, &wst, NULL, NULL);
     else
         op_answer(op, op->match.route->success, *cookie ? cookie : NULL, *etag ? etag : NULL, json.data,
                   json.len);
@@ -303,13 +307,21 @@ static void on_writable(struct http_request *request, void *arg UNUSED)
 
 static bool on_connection_open(struct http_connection *connection, void *arg)
 {
-    edge_opened(arg, connection, "operators");
-    return true;
+    struct edge *edge = arg;
+    edge_opened(edge, connection, "operators");
+    const char *peer = http_connection_peer(connection);
+    if (guests_enter(edge->operator_guests, peer))
+        return true;
+    refusals_add(edge->gateway->refusals, REFUSAL_LOGIN, peer, NULL,
+                 "too many connections from one source at once");
+    return false;
 }
 
-static void on_connection_close(struct http_connection *connection UNUSED, void *arg)
+static void on_connection_close(struct http_connection *connection, void *arg)
 {
-    edge_closed(arg, "operators");
+    struct edge *edge = arg;
+    edge_closed(edge, "operators");
+    guests_leave(edge->operator_guests, http_connection_peer(connection));
 }
 
 const struct http_handler operator_handler = {

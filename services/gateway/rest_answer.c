@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "gateway/problem.h"
 #include "gateway/rest_parts.h"
+#include "pki/digest.h"
 #include "wire/wire.h"
 
 void op_free(struct op *op)
@@ -107,14 +108,17 @@ void op_answer(struct op *op, int status, const char *cookie, const char *etag, 
     op_free(op);
 }
 
-void etag_of(const ProtobufCMessage *view, char etag[ETAG_SIZE])
+void etag_of(const ProtobufCMessage *view, const struct buf *json, char etag[ETAG_SIZE])
 {
+    char digest[SHA256_HEX_SIZE];
     const ProtobufCFieldDescriptor *field =
         protobuf_c_message_descriptor_get_field_by_name(view->descriptor, "version");
     etag[0] = '\0';
-    if (field && field->type == PROTOBUF_C_TYPE_UINT64)
-        (void)snprintf(etag, ETAG_SIZE, "\"%" PRIu64 "\"",
-                       *(const uint64_t *)((const char *)view + field->offset));
+    if (!field || field->type != PROTOBUF_C_TYPE_UINT64)
+        return;
+    sha256_hex((struct bytes){json->data, json->len}, digest);
+    (void)snprintf(etag, ETAG_SIZE, "\"%" PRIu64 "-%.8s\"",
+                   *(const uint64_t *)((const char *)view + field->offset), digest);
 }
 
 bool etag_is_known(const struct op *op, const char *etag)

@@ -7,7 +7,8 @@
 
 #define CURRENT "current"
 
-/* If-Match becomes the request's if_version; "*" is what every call means without it. */
+/* If-Match, an ETag or a version in quotes, becomes the request's if_version; "*" is what every call means
+ * without it. */
 static enum code bind_if_match(struct op *op, ProtobufCMessage *message, struct status *st)
 {
     const char *value = http_request_header(op->request, "If-Match");
@@ -16,12 +17,14 @@ static enum code bind_if_match(struct op *op, ProtobufCMessage *message, struct 
     if (!protobuf_c_message_descriptor_get_field_by_name(message->descriptor, "if_version"))
         return status_set(st, CODE_INVALID_ARGUMENT, "this call does not take If-Match");
     char digits[32];
-    size_t len = strlen(value);
-    if (len < 3 || len > 22 || value[0] != '"' || value[len - 1] != '"' ||
-        strspn(value + 1, "0123456789") != len - 2)
+    size_t len = value[0] == '"' ? strspn(value + 1, "0123456789") : 0;
+    const char *rest = value + 1 + len; /* what tells representations of the version apart does not matter */
+    if (len > 0 && *rest == '-')
+        rest += 1 + strspn(rest + 1, "0123456789abcdef");
+    if (len == 0 || len > 20 || strcmp(rest, "\"") != 0)
         return status_set(st, CODE_INVALID_ARGUMENT, "If-Match: expected the ETag of an earlier answer");
-    memcpy(digits, value + 1, len - 2);
-    digits[len - 2] = '\0';
+    memcpy(digits, value + 1, len);
+    digits[len] = '\0';
     op->if_match = true;
     return json_set_field(message, "ifVersion", digits, op->arena, st);
 }

@@ -40,8 +40,9 @@ void op_free(struct op *op);
 /* What every answer carries; how many. */
 size_t op_common_headers(const struct op *op, struct http_header headers[HEADERS_MAX]);
 void op_count(struct op *op, int status);
-/* The entity tag of a view: its version; "" if it has none. */
-void etag_of(const ProtobufCMessage *view, char etag[ETAG_SIZE]);
+/* The entity tag of a view: its version, and what tells two representations of one version apart (an agent's
+ * last heartbeat is no change of it); "" if it has no version. */
+void etag_of(const ProtobufCMessage *view, const struct buf *json, char etag[ETAG_SIZE]);
 /* Whether the client of a GET has this very state already (RFC 9110 section 13.1.2). */
 bool etag_is_known(const struct op *op, const char *etag);
 

@@ -252,26 +252,38 @@ enum code agent_farewell(struct db *tx, const struct cause *cause, const char *i
  * ---------------------------------------------------------------------------------------------- */
 
 struct issued {
-    int64_t generation, not_after_ms;
-    const char *fingerprint;
+    struct pending_identity what;
+    bool pending; /* out: the agent has another one, and it is not known that it uses this */
 };
+
+static bool is_pending(const struct agent *agent, const struct pending_identity *what)
+{
+    return what->generation > agent->min_generation && agent->identity_generation >= 0 &&
+           what->generation > agent->identity_generation;
+}
+
+/* A pending certificate may have been replaced under the same generation; later events come later. */
+static bool take_identity(struct agent *agent, const struct pending_identity *what)
+{
+    bool newer = what->generation > agent->identity_generation;
+    bool replaced =
+        what->generation == agent->identity_generation &&
+        (!agent->identity_fingerprint || strcmp(agent->identity_fingerprint, what->fingerprint) != 0);
+    if (!newer && !replaced)
+        return false;
+    agent->identity_generation = what->generation;
+    agent->identity_fingerprint = what->fingerprint;
+    agent->identity_not_after_ms = what->not_after_ms;
+    return true;
+}
 
 static enum code set_issued(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
 {
     (void)heard;
     (void)st;
-    const struct issued *issued = arg;
-    bool newer = issued->generation > agent->identity_generation;
-    /* A pending certificate may have been replaced under the same generation; later events come later. */
-    bool replaced =
-        issued->generation == agent->identity_generation &&
-        (!agent->identity_fingerprint || strcmp(agent->identity_fingerprint, issued->fingerprint) != 0);
-    if (!newer && !replaced)
-        return CODE_OK;
-    agent->identity_generation = issued->generation;
-    agent->identity_fingerprint = issued->fingerprint;
-    agent->identity_not_after_ms = issued->not_after_ms;
-    *dirty = true;
+    struct issued *issued = arg;
+    issued->pending = is_pending(agent, &issued->what);
+    *dirty = !issued->pending && take_identity(agent, &issued->what);
     return CODE_OK;
 }
 
@@ -279,8 +291,9 @@ enum code agent_identity_issued(struct db *tx, const struct cause *cause, const 
                                 const char *fingerprint, int64_t not_after_ms, struct arena *arena,
                                 struct status *st)
 {
-    struct issued issued = {generation, not_after_ms, fingerprint};
-    return agents_change(tx, cause, &id, 1, set_issued, &issued, arena, NULL, NULL, st);
+    struct issued issued = {.what = {generation, not_after_ms, fingerprint}};
+    TRY(agents_change(tx, cause, &id, 1, set_issued, &issued, arena, NULL, NULL, st));
+    return issued.pending ? store_identity_pending(tx, id, &issued.what, arena, st) : CODE_OK;
 }
 
 /* What was said when the token was made is too low if the agent renewed before somebody used it. */
@@ -304,6 +317,7 @@ enum code agent_installed_anew(struct db *tx, const struct cause *cause, const c
 
 struct confirmed {
     int64_t generation, now_ms;
+    struct pending_identity what; /* fingerprint NULL: it is not pending */
 };
 
 static enum code set_confirmed(struct agent *agent, bool *dirty, bool *heard, void *arg, struct status *st)
@@ -319,13 +333,16 @@ static enum code set_confirmed(struct agent *agent, bool *dirty, bool *heard, vo
         agent->min_generation = confirmed->generation;
         *dirty = true;
     }
+    if (confirmed->what.fingerprint && take_identity(agent, &confirmed->what))
+        *dirty = true;
     return CODE_OK;
 }
 
 enum code agent_identity_confirmed(struct db *tx, const struct cause *cause, const char *id,
                                    int64_t generation, struct arena *arena, struct status *st)
 {
-    struct confirmed confirmed = {generation, cause->now_ms};
+    struct confirmed confirmed = {.generation = generation, .now_ms = cause->now_ms};
+    TRY(store_identity_confirmed(tx, id, generation, arena, &confirmed.what, st));
     TRY(alerts_resolve_of_agent(tx, id, ALERT_BOOTSTRAP_REFUSED, cause->now_ms, arena, st));
     return agents_change(tx, cause, &id, 1, set_confirmed, &confirmed, arena, NULL, NULL, st);
 }

@@ -135,12 +135,9 @@ enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request, void 
     size_t n, bytes = 0;
     TRY(snapshot_rows(ctx, req, size + 1, &agents, &n, st));
     res->agents = arena_array(ctx->arena, n + 1, sizeof(*res->agents));
-    while (res->n_agents < n && res->n_agents < size) {
+    for (; res->n_agents < n && res->n_agents < size; res->n_agents++) {
         const struct agent *agent = &agents[res->n_agents];
-        bytes += agent->scope.len + 512;
-        if (res->n_agents > 0 && bytes > PAGE_BYTES_MAX)
-            break;
-        Clm__AgentSnapshot *s = res->agents[res->n_agents++] = arena_alloc(ctx->arena, sizeof(*s));
+        Clm__AgentSnapshot *s = res->agents[res->n_agents] = arena_alloc(ctx->arena, sizeof(*s));
         clm__agent_snapshot__init(s);
         s->agent_id = text(agent->id);
         s->hostname = text(agent->hostname);
@@ -157,6 +154,9 @@ enum code on_list_agent_snapshot(struct rpc_ctx *ctx, const void *request, void 
         s->agent_version = text(agent->agent_version);
         s->labels = labels_of(agent, ctx->arena);
         s->n_labels = agent->n_labels;
+        bytes += clm__agent_snapshot__get_packed_size(s) + 4;
+        if (res->n_agents > 0 && bytes > PAGE_BYTES_MAX)
+            break;
     }
     res->has_last = true;
     res->last = res->n_agents == n;

@@ -134,14 +134,17 @@ static enum code set_readmitted(struct agent *agent, bool *dirty, bool *heard, v
     (void)heard;
     (void)st;
     const int64_t *next = arg;
-    bool barred = agent_is_over(agent) || agent_frozen(agent);
+    bool over = agent_is_over(agent), barred = over || agent_frozen(agent);
     *dirty = true;
     if (agent->token_generation < *next)
         agent->token_generation = *next;
     if (!barred)
         return CODE_OK;
-    agent->disabled = false;
-    agent->disabled_reason = agent->frozen_reason = "";
+    if (over) {
+        agent->disabled = false;
+        agent->disabled_reason = "";
+    }
+    agent->frozen_reason = "";
     if (agent->min_generation < *next)
         agent->min_generation = *next;
     return CODE_OK;

@@ -4,7 +4,6 @@
  */
 #include "lost.h"
 
-#include "alerts.h"
 #include "base/clock.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -62,21 +61,6 @@ static enum code read_batch(struct worker *worker, uint64_t *place, struct lost_
     return CODE_OK;
 }
 
-static enum code tell(struct worker *worker, const struct lost_place *place, struct arena *arena,
-                      struct status *st)
-{
-    const struct alert_change change = {
-        .kind = ALERT_AUDIT_INCONSISTENT,
-        .entity = "platform",
-        .message = arena_printf(arena,
-                                "the stream of events has %lld events of agents that this database does not "
-                                "know: if it was restored from a backup, run `clmctl platform restored`",
-                                (long long)place->n_lost),
-    };
-    log_error(change.message, NULL);
-    return alerts_raise(worker->db, &change, 1, clock_wall_ms(), arena, st);
-}
-
 static enum code look_once(struct worker *worker, struct lost_place *place, bool *ret_ended,
                            struct status *st)
 {
@@ -89,7 +73,11 @@ static enum code look_once(struct worker *worker, struct lost_place *place, bool
     TRY(lost_take(worker->db, events, n, from, (int64_t)next, *ret_ended, arena, &n_lost, st));
     bool first = place->n_lost == 0;
     TRY(lost_place_get(worker->db, place, st));
-    return first && n_lost > 0 ? tell(worker, place, arena, st) : CODE_OK;
+    if (first && n_lost > 0)
+        log_error(
+            "the stream of events has events of agents that this database does not know: was it restored?",
+            "events", LOG_NUM(place->n_lost), NULL);
+    return CODE_OK;
 }
 
 enum code lost_look(struct worker *worker, int64_t until_mono_ms, bool *ret_ended, struct status *st)

@@ -3,6 +3,7 @@
  * was right, so that attempts side by side cannot pass the limit. Checking takes the same steps for names
  * that exist and names that do not, and answers all refusals alike.
  */
+#include <arpa/inet.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -196,15 +197,28 @@ enum code operator_link_redeem(struct db *db, const char *link, const char *name
 
 /* ---- sessions ---- */
 
+/* A host that speaks IPv6 has a whole network to speak from: it counts as one source. */
+static const char *network_of(const char *source, struct arena *arena)
+{
+    struct in6_addr address;
+    char text[INET6_ADDRSTRLEN];
+    if (inet_pton(AF_INET6, source, &address) != 1 || IN6_IS_ADDR_V4MAPPED(&address))
+        return source;
+    memset(address.s6_addr + 8, 0, 8);
+    (void)inet_ntop(AF_INET6, &address, text, sizeof(text));
+    return arena_printf(arena, "%s/64", text);
+}
+
 enum code operator_login(struct db *db, const char *name, const char *password, const char *source,
                          int64_t now_ms, char secret[OPERATOR_SECRET_MAX], struct arena *arena,
                          struct session *ret, struct status *st)
 {
     int64_t of_name, of_all;
+    const char *network = network_of(source, arena);
     TRY(hash_begin(st));
     struct operator_row row = {0};
     enum code code =
-        store_attempt_add(db, source, name, now_ms, now_ms + ATTEMPT_LIFE_MS, arena, &of_name, &of_all, st);
+        store_attempt_add(db, network, name, now_ms, now_ms + ATTEMPT_LIFE_MS, arena, &of_name, &of_all, st);
     if (code == CODE_OK && (of_name > ATTEMPTS_OF_NAME || of_all > ATTEMPTS_OF_ALL))
         code =
             status_set(st, CODE_RESOURCE_EXHAUSTED,
@@ -227,7 +241,7 @@ enum code operator_login(struct db *db, const char *name, const char *password, 
     TRY(store_operator_hold(tx, &row, arena, &still, st));
     if (!still)
         return status_set(st, CODE_UNAUTHENTICATED, WRONG);
-    TRY(store_attempt_forgive(tx, source, name, arena, st));
+    TRY(store_attempt_forgive(tx, network, name, arena, st));
     TRY(session_begin(tx, &row, source, now_ms, secret, arena, ret, st));
     return db_commit(tx, st);
 }

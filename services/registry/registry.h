@@ -199,7 +199,8 @@ enum code agent_readmit(struct db *db, const struct cause *cause, const char *se
                         int64_t next_generation, struct arena *arena, struct agent *ret,
                         struct status *st) MUST_CHECK;
 
-/* From the CA: a certificate was issued, a generation confirmed. In any order, any number of times. */
+/* From the CA: a certificate was issued, a generation confirmed. In any order, any number of times. What an
+ * agent has for an identity is the confirmed one, or the first that there is. */
 enum code agent_identity_issued(struct db *tx, const struct cause *cause, const char *id, int64_t generation,
                                 const char *fingerprint, int64_t not_after_ms, struct arena *arena,
                                 struct status *st) MUST_CHECK;

@@ -289,6 +289,41 @@ enum code store_agents_save(struct db *tx, struct agent *const *agents, const en
     return db_query(tx, sql, args, NULL, st);
 }
 
+enum code store_identity_pending(struct db *tx, const char *id, const struct pending_identity *what,
+                                 struct arena *arena, struct status *st)
+{
+    static const char sql[] =
+        "INSERT INTO identities_pending (agent_id, generation, fingerprint, not_after) VALUES ($1, $2, $3, "
+        "$4) "
+        "ON CONFLICT (agent_id, generation) DO UPDATE SET fingerprint = $3, not_after = $4";
+    struct db_args *args = db_args_new(arena);
+    db_arg_text(args, id);
+    db_arg_int(args, what->generation);
+    db_arg_text(args, what->fingerprint);
+    db_arg_time(args, what->not_after_ms);
+    return db_query(tx, sql, args, NULL, st);
+}
+
+enum code store_identity_confirmed(struct db *tx, const char *id, int64_t generation, struct arena *arena,
+                                   struct pending_identity *ret, struct status *st)
+{
+    *ret = (struct pending_identity){0};
+    struct db_args *hold = db_args_new(arena), *args = db_args_new(arena);
+    db_arg_text(hold, id);
+    TRY(db_query(tx, "SELECT id FROM agents WHERE id = $1 FOR UPDATE", hold, NULL, st));
+    db_arg_text(args, id);
+    db_arg_int(args, generation);
+    AUTO_ROWS struct db_rows *rows = NULL;
+    TRY(db_query(tx,
+                 "DELETE FROM identities_pending WHERE agent_id = $1 AND generation <= $2 "
+                 "RETURNING generation, fingerprint, not_after",
+                 args, &rows, st));
+    for (size_t i = 0; i < db_rows_count(rows); i++)
+        if (db_int(rows, i, 0) == generation)
+            *ret = (struct pending_identity){generation, db_time(rows, i, 2), row_text(rows, i, 1, arena)};
+    return CODE_OK;
+}
+
 #define LABELS_HOLD LABELS_HOLD_IN("a.labels")
 
 /* As the inside of a LIKE pattern, lower case: host names and ids are. */

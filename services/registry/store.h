@@ -18,6 +18,17 @@ enum code store_agents_lock(struct db *tx, const char *const *ids, size_t n, con
 /* The version of each is the new one; `before` its status until now. */
 enum code store_agents_save(struct db *tx, struct agent *const *agents, const enum agent_status *before,
                             size_t n, struct arena *arena, struct status *st) MUST_CHECK;
+struct pending_identity {
+    int64_t generation, not_after_ms;
+    const char *fingerprint;
+};
+/* Of an agent that the transaction holds. */
+enum code store_identity_pending(struct db *tx, const char *id, const struct pending_identity *what,
+                                 struct arena *arena, struct status *st) MUST_CHECK;
+/* Holds the agent, and takes what was pending up to this generation away; ret->fingerprint NULL: this one was
+ * not. */
+enum code store_identity_confirmed(struct db *tx, const char *id, int64_t generation, struct arena *arena,
+                                   struct pending_identity *ret, struct status *st) MUST_CHECK;
 enum code store_agent_delete(struct db *tx, const char *id, struct arena *arena,
                              struct status *st) MUST_CHECK;
 enum code store_platform_get(struct db *db, struct arena *arena, struct platform *ret,

@@ -242,6 +242,48 @@ def test_labels_and_scope_are_changed(console, rest):
     assert rest.agent(agent)["scope"]["paths"] == ["/etc/haproxy/**"]
 
 
+def test_labels_that_somebody_else_changed_meanwhile_stay(console, rest):
+    """The page behind the form shows them already: that is no leave to overwrite them."""
+    agent = rest.register("both.example.com", labels={"env": "test"})["agent"]["id"]
+    console.open(f"/agents/{agent}").heading("both.example.com").press("Change the labels").fill("Labels", "env=mine")
+    rest.post(f"/api/v1/agents/{agent}:setLabels", {"labels": [{"name": "env", "value": "theirs"}]})
+    console.sees("env=theirs").press("Change", ".modal").sees("Somebody else changed it.")
+    assert rest.agent(agent)["labels"] == [{"name": "env", "value": "theirs"}]
+    console.press("Keep it as it is")
+    assert all("status of 412" in complaint for complaint in console.complaints())
+
+
+LOSE_THE_ANSWER = """const real = window.fetch;
+window.fetch = async (path, asked) => {
+  const answer = await real(path, asked);
+  if (asked?.method !== "POST") return answer;
+  window.fetch = real;
+  throw new TypeError("the connection broke before the answer");
+};"""
+
+
+def test_what_is_sent_again_after_no_answer_is_done_once(console, rest):
+    agent = rest.register("again.example.com", operations=("VALIDATE",))["agent"]["id"]
+    console.open(f"/agents/{agent}").heading("again.example.com").press("Run a task").choose("Kind", "Validate").fill("Target", "web")
+    console.driver.execute_script(LOSE_THE_ANSWER)
+    console.press("Run", ".modal").sees("The platform does not answer.").press("Run", ".modal").heading("Validate")
+    assert len(rest.get("/api/v1/tasks", agentId=agent)["tasks"]) == 1
+    console.open("/agents/register").fill("Hostname", "twice.example.com")
+    console.driver.execute_script(LOSE_THE_ANSWER)
+    console.press("Register", "form").sees("The platform does not answer.").press("Register", "form").heading("twice.example.com").sees("1 · Copy the token")
+    assert len(rest.get("/api/v1/agents", search="twice.example.com")["agents"]) == 1
+
+
+def test_what_was_missed_is_read_anew_wherever_one_is(console, rest):
+    """The stream says that something between is no longer to be had."""
+    console.open("/certificates").heading("Certificates").sees("Live")
+    count = "return performance.getEntriesByType('resource').filter((e) => new URL(e.name).pathname === '/api/v1/certificates').length"
+    console.wait("quiet", lambda: console.driver.execute_script(count) > 0)
+    before = console.driver.execute_script(count)
+    console.driver.execute_script("new BroadcastChannel('clm-events').postMessage({event: {}})")
+    console.wait("the list to be asked for", lambda: console.driver.execute_script(count) > before, 5)
+
+
 def test_what_happens_reaches_a_page_that_does_not_ask(console, rest):
     """Pages ask by themselves every 15 s at the most often while the stream is there; both tabs are told, one reads."""
     agent = rest.register("live.example.com")["agent"]["id"]
@@ -272,6 +314,13 @@ def test_the_whole_platform_is_sent_into_safe_mode_and_back(console, rest):
     console.wait("the banner to go", lambda: "The whole platform is in safe mode:" not in console.text())
 
 
+def console_both(platform):
+    """Somebody with two roles, made by the API; how they are now."""
+    client = platform.rest()
+    made = client.post("/api/v1/operators", {"name": "carol", "roles": ["OPERATOR", "AUDITOR"]})["operator"]
+    return lambda: client.get(f"/api/v1/operators/{made['id']}")
+
+
 def test_operators_and_api_keys_are_managed(console, platform):
     console.open("/settings").heading("Settings").sees(NAME).press("Invite an operator").fill("Name", "bob").choose("Role", "Operator: registers agents and runs tasks, too")
     console.press("Make the link").sees("Copy the link for bob")
@@ -282,7 +331,11 @@ def test_operators_and_api_keys_are_managed(console, platform):
     key = console.find("[data-testid=once]").text
     client = platform.rest(api_key=key)
     assert client.get("/api/v1/agents")["agents"]
-    console.press("I have copied it").press("Revoke pipeline").fill("Type pipeline to go on", "pipeline").press("Revoke the key")
+    both = console_both(platform)
+    console.open("/settings").press("Change carol").fill("Only agents with these labels", "env=prod").press("Change it", ".modal")
+    console.wait("the labels of carol", lambda: both().get("labelSelector") == "env=prod")
+    assert sorted(both()["roles"]) == ["AUDITOR", "OPERATOR"], "what the form does not show stays"
+    console.press("Revoke pipeline").fill("Type pipeline to go on", "pipeline").press("Revoke the key")
     console.wait("the key to be gone", lambda: "pipeline" not in console.text())
     client.close()
 
@@ -512,6 +565,28 @@ def test_session_that_ended_elsewhere_leads_to_the_sign_in_page_and_back(console
     assert all("status of 401" in e for e in entries), entries
     console.fill("Name", NAME).fill("Password", PASSWORD).press("Sign in", "form").heading("Tasks")
     assert "kind=RENEW" in console.driver.current_url
+
+
+def test_who_signs_in_next_does_not_see_what_the_one_before_saw(console, platform, rest):
+    """The session of the one before ended by itself, on a page that the next one may not see."""
+    agent = rest.register("secret.example.com", labels={"env": "secret"})["agent"]["id"]
+    link = rest.post("/api/v1/operators", {"name": "walter", "roles": ["VIEWER"], "labelSelector": "env=public"})["link"]
+    console.press(NAME).press("Sign out").heading("Sign in")
+    console.open(f"/first-admin#{link}").heading("Set your password").fill("Name", "walter").fill("Password", PASSWORD).fill("The same again", PASSWORD).press("Set the password and sign in").heading("Dashboard", 120)
+    console.press("walter").press("Sign out").heading("Sign in")
+    console.login().heading("Dashboard", 120)
+    console.open(f"/agents/{agent}").heading("secret.example.com")
+    platform.sql("DELETE FROM sessions", role="registry")
+    console.heading("Sign in", 40)
+    console.driver.execute_script("""window.seen = [];
+      new MutationObserver(() => { if (document.body.innerText.includes("secret.example.com")) window.seen.push(location.pathname); })
+        .observe(document.body, {subtree: true, childList: true, characterData: true});""")
+    console.fill("Name", "walter").fill("Password", PASSWORD).press("Sign in", "form").sees("Not found", 120)
+    shown, path = console.driver.execute_script("return window.seen"), console.path
+    console.press("walter").press("Sign out").heading("Sign in")
+    console.login().heading("Dashboard", 120)
+    assert all("status of 40" in complaint for complaint in console.complaints())
+    assert path == f"/agents/{agent}" and shown == []
 
 
 def test_sign_in_pages_have_no_serious_barrier(console):

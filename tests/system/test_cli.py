@@ -1,9 +1,13 @@
 """clmctl as an operator uses it."""
+import http.server
 import json
 import os
 import re
+import resource
+import ssl
 import stat
 import subprocess
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -282,3 +286,90 @@ def test_a_wrong_key_a_wrong_root_and_no_platform_are_told_apart(clmctl, platfor
     assert wrong_root.returncode == 3 and "root" in wrong_root.stderr, wrong_root.stderr
     nobody = clmctl("dashboard", CLMCTL_URL="https://127.0.0.1:1")
     assert nobody.returncode == 3 and "cannot reach" in nobody.stderr, nobody.stderr
+
+
+# ---- against a platform that answers as it is told ----
+
+TASK = {"id": "01890a5d-ac96-774b-bcce-b302099a8057", "agentId": "01890a5d-ac96-774b-bcce-b302099a8058", "kind": "VALIDATE"}
+
+
+@pytest.fixture
+def stand_in(clmctl, tmp_path):
+    """answers: (status, document) for one request each, the last one for all that follow. Calls clmctl."""
+    run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=stand-in",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / "key.pem", "-out", tmp_path / "crt.pem"])
+    answers = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, document = answers.pop(0) if len(answers) > 1 else answers[0]
+            body = json.dumps(document).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        do_GET = do_POST = answer
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt.pem", tmp_path / "key.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def call(given, *arguments):
+        answers[:] = given
+        return clmctl(*arguments, ASAN_OPTIONS=os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1", CLMCTL_URL=f"https://127.0.0.1:{server.server_port}", CLMCTL_CA=str(tmp_path / "crt.pem"))
+    yield call
+    server.shutdown()
+    server.server_close()
+
+
+def test_wait_outlives_a_gateway_that_a_balancer_does_not_reach(stand_in):
+    begun, over = {**TASK, "state": "READY"}, {**TASK, "state": "SUCCEEDED"}
+    done = stand_in([(201, begun), (502, {}), (503, {}), (504, {}), (200, over)],
+                    "tasks", "run", "validate", "--agent", TASK["agentId"], "--target", "web", "--wait")
+    assert done.returncode == 0 and "SUCCEEDED" in done.stdout, done
+
+
+def test_wait_takes_no_more_memory_the_longer_it_waits(stand_in):
+    """A task with as much to say as it may, asked for a few times: what was answered before is not kept."""
+    steps = [{"name": "x" * 60, "message": "y" * 1000} for _ in range(200)]
+    view = {**TASK, "attempts": [{"attempt": n, "steps": steps} for n in range(8)]}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    many = stand_in([(200, {**view, "state": "RUNNING"})] * 40 + [(200, {**view, "state": "SUCCEEDED"})], "tasks", "logs", TASK["id"], "--follow")
+    grown = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before
+    assert many.returncode == 0 and "attempt 7" in many.stdout and grown < 64 * 1024, grown
+
+
+def test_all_pages_of_yaml_are_documents_of_their_own(stand_in):
+    pages = [(200, {"tasks": [{**TASK, "state": "READY"}], "nextPageToken": "2"}), (200, {"tasks": [{**TASK, "state": "FAILED"}]})]
+    done = stand_in(list(pages), "tasks", "list", "--all", "-o", "yaml")
+    assert [page["tasks"][0]["state"] for page in yaml.safe_load_all(done.stdout)] == ["READY", "FAILED"]
+    done = stand_in(list(pages), "tasks", "list", "--all", "-o", "json")
+    assert [json.loads(line)["tasks"][0]["state"] for line in done.stdout.splitlines()] == ["READY", "FAILED"]
+
+
+def test_what_an_error_quotes_cannot_move_the_cursor(stand_in, clmctl):
+    done = stand_in([(409, {"title": "Refused", "detail": "disabled: \x1b]0;owned\x07\u202e"})], "agents", "get", TASK["id"])
+    assert done.returncode == 1 and "disabled: \\x1b]0;owned\\x07\\u202e" in done.stderr, done.stderr
+    assert "\x1b" not in clmctl("agents", "get", "\x1b[31m").stderr
+
+
+def test_following_says_that_nobody_answers(clmctl, platform, tmp_path):
+    with (tmp_path / "said").open("w") as said:
+        follow = subprocess.Popen([platform.bin / "clmctl", "events", "--follow"], stderr=said, stdout=said,
+                                  env={**os.environ, **clmctl.environment, "CLMCTL_URL": "https://127.0.0.1:1"})
+        try:
+            wait_until("the reason", lambda: "cannot reach" in (tmp_path / "said").read_text(), 20)
+            assert follow.poll() is None, "it goes on"
+        finally:
+            follow.kill()
+            follow.wait(10)
+    assert len((tmp_path / "said").read_text().splitlines()) == 1, "once"

@@ -43,6 +43,7 @@ PROMISED = [
     ("tasks", 'clm_tasks_ended_24h{state="SUCCEEDED"} > 0'),
     # what may lag behind
     *[(name, "clm_outbox_lag_seconds >= 0") for name in ("registry", "bootstrap", "tasks")],
+    *[(name, "clm_stream_fill_ratio >= 0") for name in ("registry", "bootstrap", "tasks")],
     ("registry", "clm_audit_lag_seconds >= 0 and clm_audit_unsigned_records >= 0"),
     ("bootstrap", 'time() - clm_crl_this_update_seconds{issuer="agents"} < 86400'),
     ("bootstrap", 'clm_crl_next_update_seconds{issuer="agents"} > time()'),

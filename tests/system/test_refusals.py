@@ -113,6 +113,42 @@ def test_a_revoked_agent_is_refused_in_the_handshake_on_resumption_too(platform,
             resume(platform, peer, port, session)
 
 
+# ---- many connections ----
+
+def asks(platform, port, source, *identity):
+    """A connection that goes on after its first answer; None: it was closed at once."""
+    link = Link(platform, *identity, port=port, source=source)
+    try:
+        link.request("POST", "/agent/v1/checkin", b"", {"Content-Type": "application/x-protobuf"})
+        answer = link.getresponse()
+        answer.read()
+        return link
+    except (ConnectionError, ssl.SSLError, http.client.HTTPException):
+        link.close()
+        return None
+
+
+def test_who_shows_no_certificate_gets_a_share_of_the_connections(platform, peer):
+    """A quarter of them, an eighth for one source; agents that show theirs have the rest."""
+    replica = Replica(platform, "gateway", 4)
+    conf = platform.conf_dir / "gateway-4.conf"
+    text = re.sub(r"(?m)^(threads|max_connections) *=.*\n", "", conf.read_text())
+    conf.write_text(text.replace("[gateway]\n", "[gateway]\nthreads = 1\nmax_connections = 127\n"))
+    port = replica.ports["agent"]
+    replica.start().wait_ready()
+    try:
+        first = [asks(platform, port, "127.0.0.2") for _ in range(20)]
+        assert [link is not None for link in first] == [True] * 16 + [False] * 4
+        second = [asks(platform, port, "127.0.0.3") for _ in range(20)]
+        assert [link is not None for link in second] == [True] * 16 + [False] * 4
+        assert asks(platform, port, "127.0.0.4") is None, "all of them together"
+        assert asks(platform, port, "127.0.0.2", peer.identity_crt, peer.identity_key), "an agent that shows its certificate"
+        first[0].close()
+        assert wait_until("its place to be free", lambda: asks(platform, port, "127.0.0.2"), 10)
+    finally:
+        replica.stop()
+
+
 # ---- certificates that are almost right ----
 
 def refused(platform, certificate, key, reason):

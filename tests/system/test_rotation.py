@@ -50,9 +50,9 @@ def moved_to(operator, host, at_least, timeout=40):
 def test_an_identity_is_renewed_and_the_old_key_goes(operator, rotating):
     before = operator.agent(rotating.id)
     moved_to(operator, rotating, 1)
-    after = operator.agent(rotating.id)
-    assert after["identityFingerprintSha256"] != before["identityFingerprintSha256"]
-    assert after["identityNotAfterAt"] > before["identityNotAfterAt"]
+    wait_until("the confirmed identity to be shown",
+               lambda: operator.agent(rotating.id)["identityFingerprintSha256"] != before["identityFingerprintSha256"], 20)
+    assert operator.agent(rotating.id)["identityNotAfterAt"] > before["identityNotAfterAt"]
     net = rotating.agent.state / "net"
     wait_until("the old identity key to be deleted", lambda: not (net / "identity-0.key").exists(), 10)
     # Envelopes for the former generation still open.

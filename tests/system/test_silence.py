@@ -1,5 +1,7 @@
 """An agent that is not heard becomes OFFLINE, though its gateway has several loops; and is ONLINE again when it speaks. What the
 platform itself missed says nothing about agents."""
+import json
+
 import pytest
 
 from clm.process import wait_until
@@ -28,6 +30,12 @@ def test_a_killed_agent_becomes_offline_and_comes_back(platform, scratch):
         assert rest.get("/api/v1/dashboard")["offline"] == 1
         host.agent.start()
         rest.wait_agent(host.id, "ONLINE", process=host.agent.process)
+        path = f"/api/v1/agents/{host.id}"
+        _, headers, body = rest.raw("GET", path)
+        before = json.loads(body)
+        after = wait_until("a further heartbeat", lambda: (now := rest.agent(host.id))["lastHeartbeatAt"] != before["lastHeartbeatAt"] and now, 30)
+        assert after["version"] == before["version"] and rest.raw("GET", path, headers={"If-None-Match": headers["ETag"]})[0] == 200, "not what it was"
+        rest.post(f"{path}:setLabels", {"labels": []}, headers={"If-Match": headers["ETag"]})
     finally:
         host.stop()
         rest.close()

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "agent/journal.h"
 #include "pki/cms.h"
 #include "wire/wire.h"
 
@@ -137,6 +138,47 @@ static void a_receipt_that_was_not_acknowledged_is_sent_after_a_restart(void **s
     agent_stop(gw, SIGTERM);
 }
 
+/* FINISHED did not fit on the disk, ACKNOWLEDGED did: the platform has the result, and the task is over. */
+static void a_task_whose_result_was_only_acknowledged_is_not_run_again(void **state)
+{
+    struct gateway *gw = *state;
+    struct status st;
+    struct journal *whole, *rest;
+    char dir[128], from[256], to[256];
+    agent_start(gw);
+    WAIT(gw, gw->held && !gw->last->has_confirmation);
+    discover_add(gw, TEST_TASK_ID, &gw->tasks);
+    WAIT(gw, gw->n_seen == 1);
+    WAIT(gw, gw->held && gw->last->n_held == 0);
+    agent_stop(gw, SIGTERM);
+    gw->held = NULL;
+    (void)snprintf(dir, sizeof(dir), "%s/journal", gw->state_dir);
+    OK(journal_open(gw->dir, TEST_TASK_ID, 1, &rest, &st));
+    OK(journal_open(dir, TEST_TASK_ID, 1, &whole, &st));
+    size_t left_out = 0;
+    for (size_t i = 0; i < journal_count(whole); i++) {
+        const Clm__Agent__JournalRecord *record = journal_get(whole, i);
+        if (record->type == CLM__AGENT__JOURNAL_RECORD__TYPE__FINISHED)
+            left_out++;
+        else
+            OK(journal_append(rest, record, &st));
+    }
+    assert_int_equal(left_out, 1);
+    journal_close(whole);
+    journal_close(rest);
+    (void)snprintf(from, sizeof(from), "%s/" TEST_TASK_ID "-1.journal", gw->dir);
+    (void)snprintf(to, sizeof(to), "%s/" TEST_TASK_ID "-1.journal", dir);
+    assert_int_equal(rename(from, to), 0);
+    agent_start(gw);
+    WAIT(gw, gw->held);
+    discover_add(gw, TEST_OTHER_TASK, &gw->tasks);
+    WAIT(gw, gw->n_seen == 2);
+    assert_string_equal(gw->seen[1].task_id, TEST_OTHER_TASK);
+    WAIT(gw, gw->held && gw->last->n_held == 0);
+    assert_int_equal(gw->n_seen, 2);
+    agent_stop(gw, SIGTERM);
+}
+
 static void a_cancelled_task_ends_before_its_first_effect(void **state)
 {
     struct gateway *gw = *state;
@@ -189,6 +231,7 @@ int main(void)
         T(what_is_resumed_goes_in_the_order_in_which_it_came),
         T(a_change_that_was_cut_off_waits_for_a_policy_that_can_be_read),
         T(a_receipt_that_was_not_acknowledged_is_sent_after_a_restart),
+        T(a_task_whose_result_was_only_acknowledged_is_not_run_again),
         T(a_cancelled_task_ends_before_its_first_effect),
         T(a_stopped_agent_puts_its_tasks_off),
     };

@@ -5,6 +5,8 @@
 import { useQueryClient, type QueryClient, type QueryKey } from "@tanstack/react-query";
 import { createContext, useContext, useEffect, useState, type ReactNode } from "react";
 
+import { leavingKey } from "./session";
+
 interface Event { type?: string; entityId?: string; agentId?: string }
 type Message = { event: Event } | { connected: boolean } | { who: true };
 
@@ -25,17 +27,17 @@ const PAUSES_MS = [250, 2000];
 /** However much happens, a page does not ask again sooner. */
 const LEAST_MS = 2000;
 
-/** Asks again for what came up, once for all that comes up within a pause. */
+/** Asks again for what came up, once for all that comes up within a pause; for everything, if it is not known what. */
 function refresher(client: QueryClient) {
   const gathered = PAUSES_MS.map((pause) => ({ pause, asked: 0, stale: new Map<string, QueryKey>(), timer: undefined as number | undefined }));
   return (event: Event) => {
     const word = (event.type ?? "").split(/[._]/)[0];
     for (const gather of gathered) {
-      for (const key of [...(concerns[word]?.(event) ?? []), ...always]) gather.stale.set(JSON.stringify(key), key);
+      for (const key of word ? [...(concerns[word]?.(event) ?? []), ...always] : [[]]) gather.stale.set(JSON.stringify(key), key);
       gather.timer ??= window.setTimeout(() => {
         gather.timer = undefined;
         gather.asked = Date.now();
-        for (const queryKey of gather.stale.values()) void client.invalidateQueries({ queryKey });
+        for (const queryKey of gather.stale.values()) void client.invalidateQueries({ queryKey, predicate: (query) => query.queryKey[0] !== leavingKey[0] });
         gather.stale.clear();
       }, Math.max(gather.pause, gather.asked + LEAST_MS - Date.now()));
     }

@@ -1,4 +1,4 @@
-import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useQuery, useQueryClient, type QueryClient } from "@tanstack/react-query";
 import { createContext, useContext } from "react";
 
 import { get, post, Problem, type Role, type Session } from "./api";
@@ -34,7 +34,7 @@ export function useMay(role: "operator" | "admin" | "auditor"): boolean {
   return roles.includes("ADMIN") || (role === "operator" && roles.includes("OPERATOR"));
 }
 
-const leavingKey = ["leaving"];
+export const leavingKey = ["leaving"];
 
 /**
  * From "Sign out" on: the pages are gone, so that none asks what an ended session may not, and who signs in next is not led to what the
@@ -43,6 +43,9 @@ const leavingKey = ["leaving"];
 export function useLeaving(): boolean {
   return useQuery({ queryKey: leavingKey, queryFn: () => false, initialData: false, staleTime: Infinity }).data;
 }
+
+/** What was answered to somebody is not for who comes next. */
+const forget = (client: QueryClient) => client.removeQueries({ predicate: ({ queryKey: [first] }) => first !== "session" && first !== leavingKey[0] });
 
 export function useSignOut() {
   const client = useQueryClient();
@@ -57,7 +60,7 @@ export function useSignOut() {
       await client.invalidateQueries({ queryKey: ["session"] }); // it may have ended elsewhere
       throw error;
     } finally {
-      client.removeQueries({ predicate: ({ queryKey: [first] }) => first !== "session" && first !== leavingKey[0] });
+      forget(client);
     }
   };
 }
@@ -67,7 +70,8 @@ export function useSignIn() {
   const client = useQueryClient();
   return async (path: string, body: unknown) => {
     const session = await post<Session>(path, body);
-    await client.cancelQueries({ queryKey: ["session"] }); // what was asked before would say that nobody is signed in
+    await client.cancelQueries(); // what was asked before would say that nobody is signed in
+    forget(client); // the former session may have ended by itself
     client.setQueryData(["session"], session);
     client.setQueryData(leavingKey, false);
   };

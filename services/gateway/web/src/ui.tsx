@@ -53,6 +53,7 @@ const advice: Record<number, string> = {
   403: "Ask an administrator for the role that this needs.",
   404: "It may have been removed. Go back to the list.",
   409: "Somebody else changed it. Look at it again, then repeat.",
+  412: "Somebody else changed it. Look at it again, then repeat.",
   429: "Wait a little, then try again.",
   503: "A part of the platform is away. This page tries again by itself.",
 };

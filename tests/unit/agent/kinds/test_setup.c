@@ -85,6 +85,24 @@ static void nginx_becomes_a_target(void **state)
     assert_non_null(strstr(shown, "[target nginx]"));
 }
 
+/* Whoever made the certificate in place wrote its names: not all of them are ones that a policy can have. */
+static void an_odd_name_in_a_certificate_does_not_spoil_the_policy(void **state)
+{
+    struct host *host = *state;
+    (void)shell(host,
+                "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 9 "
+                "-subj /CN=odd -keyout key.pem -out cert.pem "
+                "-addext 'subjectAltName=DNS:*,DNS:www*.example.test,DNS:bad/name,DNS:alias.example.test' "
+                "2>/dev/null");
+    assert_true(set_up(host, true));
+    if (policy_load(host_path(host, "conf/agent.conf"), &host->policy, &st) != CODE_OK)
+        fail_msg("%s", st.msg);
+    const struct policy_target *target = host->policy->targets[0];
+    char *names[] = {(char[]){"www.example.test"}, (char[]){"alias.example.test"}};
+    assert_int_equal(policy_allows_names(host->policy, target, names, 2, &st), CODE_OK);
+    assert_null(strstr(shown, "bad/name"));
+}
+
 static void renewal_works_with_what_setup_wrote(void **state)
 {
     struct host *host = *state;
@@ -337,6 +355,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(nginx_becomes_a_target),
+        TEST(an_odd_name_in_a_certificate_does_not_spoil_the_policy),
         TEST(renewal_works_with_what_setup_wrote),
         TEST(what_stands_there_is_kept_and_nothing_comes_twice),
         TEST(without_a_terminal_nothing_is_written),

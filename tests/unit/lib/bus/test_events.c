@@ -47,6 +47,50 @@ static void set_up_twice_changes_nothing(void **state)
     bus_free(bus);
 }
 
+static void set_up(int64_t max_bytes)
+{
+    struct status st = {0};
+    assert_int_equal(bus_setup(nats_url(), nats_ca_file(), nats_password_file("admin"), max_bytes, 0, &st),
+                     CODE_OK);
+}
+
+static double fill(struct bus *bus)
+{
+    struct status st = {0};
+    double ratio;
+    assert_int_equal(events_stream_fill(bus, &ratio, &st), CODE_OK);
+    return ratio;
+}
+
+/* Who sets up again after an upgrade does not know how large the stream was made. */
+static void full_stream_refuses_until_it_is_made_larger(void **state)
+{
+    (void)state;
+    enum { SMALL = 1024 * 1024, LARGE = 4 * SMALL, TEXT = 64 * 1024 };
+    struct bus *bus = nats_bus("registry");
+    struct status st = {0};
+    char id[UUID_TEXT_SIZE];
+    static char text[TEXT + 1];
+    memset(text, 'x', TEXT);
+    set_up(SMALL);
+    double before = fill(bus);
+    assert_true(before > 0 && before < 1);
+    set_up(0);
+    assert_true(fill(bus) >= before && fill(bus) < 1); /* as small as it was */
+    enum code code = CODE_OK;
+    for (int i = 0; code == CODE_OK && i < SMALL / TEXT + 1; i++) {
+        struct event_to_publish event = make(id, "clm.event.registry.agent.changed", text);
+        code = events_publish(bus, &event, 1, 10000, &st);
+    }
+    assert_int_not_equal(code, CODE_OK);
+    assert_true(fill(bus) > 0.9);
+    set_up(LARGE);
+    assert_true(fill(bus) < 0.5);
+    struct event_to_publish event = make(id, "clm.event.registry.agent.changed", text);
+    assert_int_equal(events_publish(bus, &event, 1, 10000, &st), CODE_OK);
+    bus_free(bus);
+}
+
 static struct event_to_publish make(char id[UUID_TEXT_SIZE], const char *subject, const char *text)
 {
     uuid_v7(id);
@@ -280,6 +324,7 @@ int main(void)
         cmocka_unit_test(service_cannot_read_anothers_durable),
         cmocka_unit_test(every_listener_of_the_feed_gets_each_event_with_its_place),
         cmocka_unit_test(large_batch_lies_on_the_stream_in_its_order),
+        cmocka_unit_test(full_stream_refuses_until_it_is_made_larger),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

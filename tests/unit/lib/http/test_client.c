@@ -819,6 +819,54 @@ static void silent_handshake_times_out(void **state)
     raw_free(raw);
 }
 
+/* Connects from another address of this host, and says nothing. */
+static int silent_peer(void)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1)};
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons(http_server_port(f->server))};
+    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&from, sizeof(from)) == 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
+    return fd;
+}
+
+static bool is_full(void *arg)
+{
+    return http_server_handshakes(f->server) >= *(size_t *)arg;
+}
+
+#define SILENT 40
+
+static void silent_handshakes_keep_nobody_out_for_long(void **state)
+{
+    (void)state;
+    struct tls_server_config config = server_config(TLS_CLIENT_NONE);
+    struct tls_client_config client = client_config(NULL);
+    struct status st;
+    assert_int_equal(tls_server_new(&config, &f->server_tls, &st), CODE_OK);
+    struct http_server_config server = {.address = "127.0.0.1",
+                                        .tls = f->server_tls,
+                                        .handshake_timeout_ms = 600000,
+                                        .max_handshakes = 8,
+                                        .patience_ms = 50};
+    assert_int_equal(http_server_new(f->loop, &server, &handler, f, &f->server, &st), CODE_OK);
+    int silent[SILENT];
+    for (int i = 0; i < SILENT; i++)
+        silent[i] = silent_peer();
+    assert_true(spin_until(f->loop, is_full, &server.max_handshakes));
+    make_client_tls(&client);
+    start_client("gw.test");
+    send_call("/x", "1", NULL); /* behind all of them */
+    wait_responses(1);
+    assert_int_equal(f->responses, 1);
+    assert_in_range(http_server_handshakes(f->server), 1, 7);
+    for (int i = 0; i < SILENT; i++)
+        (void)close(silent[i]);
+    assert_true(spin_until(f->loop, no_handshakes, NULL));
+}
+
 static void held_tls_client_that_leaves_is_noticed(void **state)
 {
     (void)state;
@@ -914,6 +962,7 @@ int main(void)
         TEST(tls_1_2_is_taken_only_where_allowed),
         TEST(garbage_before_tls_closes_that_connection_only),
         TEST(silent_handshake_times_out),
+        TEST(silent_handshakes_keep_nobody_out_for_long),
         TEST(held_tls_client_that_leaves_is_noticed),
         TEST(connecting_to_what_never_answers_times_out),
         TEST(unusable_material_is_refused_by_name),

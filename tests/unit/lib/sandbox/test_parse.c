@@ -62,6 +62,52 @@ static void no_output_is_fine(void **state UNUSED)
     assert_int_equal(out.len, 0);
 }
 
+static int tell_and_spin(void *arg, const void *in UNUSED, size_t in_len UNUSED, int out_fd UNUSED)
+{
+    volatile pid_t *told = arg;
+    *told = getpid();
+    while (*told)
+        ;
+    return 0;
+}
+
+/* Also as another user: with its change the kernel forgets whose end is ours. */
+static void a_parser_ends_with_its_parent(void **state UNUSED)
+{
+    volatile pid_t *parser =
+        mmap(NULL, sizeof(*parser), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(parser != MAP_FAILED);
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+    pid_t parent = fork();
+    if (parent == 0) {
+        struct status st;
+        AUTO_BUF struct buf out = {0};
+        (void)!sandbox_parse(tell_and_spin, (void *)(uintptr_t)parser, "", 0, 100, 6 * LIMIT_MS, 65534, &out,
+                             &st);
+        _exit(0);
+    }
+    int64_t until = clock_mono_ms() + LIMIT_MS;
+    while (*parser == 0 && clock_mono_ms() < until)
+        (void)usleep(10000);
+    assert_true(*parser > 0);
+    (void)kill(parent, SIGKILL);
+    assert_int_equal(waitpid(parent, NULL, 0), parent);
+    int how = 0;
+    pid_t ended = 0;
+    for (until = clock_mono_ms() + LIMIT_MS; ended == 0 && clock_mono_ms() < until;) {
+        ended = waitpid(*parser, &how, WNOHANG);
+        (void)usleep(10000);
+    }
+    if (ended == 0) {
+        (void)kill(*parser, SIGKILL);
+        (void)waitpid(*parser, NULL, 0);
+    }
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0), 0);
+    assert_int_equal(ended, *parser);
+    assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
+    (void)munmap((void *)(uintptr_t)parser, sizeof(*parser));
+}
+
 static int give_up(void *arg UNUSED, const void *in UNUSED, size_t in_len UNUSED, int out_fd)
 {
     (void)say(out_fd, "half");
@@ -311,6 +357,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(output_is_appended),
         cmocka_unit_test(no_output_is_fine),
+        cmocka_unit_test(a_parser_ends_with_its_parent),
         cmocka_unit_test(failure_gives_no_output),
         cmocka_unit_test(nothing_outside_can_be_reached),
         cmocka_unit_test(exec_kills_the_parser),

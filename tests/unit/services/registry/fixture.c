@@ -52,7 +52,7 @@ int fixture_reset(void **state)
                    "operators, operator_links, sessions, login_attempts, "
                    "audit_records, audit_nodes, audit_pending, audit_heads, audit_cosignatures, "
                    "audit_trees_former, audit_reported, alerts, metrics_latest, metrics, tallies, "
-                   "idempotency, lost_agents",
+                   "idempotency, lost_agents, identities_pending",
                    NULL, NULL, &st),
           &st, "truncate");
     check(db_query(fixture_db, "UPDATE audit_tree SET size = 0, frontier = '', number = 1, base = 0", NULL,

@@ -195,6 +195,9 @@ static void identity_that_ends_soon_is_an_alert_until_it_is_renewed_or_over(void
     assert_int_equal(
         agent_identity_issued(fixture_db, &cause, id, 1, "f1", T0 + 30 * day, fixture_arena, NULL), CODE_OK);
     assert_int_equal(alerts_expiring(fixture_db, T0, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(list("", 0, &alerts), 1); /* the agent does not have it yet */
+    assert_int_equal(agent_identity_confirmed(fixture_db, &cause, id, 1, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(alerts_expiring(fixture_db, T0, fixture_arena, NULL), CODE_OK);
     assert_int_equal(list("", 0, &alerts), 0);
     for (int i = 0; i < 2; i++)
         fixture_sweep(T0 + 31 * day + i);
@@ -203,6 +206,7 @@ static void identity_that_ends_soon_is_an_alert_until_it_is_renewed_or_over(void
     assert_int_equal(alerts[0].count, 1);
     assert_int_equal(
         agent_identity_issued(fixture_db, &cause, id, 2, "f2", T0 + 60 * day, fixture_arena, NULL), CODE_OK);
+    assert_int_equal(agent_identity_confirmed(fixture_db, &cause, id, 2, fixture_arena, NULL), CODE_OK);
     assert_int_equal(list("", 0, &alerts), 0);
 }
 

@@ -240,6 +240,23 @@ static void who_said_farewell_is_over_until_a_fresh_token(void **state)
 }
 
 /* Whoever revokes an identity wants it on the revocation list, whatever it said before. */
+/* Between the asking for a token and its being made. */
+static void a_fresh_token_does_not_enable_what_an_operator_disabled(void **state)
+{
+    (void)state;
+    const struct cause cause = fixture_cause(T0 + 2000);
+    const char *id = fixture_agent("web1", "prod");
+    struct agent agent;
+    beat_of(id, "a", T0 + 1000);
+    freeze(id, FROZEN_CLONE);
+    assert_int_equal(agent_disable(fixture_db, &cause, "", id, "stolen", fixture_arena, &agent, &why),
+                     CODE_OK);
+    assert_int_equal(agent_readmit(fixture_db, &cause, "", id, 1, fixture_arena, &agent, &why), CODE_OK);
+    assert_true(agent.disabled);
+    assert_string_equal(agent.disabled_reason, "stolen");
+    assert_int_equal(agent.min_generation, 1);
+}
+
 static void who_said_farewell_may_be_revoked(void **state)
 {
     (void)state;
@@ -358,6 +375,7 @@ int main(void)
         T(who_said_farewell_is_over_until_a_fresh_token),
         T(a_former_installation_that_renewed_is_no_clone),
         T(who_said_farewell_may_be_revoked),
+        T(a_fresh_token_does_not_enable_what_an_operator_disabled),
         T(a_token_for_a_living_agent_wants_force_and_changes_nothing_yet),
         T(a_token_that_is_asked_for_again_is_the_same_whatever_became_of_the_agent),
         T(a_token_that_was_refused_may_be_asked_for_again),

@@ -243,9 +243,39 @@ static void identity_past_its_end_makes_an_agent_expired(void **state)
     assert_int_equal(status_of(id), AGENT_ONLINE);
     live(T0 + 5000, T0 + 5000);
     assert_int_equal(status_of(id), AGENT_EXPIRED);
-    assert_int_equal(agent_identity_issued(fixture_db, &cause, id, 1, "cd", T0 + 9000000, fixture_arena, &st),
+    /* What it does not have yet helps it nothing. */
+    const struct cause later = fixture_cause(T0 + 6000);
+    assert_int_equal(agent_identity_issued(fixture_db, &later, id, 1, "cd", T0 + 9000000, fixture_arena, &st),
                      CODE_OK);
+    assert_int_equal(status_of(id), AGENT_EXPIRED);
+    assert_string_equal(fixture_get(id).identity_fingerprint, "ab");
+    assert_int_equal(agent_identity_confirmed(fixture_db, &later, id, 1, fixture_arena, &st), CODE_OK);
     assert_int_equal(status_of(id), AGENT_ONLINE);
+    assert_string_equal(fixture_get(id).identity_fingerprint, "cd");
+    assert_int_equal(fixture_get(id).identity_not_after_ms, T0 + 9000000);
+}
+
+/* A renewal whose answer cannot be installed: the pair is issued, and the one in use ends all the same. */
+static void a_renewal_that_was_never_installed_does_not_hide_the_end(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    const struct cause cause = fixture_cause(T0);
+    struct status st = {0};
+    assert_int_equal(agent_identity_issued(fixture_db, &cause, id, 0, "ab", T0 + 5000, fixture_arena, &st),
+                     CODE_OK);
+    assert_int_equal(agent_identity_confirmed(fixture_db, &cause, id, 0, fixture_arena, &st), CODE_OK);
+    fixture_beat(id, T0 + 1000);
+    for (int i = 0; i < 3; i++) /* other keys, the same generation */
+        assert_int_equal(agent_identity_issued(fixture_db, &cause, id, 1, i == 1 ? "cd" : "ef", T0 + 9000000,
+                                               fixture_arena, &st),
+                         CODE_OK);
+    assert_string_equal(fixture_get(id).identity_fingerprint, "ab");
+    live(T0 + 2000, T0 + 5000);
+    assert_int_equal(status_of(id), AGENT_EXPIRED);
+    assert_int_equal(agent_identity_confirmed(fixture_db, &cause, id, 1, fixture_arena, &st), CODE_OK);
+    assert_string_equal(fixture_get(id).identity_fingerprint, "ef");
+    assert_int_equal(fixture_number("SELECT count(*) FROM identities_pending"), 0);
 }
 
 static void counters_follow_every_change(void **state)
@@ -327,6 +357,7 @@ int main(void)
         T(platform_that_was_away_gives_everybody_a_window),
         T(offline_agent_stays_so_when_a_window_opens),
         T(identity_past_its_end_makes_an_agent_expired),
+        T(a_renewal_that_was_never_installed_does_not_hide_the_end),
         T(counters_follow_every_change),
         T(activity_is_bounded),
         T(thousand_heartbeats_take_one_call),

@@ -105,6 +105,19 @@ static void sixth_failure_locks_the_pair_of_source_and_name_for_a_quarter_of_an_
     assert_int_equal(login_from("192.0.2.7", "alice", PASSWORD, T0 + 15 * 60 * 1000), CODE_OK);
 }
 
+/* A host with IPv6 has 2^64 addresses to try from. */
+static void a_network_of_ipv6_is_one_source(void **state)
+{
+    (void)state;
+    make_alice();
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(
+            login_from(arena_printf(fixture_arena, "2001:db8::%d:1", i), "alice", "wrong password", T0),
+            CODE_UNAUTHENTICATED);
+    assert_int_equal(login_from("2001:db8::6", "alice", PASSWORD, T0), CODE_RESOURCE_EXHAUSTED);
+    assert_int_equal(login_from("2001:db8:0:1::6", "alice", PASSWORD, T0), CODE_OK);
+}
+
 static void success_forgives_failures_before_it(void **state)
 {
     (void)state;
@@ -238,6 +251,7 @@ int main(void)
         T(refused_password_or_name_does_not_use_up_the_link),
         T(unknown_name_wrong_password_and_disabled_operator_read_the_same),
         T(sixth_failure_locks_the_pair_of_source_and_name_for_a_quarter_of_an_hour),
+        T(a_network_of_ipv6_is_one_source),
         T(success_forgives_failures_before_it),
         T(session_ends_by_time_by_its_owner_and_with_the_operator),
         T(list_shows_own_sessions_newest_first),

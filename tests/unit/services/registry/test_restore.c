@@ -307,6 +307,26 @@ static void events_that_this_database_told_are_not_lost(void **state)
     assert_int_equal(fixture_get(id).status, AGENT_BOOTSTRAPPING);
 }
 
+/* Killed right after it was found, it would be told by nobody else. */
+static void what_is_lost_is_an_alert_with_the_first_event(void **state)
+{
+    (void)state;
+    const char *id = fixture_agent("web1", "prod");
+    struct lost_event event = {
+        new_id(), {.agent_id = id, .disabled_reason = "stolen", .frozen_reason = "", .version = 9}};
+    assert_int_equal(lost_place_advance(fixture_db, 20, NULL), CODE_OK);
+    assert_int_equal(lost_place_check(fixture_db, true, NULL), CODE_OK);
+    for (int64_t at = 21; at < 24; at++) {
+        event.event_id = new_id();
+        assert_int_equal(take_events(&event, 1, at, at + 1, false), 1);
+        assert_int_equal(fixture_number("SELECT count(*) FROM alerts WHERE entity = 'platform' AND "
+                                        "resolved_at IS NULL AND count = 1"),
+                         1);
+    }
+    assert_int_equal(
+        fixture_number("SELECT count(*) FROM outbox WHERE subject = 'clm.event.registry.alert.raised'"), 1);
+}
+
 static void newest_of_copy_and_stream_holds_and_nobody_is_let_go(void **state)
 {
     (void)state;
@@ -385,6 +405,7 @@ int main(void)
         cmocka_unit_test_setup(nobody_is_taken_for_a_clone_by_who_was_heard_before_the_backup, fixture_reset),
         cmocka_unit_test_setup(place_in_the_stream_is_looked_at_after_each_reconnect, fixture_reset),
         cmocka_unit_test_setup(events_that_this_database_told_are_not_lost, fixture_reset),
+        cmocka_unit_test_setup(what_is_lost_is_an_alert_with_the_first_event, fixture_reset),
         cmocka_unit_test_setup(newest_of_copy_and_stream_holds_and_nobody_is_let_go, fixture_reset),
     };
     return cmocka_run_group_tests(tests, fixture_open, fixture_close);

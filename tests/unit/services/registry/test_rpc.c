@@ -99,6 +99,37 @@ static void snapshot_of_heavy_agents_is_cut_and_the_next_goes_on(void **state)
     assert_int_equal(total, 60);
 }
 
+static void snapshot_of_agents_with_many_labels_is_cut_too(void **state)
+{
+    (void)state;
+    enum { AGENTS = 40, LABELS = 60 };
+    const struct cause cause = fixture_cause(T0);
+    struct label labels[LABELS];
+    for (int i = 0; i < LABELS; i++)
+        labels[i] = (struct label){arena_printf(fixture_arena, "label-%d", i),
+                                   arena_printf(fixture_arena, "%0250d", i)};
+    for (int i = 0; i < AGENTS; i++) {
+        const struct registration in = {
+            .hostname = arena_printf(fixture_arena, "host%d", i), .labels = labels, .n_labels = LABELS};
+        struct agent agent;
+        bool needs_token;
+        assert_int_equal(
+            agent_register(fixture_db, &cause, "", &in, fixture_arena, &agent, &needs_token, NULL), CODE_OK);
+    }
+    Clm__ListAgentSnapshotRequest req = CLM__LIST_AGENT_SNAPSHOT_REQUEST__INIT;
+    size_t total = 0;
+    for (bool last = false; !last;) {
+        Clm__ListAgentSnapshotResponse res = CLM__LIST_AGENT_SNAPSHOT_RESPONSE__INIT;
+        struct status st = {0};
+        assert_int_equal(call("ListAgentSnapshot", "", &req, &res.base, &st), CODE_OK);
+        assert_true(protobuf_c_message_get_packed_size(&res.base) < WIRE_BODY_MAX);
+        total += res.n_agents;
+        last = res.last;
+        req.after_agent_id = res.agents[res.n_agents - 1]->agent_id;
+    }
+    assert_int_equal(total, AGENTS);
+}
+
 static void snapshot_of_one_agent_is_it_alone(void **state)
 {
     (void)state;
@@ -228,6 +259,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(page_of_heavy_agents_is_cut_and_the_next_goes_on),
         T(snapshot_of_heavy_agents_is_cut_and_the_next_goes_on),
+        T(snapshot_of_agents_with_many_labels_is_cut_too),
         T(snapshot_of_one_agent_is_it_alone),
         T(states_say_what_a_gateway_needs),
         T(view_shows_facts_and_times_only_when_there_are_any),

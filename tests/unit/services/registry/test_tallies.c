@@ -139,6 +139,9 @@ static void step(const char *id, int64_t now_ms)
         code = agent_identity_issued(fixture_db, &cause, id, fixture_get(id).identity_generation + 1, "ff",
                                      now_ms + (int64_t)pick(120 * 24) * HOUR_MS - 2 * DAY_MS + pick(3600000),
                                      fixture_arena, NULL);
+        if (code == CODE_OK && pick(3) > 0)
+            code = agent_identity_confirmed(fixture_db, &cause, id, fixture_get(id).identity_generation + 1,
+                                            fixture_arena, NULL);
         break;
     case 4:
         (void)!agent_set_safe_mode(fixture_db, &cause, "", id, pick(2), fixture_arena, &agent,

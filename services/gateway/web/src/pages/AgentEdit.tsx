@@ -28,13 +28,16 @@ export function Lines({ id, label, help, value, set, rows = 3, placeholder }: {
 
 export function AgentEdit({ agent, what, onClose }: { agent: Agent; what: "labels" | "scope"; onClose: () => void }) {
   const client = useQueryClient();
+  const [was] = useState(agent);
   const [labels, setLabels] = useState(agent.labels.map(textOf).join("\n"));
   const [operations, setOperations] = useState(agent.scope?.operations ?? []);
   const [paths, setPaths] = useState((agent.scope?.paths ?? []).join("\n"));
   const [names, setNames] = useState((agent.scope?.dnsNames ?? []).join("\n"));
   const act = async () => {
     const body = what === "labels" ? { labels: lines(labels).map(labelOf) } : { scope: { operations, paths: lines(paths), dnsNames: lines(names) } };
-    const changed = await post<Agent>(`/agents/${agent.id}:${what === "labels" ? "setLabels" : "setScope"}`, body, agent.version ? { "If-Match": `"${agent.version}"` } : {});
+    // The page reads the agent anew while somebody writes here: of what is edited, the version that the form began with counts.
+    const { version } = JSON.stringify(agent[what]) === JSON.stringify(was[what]) ? agent : was;
+    const changed = await post<Agent>(`/agents/${agent.id}:${what === "labels" ? "setLabels" : "setScope"}`, body, version ? { "If-Match": `"${version}"` } : {});
     client.setQueryData(["agent", agent.id], changed);
     await client.invalidateQueries({ queryKey: ["agents"] });
   };

@@ -4,6 +4,7 @@ import { Button, Form, Spinner } from "react-bootstrap";
 import { Link } from "react-router-dom";
 
 import { get, post, type Agent, type Registered, type TaskKind } from "../api";
+import { useOnce } from "../once";
 import { useMay } from "../session";
 import { Time } from "../time";
 import { TokenCards, tokenLives } from "../token";
@@ -33,7 +34,7 @@ export function Register() {
   const may = useMay("operator");
   const [registered, setRegistered] = useState<Registered>();
   const [operations, setOperations] = useState<TaskKind[]>(["VALIDATE", "DISCOVER"]);
-  const [key, setKey] = useState(() => crypto.randomUUID());
+  const once = useOnce();
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>();
   if (registered) return <Waiting registered={registered} />;
@@ -47,15 +48,15 @@ export function Register() {
     setBusy(true);
     setError(undefined);
     try {
-      setRegistered(await post<Registered>("/agents", {
+      const host = {
         hostname: text("hostname").trim(),
         labels: lines(text("labels")).map(labelOf),
         scope: { operations, paths: lines(text("paths")), dnsNames: lines(text("names")) },
         tokenTtlSec: Number(text("life")),
         ...(text("pattern").trim() ? { tokenHostnamePattern: text("pattern").trim() } : {}),
-      }, { "Idempotency-Key": key }));
+      };
+      setRegistered(await post<Registered>("/agents", host, once(host)));
     } catch (failed) {
-      setKey(crypto.randomUUID()); // what is sent next may differ
       setError(failed);
       setBusy(false);
     }

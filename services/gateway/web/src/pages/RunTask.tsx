@@ -3,6 +3,7 @@ import { Button, Form, Modal } from "react-bootstrap";
 import { useNavigate } from "react-router-dom";
 
 import { post, taskKinds, type Agent, type Task, type TaskKind } from "../api";
+import { useOnce } from "../once";
 import { useMay } from "../session";
 import { Failure, Mono, statusName } from "../ui";
 
@@ -73,7 +74,7 @@ export function RunTask({ agent, onClose }: { agent: Agent; onClose: () => void 
   const navigate = useNavigate();
   const [kind, setKind] = useState<TaskKind>("RENEW");
   const [values, setValues] = useState<Values>(() => initial("RENEW"));
-  const [key, setKey] = useState(() => crypto.randomUUID());
+  const once = useOnce();
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>();
   const [release, setRelease] = useState(false);
@@ -86,10 +87,10 @@ export function RunTask({ agent, onClose }: { agent: Agent; onClose: () => void 
     setBusy(true);
     setError(undefined);
     try {
-      const task = await post<Task>("/tasks", { agentId: agent.id, spec: specOf(kind, values), ...(released ? { breakGlass: true } : {}) }, { "Idempotency-Key": key });
+      const order = { agentId: agent.id, spec: specOf(kind, values), ...(released ? { breakGlass: true } : {}) };
+      const task = await post<Task>("/tasks", order, once(order));
       navigate(`/tasks/${task.id}`);
     } catch (failed) {
-      setKey(crypto.randomUUID()); // what is sent next may differ
       setError(failed);
       setBusy(false);
     }

@@ -32,12 +32,15 @@ function Once({ what, text, until, onClose }: { what: string; text: string; unti
   );
 }
 
-interface Draft { name: string; role: Role; labelSelector: string; days: number }
+/** `roles`: one, or those that somebody has by the API, which a change of labels must not take away; joined by commas. */
+interface Draft { name: string; roles: string; labelSelector: string; days: number }
+const several = (draft: Draft) => draft.roles.split(",") as Role[];
 
 /** Asks for a name and a grant. */
 function Ask({ title, verb, draft, set, named, children, onClose, act }: {
   title: string; verb: string; draft: Draft; set: (draft: Draft) => void; named: boolean; children?: ReactNode; onClose: () => void; act: () => Promise<unknown>;
 }) {
+  const [began] = useState(draft.roles);
   return (
     <Confirm title={title} verb={verb} danger={false} onClose={onClose} act={act}>
       <div className="stack">
@@ -49,7 +52,8 @@ function Ask({ title, verb, draft, set, named, children, onClose, act }: {
         )}
         <Form.Group controlId="grant-role">
           <Form.Label className="mb-1">Role</Form.Label>
-          <Form.Select value={draft.role} onChange={(event) => set({ ...draft, role: event.target.value as Role })}>
+          <Form.Select value={draft.roles} onChange={(event) => set({ ...draft, roles: event.target.value })}>
+            {began.includes(",") && <option value={began}>{began.split(",").map(statusName).join(", ")}: as until now</option>}
             {roles.map(([role, what]) => <option key={role} value={role}>{statusName(role)}: {what}</option>)}
           </Form.Select>
         </Form.Group>
@@ -64,8 +68,8 @@ function Ask({ title, verb, draft, set, named, children, onClose, act }: {
   );
 }
 
-const fresh: Draft = { name: "", role: "VIEWER", labelSelector: "", days: 90 };
-const grantOf = (draft: Draft) => ({ roles: [draft.role], ...(draft.labelSelector.trim() ? { labelSelector: draft.labelSelector.trim() } : {}) });
+const fresh: Draft = { name: "", roles: "VIEWER", labelSelector: "", days: 90 };
+const grantOf = (draft: Draft) => ({ roles: several(draft), ...(draft.labelSelector.trim() ? { labelSelector: draft.labelSelector.trim() } : {}) });
 
 interface Invitation { operator: Operator; link?: string; linkNotAfterAt?: string }
 
@@ -88,7 +92,7 @@ function Operators() {
     { header: "Last signed in", cell: ({ row }) => <Time at={row.original.lastLoginAt} none="never" /> },
     { header: "Action", cell: ({ row: { original: o } }) => (
       <span className="d-flex gap-2 flex-wrap">
-        <Button size="sm" variant="outline-secondary" aria-label={`Change ${o.name}`} onClick={() => { set({ ...fresh, name: o.name, role: o.roles[0] ?? "VIEWER", labelSelector: o.labelSelector ?? "" }); setOpen({ kind: "grant", operator: o }); }}>Change</Button>
+        <Button size="sm" variant="outline-secondary" aria-label={`Change ${o.name}`} onClick={() => { set({ ...fresh, name: o.name, roles: o.roles.join() || "VIEWER", labelSelector: o.labelSelector ?? "" }); setOpen({ kind: "grant", operator: o }); }}>Change</Button>
         {o.state !== "DISABLED" && <Button size="sm" variant="outline-secondary" aria-label={`New link for ${o.name}`} onClick={() => setOpen({ kind: "invite", operator: o })}>New link</Button>}
         {o.state === "DISABLED" ? <Button size="sm" variant="outline-secondary" aria-label={`Enable ${o.name}`} onClick={() => setOpen({ kind: "enable", operator: o })}>Enable</Button>
           : o.name !== self.name && <Button size="sm" variant="outline-danger" aria-label={`Disable ${o.name}`} onClick={() => setOpen({ kind: "disable", operator: o })}>Disable</Button>}
