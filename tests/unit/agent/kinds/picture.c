@@ -1,6 +1,6 @@
 /*
- * See picture.h. The disk is a directory "disk": f<inode> is a file as it was at its last fsync, d<inode> a
- * directory: hard links to such files, and symbolic links to such directories.
+ * See picture.h. The disk is a directory "disk": f<inode>-<birth> is a file as it was at its last fsync,
+ * d<inode>-<birth> a directory: hard links to such files, and symbolic links to such directories.
  */
 #include "picture.h"
 
@@ -70,10 +70,16 @@ static void list(const char *path, struct list *ret)
 
 /* --- the disk ------------------------------------------------------------------------------------------ */
 
-static void disk_path(struct host *host, const struct stat *info, char out[PATH_SIZE])
+/* With its birth: the inode of what was removed may be another's soon, while its name is still on the disk.
+ */
+static void disk_path(struct host *host, const char *path, char out[PATH_SIZE])
 {
-    assert_true(snprintf(out, PATH_SIZE, "%s/disk/%c%lu", host->dir, S_ISDIR(info->st_mode) ? 'd' : 'f',
-                         (unsigned long)info->st_ino) < PATH_SIZE);
+    struct statx info;
+    assert_int_equal(statx(AT_FDCWD, path, 0, STATX_TYPE | STATX_INO | STATX_BTIME, &info), 0);
+    long long born =
+        info.stx_mask & STATX_BTIME ? info.stx_btime.tv_sec * 1000000000LL + info.stx_btime.tv_nsec : 0;
+    assert_true(snprintf(out, PATH_SIZE, "%s/disk/%c%llu-%lld", host->dir, S_ISDIR(info.stx_mode) ? 'd' : 'f',
+                         (unsigned long long)info.stx_ino, born) < PATH_SIZE);
 }
 
 static bool ours(struct host *host, const char *path)
@@ -84,10 +90,10 @@ static bool ours(struct host *host, const char *path)
     return strncmp(path + len + 1, "web", 3) == 0 || strncmp(path + len + 1, "state", 5) == 0;
 }
 
-static void forget(struct host *host, const struct stat *info)
+static void forget(struct host *host, const char *path, const struct stat *info)
 {
     char disk[PATH_SIZE];
-    disk_path(host, info, disk);
+    disk_path(host, path, disk);
     tree_remove(disk);
     if (S_ISDIR(info->st_mode)) {
         assert_int_equal(mkdir(disk, info->st_mode & 07777), 0);
@@ -102,7 +108,7 @@ void disk_made(struct host *host, const char *path)
     struct stat info;
     /* A descriptor of what was there before: nothing is new about it. */
     if (ours(host, path) && lstat(path, &info) == 0 && (S_ISDIR(info.st_mode) || info.st_size == 0))
-        forget(host, &info);
+        forget(host, path, &info);
 }
 
 static void names_synced(struct host *host, const char *path, const char *disk)
@@ -115,9 +121,9 @@ static void names_synced(struct host *host, const char *path, const char *disk)
         join(child, path, names.name[i]);
         join(name, disk, names.name[i]);
         assert_int_equal(lstat(child, &info), 0);
-        disk_path(host, &info, on_disk);
+        disk_path(host, child, on_disk);
         if (access(on_disk, F_OK) != 0)
-            forget(host, &info);
+            forget(host, child, &info);
         if (S_ISDIR(info.st_mode))
             assert_int_equal(symlink(on_disk, name), 0);
         else
@@ -131,7 +137,7 @@ void disk_synced(struct host *host, const char *path)
     struct stat info;
     if ((!ours(host, path) && strcmp(path, host->dir) != 0) || lstat(path, &info) != 0)
         return;
-    disk_path(host, &info, disk);
+    disk_path(host, path, disk);
     if (S_ISREG(info.st_mode)) {
         copy_file(path, disk, info.st_mode & 07777);
         return;
@@ -149,9 +155,9 @@ void disk_synced(struct host *host, const char *path)
         join(name, disk, roots[i]);
         if (lstat(child, &info) != 0)
             continue;
-        disk_path(host, &info, on_disk);
+        disk_path(host, child, on_disk);
         if (access(on_disk, F_OK) != 0)
-            forget(host, &info);
+            forget(host, child, &info);
         assert_int_equal(symlink(on_disk, name), 0);
     }
 }
@@ -206,9 +212,9 @@ static void walk_file(const struct walk *walk, const char *from, const struct st
     char on_disk[PATH_SIZE];
     AUTO_BUF struct buf content = {0};
     struct status st;
-    disk_path(walk->host, info, on_disk);
+    disk_path(walk->host, from, on_disk);
     if (walk->disk && access(on_disk, F_OK) != 0) /* another program's, on its way */
-        forget(walk->host, info);
+        forget(walk->host, from, info);
     if (walk->to) {
         copy_file(walk->disk ? on_disk : from, walk->to, info->st_mode & 07777);
         return;
@@ -262,8 +268,7 @@ static void walk_roots(struct walk walk, enum picture picture, const char *to)
         bool own = i < 2; /* the API server's disk is its own affair */
         join(from, walk.host->dir, roots[i]);
         if (picture == PICTURE_LOST && own) {
-            assert_int_equal(stat(walk.host->dir, &info), 0);
-            disk_path(walk.host, &info, disk);
+            disk_path(walk.host, walk.host->dir, disk);
             join(from, disk, roots[i]);
         }
         if (to) {
