@@ -79,7 +79,7 @@ class Process:
     def wait(self, timeout):
         return self._child.wait(timeout)
 
-    def stop(self, timeout=15):
+    def stop(self, timeout=45):
         """Asks; after `timeout` seconds ends it. Returns the exit code, or None if it was not running."""
         if not self.running():
             return None
