@@ -128,6 +128,9 @@ def install(podman, compose, rest, new_agent, packages_image, scratch):
                 raise Failed(f"{machine.name}: RENEW ended as {task}")
             machine.sh("systemctl is-enabled --quiet clm-agent && systemctl restart clm-agent")
             rest.wait_agent(agent_id, "ONLINE")
+        # What a host's keys are in goes with the package only when it is purged.
+        machine.sh("apt-get remove -qq -y clm-agent && test -e /var/lib/clm-agent")
+        machine.sh("apt-get purge -qq -y clm-agent && test ! -e /var/lib/clm-agent && test ! -e /etc/clm-agent/agent.conf")
     finally:
         repository.close()
     return "two hosts, by the lines of the console and of clmctl"
