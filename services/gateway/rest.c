@@ -28,12 +28,28 @@ static void forget_everywhere(struct gateway *gateway)
             edge_post_forget(gateway->edges[i]);
 }
 
+#define CHALLENGE "Bearer realm=\"clm\", error=\"invalid_token\""
+
+/* A session is remembered for some seconds after it has ended. Who is told that there is none is not told
+ * that nothing was found, but that nobody is signed in. */
+static void refuse(struct op *op, const struct status *st)
+{
+    struct status ended;
+    if (!op->own_session || st->code != CODE_NOT_FOUND) {
+        op_refuse(op, op->if_match && st->code == CODE_ABORTED ? 412 : 0, st, NULL, NULL);
+        return;
+    }
+    session_forget(op->edge->sessions, op->session_id);
+    (void)status_set(&ended, CODE_UNAUTHENTICATED, "the session has ended: sign in again");
+    op_refuse(op, 0, &ended, "WWW-Authenticate", CHALLENGE);
+}
+
 static void on_reply(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
                      const struct status *st, void *arg)
 {
     struct op *op = arg;
     if (!reply) {
-        op_refuse(op, op->if_match && st->code == CODE_ABORTED ? 412 : 0, st, NULL, NULL);
+        refuse(op, st);
         return;
     }
     AUTO_BUF struct buf json = {0};
@@ -185,8 +201,7 @@ static void on_session(const struct session *session, const struct status *sessi
     }
     if (!session) {
         bool unauthenticated = session_st->code == CODE_UNAUTHENTICATED;
-        op_refuse(op, 0, session_st, unauthenticated ? "WWW-Authenticate" : NULL,
-                  "Bearer realm=\"clm\", error=\"invalid_token\"");
+        op_refuse(op, 0, session_st, unauthenticated ? "WWW-Authenticate" : NULL, CHALLENGE);
         return;
     }
     (void)snprintf(op->actor, sizeof op->actor, "%s", session->actor);

@@ -70,6 +70,7 @@ static enum code bind_path(struct op *op, ProtobufCMessage *message, struct stat
             if (!*op->session_id)
                 return status_set(st, CODE_FAILED_PRECONDITION, "an API key has no session");
             value = op->session_id;
+            op->own_session = true;
         }
         const char *present = text_field(message, name);
         if (present && strcmp(present, value) != 0)

@@ -26,6 +26,7 @@ struct op { /* one REST call */
     uint32_t rate_reset_sec;
     int64_t began_us; /* monotonic */
     bool if_match;
+    bool own_session; /* it is about session_id itself, by the name "current" */
 };
 
 /* ---- answers (rest_answer.c) ---- */

@@ -120,6 +120,17 @@ def test_ended_session_is_over_and_only_ones_own_can_be_ended(platform, nobody, 
     assert nobody.raw("GET", "/api/v1/agents", headers={"Cookie": cookie})[0] == 401
 
 
+@pytest.mark.parametrize("method,path", [("GET", "/api/v1/sessions/current"), ("POST", "/api/v1/sessions/current:end")])
+def test_session_that_ended_behind_the_gateways_back_is_nobody(platform, nobody, method, path):
+    _, headers, body = redeem(nobody, make_link(platform), f"p{uuid.uuid4().hex[:8]}")
+    cookie, own = f"{COOKIE}={cookie_of(headers).value}", json.loads(body)["id"]
+    assert nobody.raw("GET", "/api/v1/agents", headers={"Cookie": cookie})[0] == 200  # remembered from now on
+    platform.sql(f"DELETE FROM sessions WHERE id = '{own}'", role="registry")
+    status, headers, _ = nobody.raw(method, path, b"{}" if method == "POST" else None, {**OURS, "Cookie": cookie})
+    assert status == 401 and "WWW-Authenticate" in headers
+    assert nobody.raw("GET", "/api/v1/agents", headers={"Cookie": cookie})[0] == 401
+
+
 def test_sixth_wrong_password_is_told_to_wait(nobody, person):
     answers = [post(nobody, "/api/v1/sessions", {"name": f"guess-{person[0]}", "password": f"wrong password {i}"}) for i in range(6)]
     assert [status for status, _, _ in answers] == [401] * 5 + [429]
