@@ -6,9 +6,10 @@
 
 #define V4_BITS 96 /* what every mapped IPv4 address begins with: RFC 4291 section 2.5.5.2 */
 
+static const uint8_t mapped[V4_BITS / 8] = {[10] = 0xff, [11] = 0xff};
+
 static bool address_read(const char *text, uint8_t out[16], bool *ret_v4)
 {
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
     memcpy(out, mapped, sizeof(mapped));
     *ret_v4 = inet_pton(AF_INET, text, out + sizeof(mapped)) == 1;
     return *ret_v4 || inet_pton(AF_INET6, text, out) == 1;
@@ -72,4 +73,16 @@ bool cidr_any_holds(const struct cidr *cidrs, size_t n, const char *address)
             return true;
     }
     return false;
+}
+
+bool cidr_source(const char *address, uint8_t ret[16])
+{
+    bool v4;
+    if (!address_read(address, ret, &v4)) {
+        memset(ret, 0, 16);
+        return false;
+    }
+    if (memcmp(ret, mapped, sizeof(mapped)) != 0)
+        memset(ret + 8, 0, 8);
+    return true;
 }

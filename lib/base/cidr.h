@@ -18,4 +18,9 @@ bool cidr_parse(const char *text, struct cidr *ret);
 bool cidr_holds(const struct cidr *cidr, const char *address);
 bool cidr_any_holds(const struct cidr *cidrs, size_t n, const char *address);
 
+/* What counts as one source: an IPv4 address; of an IPv6 address its network of 64 bits, within which a host
+ * has as many addresses as it likes (RFC 4291 section 2.5.1). False if the text is no address; *ret is all
+ * zero then. */
+bool cidr_source(const char *address, uint8_t ret[16]);
+
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cidr.h"
 #include "base/clock.h"
 #include "base/id.h"
 
@@ -54,7 +55,6 @@ static void source_key(const char *source, uint8_t key[16])
     char host[INET6_ADDRSTRLEN] = "";
     const char *end = source + strlen(source);
 
-    memset(key, 0, 16);
     if (source[0] == '[') {
         source++;
         end = source + strcspn(source, "]");
@@ -63,19 +63,8 @@ static void source_key(const char *source, uint8_t key[16])
     }
     size_t len = (size_t)(end - source);
     memcpy(host, source, len < sizeof(host) ? len : sizeof(host) - 1);
-    if (inet_pton(AF_INET6, host, key) == 1) {
-        static const uint8_t v4_mapped[12] = {[10] = 0xff, [11] = 0xff};
-        if (memcmp(key, v4_mapped, sizeof(v4_mapped)) != 0)
-            memset(key + 8, 0, 8);
-        return;
-    }
-    struct in_addr v4;
-    if (inet_pton(AF_INET, host, &v4) == 1) {
-        key[10] = key[11] = 0xff;
-        memcpy(key + 12, &v4, 4);
-        return;
-    }
-    memcpy(key, host, 16);
+    if (!cidr_source(host, key))
+        memcpy(key, host, 16);
 }
 
 static struct row *find_row(struct throttle *throttle, const uint8_t key[16])

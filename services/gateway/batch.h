@@ -13,6 +13,12 @@
 
 #include "loop/loop.h"
 
+/* The most that goes into one request: items, and bytes of them, so that with what goes around it is a
+ * message that the bus takes. An item costs its own bytes and, at most, these for its tag and length. */
+#define BATCH_MAX         1000
+#define BATCH_BYTES       (400 * 1024)
+#define BATCH_FRAME_BYTES 6
+
 struct batch;
 
 /* on_send takes what the owner has queued and calls batch_sent when the answer (or failure) is in. pause_ms:

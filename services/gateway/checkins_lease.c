@@ -7,9 +7,6 @@
 #include "base/log.h"
 #include "gateway/checkins_parts.h"
 
-#define BATCH_MAX      1000
-#define BATCH_BYTES    (400 * 1024) /* with what goes around them, a request that the bus takes */
-#define FRAME_BYTES    6            /* tag and length of one in the request, at most */
 #define LEASE_PAUSE_MS 100
 
 static void on_leases(struct edge *edge, struct arena *arena UNUSED, const ProtobufCMessage *reply,
@@ -85,7 +82,7 @@ static size_t take_queued(struct checkins *checkins, Clm__LeaseRequest *rows, Cl
     while (n < max) {
         struct agent *agent = checkins->queue_first;
         fill_row(&rows[n], agent);
-        bytes += protobuf_c_message_get_packed_size(&rows[n].base) + FRAME_BYTES;
+        bytes += protobuf_c_message_get_packed_size(&rows[n].base) + BATCH_FRAME_BYTES;
         if (n > 0 && bytes > BATCH_BYTES)
             break;
         checkin_set_state(agent, CHECKIN_ASKED);

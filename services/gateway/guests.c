@@ -1,12 +1,12 @@
 /* Counts by the hash of the source. Two that share a place share its limit; nobody can choose with whom. */
 #include "gateway/guests.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cidr.h"
 #include "base/id.h"
 
 #define PLACES 4096u
@@ -35,12 +35,10 @@ void guests_free(struct guests *guests)
 
 static uint32_t *place_of(struct guests *guests, const char *source)
 {
-    uint8_t address[16] = {0};
-    size_t len = inet_pton(AF_INET6, source, address) == 1  ? 8
-                 : inet_pton(AF_INET, source, address) == 1 ? 4
-                                                            : 0;
+    uint8_t address[16];
+    (void)cidr_source(source, address); /* what is no address shares one place */
     uint32_t hash = 2166136261u ^ guests->seed;
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < sizeof address; i++)
         hash = (hash ^ address[i]) * 16777619u;
     hash = (hash ^ hash >> 16) * 0x85ebca6bu;
     hash = (hash ^ hash >> 13) * 0xc2b2ae35u;

@@ -10,13 +10,10 @@
 #include "gateway/batch.h"
 #include "gateway/edge.h"
 
-#define BATCH_MAX       1000
-#define BATCH_BYTES     (400 * 1024) /* with what goes around them, a request that the bus takes */
 #define QUEUE_MAX       100000
 #define QUEUE_BYTES     (32 * 1024 * 1024)
 #define CALL_TIMEOUT_MS 5000
 #define RETRY_MS        1000
-#define FRAME_BYTES     6 /* tag and length of one in the request, at most */
 
 struct beats { /* of one request; one heartbeat always fits */
     TAILQ_ENTRY(beats) link;
@@ -108,15 +105,15 @@ static void add_copy(struct heartbeats *heartbeats, const Clm__Heartbeat *beat)
     ProtobufCMessage *copy = NULL;
     struct status st;
     wire_pack(&beat->base, scratch, &data, &len);
-    struct beats *beats = beats_for(heartbeats, len + FRAME_BYTES);
+    struct beats *beats = beats_for(heartbeats, len + BATCH_FRAME_BYTES);
     if (wire_unpack(&clm__heartbeat__descriptor, data, len, beats->arena, &copy, &st) != CODE_OK) {
         log_debug("a heartbeat cannot be kept", "agent", beat->agent_id, "reason", st.msg, NULL);
         return;
     }
     beats->items[beats->n++] = (Clm__Heartbeat *)copy;
-    beats->bytes += len + FRAME_BYTES;
+    beats->bytes += len + BATCH_FRAME_BYTES;
     heartbeats->n++;
-    heartbeats->bytes += len + FRAME_BYTES;
+    heartbeats->bytes += len + BATCH_FRAME_BYTES;
 }
 
 void heartbeats_add(struct heartbeats *heartbeats, const Clm__Heartbeat *beat)

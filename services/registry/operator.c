@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "audit.h"
+#include "base/cidr.h"
 #include "base/id.h"
 #include "base/secret.h"
 #include "grants.h"
@@ -197,16 +198,14 @@ enum code operator_link_redeem(struct db *db, const char *link, const char *name
 
 /* ---- sessions ---- */
 
-/* A host that speaks IPv6 has a whole network to speak from: it counts as one source. */
+/* Attempts are counted by it; what is no address counts as it is. */
 static const char *network_of(const char *source, struct arena *arena)
 {
-    struct in6_addr address;
+    uint8_t address[16];
     char text[INET6_ADDRSTRLEN];
-    if (inet_pton(AF_INET6, source, &address) != 1 || IN6_IS_ADDR_V4MAPPED(&address))
-        return source;
-    memset(address.s6_addr + 8, 0, 8);
-    (void)inet_ntop(AF_INET6, &address, text, sizeof(text));
-    return arena_printf(arena, "%s/64", text);
+    return cidr_source(source, address) && inet_ntop(AF_INET6, address, text, sizeof(text))
+               ? arena_strdup(arena, text)
+               : source;
 }
 
 enum code operator_login(struct db *db, const char *name, const char *password, const char *source,

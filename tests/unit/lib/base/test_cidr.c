@@ -62,6 +62,27 @@ static void no_range_holds_what_is_no_address(void **state)
     assert_false(cidr_any_holds(NULL, 0, "10.0.0.1"));
 }
 
+static void a_source_is_an_address_or_a_network_of_ipv6(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool one;
+    } pairs[] = {{"192.0.2.1", "192.0.2.1", true},
+                 {"192.0.2.1", "192.0.2.2", false},
+                 {"192.0.2.1", "::ffff:192.0.2.1", true},
+                 {"::ffff:192.0.2.1", "::ffff:192.0.2.2", false},
+                 {"2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true},
+                 {"2001:db8:0:1::1", "2001:db8:0:2::1", false}};
+    uint8_t a[16], b[16];
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        assert_true(cidr_source(pairs[i].a, a) && cidr_source(pairs[i].b, b));
+        assert_int_equal(memcmp(a, b, sizeof(a)) == 0, pairs[i].one);
+    }
+    assert_false(cidr_source("example.com", a));
+    assert_false(cidr_source("", a));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -69,6 +90,7 @@ int main(void)
         cmocka_unit_test(a_lone_address_holds_itself),
         cmocka_unit_test(what_is_no_range_is_refused),
         cmocka_unit_test(no_range_holds_what_is_no_address),
+        cmocka_unit_test(a_source_is_an_address_or_a_network_of_ipv6),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
